@@ -1,0 +1,73 @@
+//! The seam to the disk: everything the log does to files goes through here, so that a simulated disk can
+//! take its place. Syncs are visible in the interface and never hidden behind another call.
+
+use std::io;
+use std::sync::Arc;
+
+/// One directory of files with flat names.
+pub trait Disk: Send + Sync + 'static {
+    /// Opens an existing file for reading and writing.
+    ///
+    /// # Errors
+    /// As the operating system reports it; `NotFound` when there is none.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Creates a file of `bytes` zero bytes with its blocks allocated; an existing file is an error. The name is
+    /// durable only after [`Disk::sync_directory`].
+    ///
+    /// # Errors
+    /// As the operating system reports it; `AlreadyExists` when there is one.
+    fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Renames a file, replacing the target. Durable only after [`Disk::sync_directory`].
+    ///
+    /// # Errors
+    /// As the operating system reports it.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file. Durable only after [`Disk::sync_directory`].
+    ///
+    /// # Errors
+    /// As the operating system reports it.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// The names of all files, in no order.
+    ///
+    /// # Errors
+    /// As the operating system reports it.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// Makes created, renamed and removed names durable.
+    ///
+    /// # Errors
+    /// As the operating system reports it; nothing may be assumed durable after an error.
+    fn sync_directory(&self) -> io::Result<()>;
+}
+
+/// One open file. Reads and writes carry their offset; several threads may read.
+pub trait DiskFile: Send + Sync {
+    /// Fills `buffer` from `offset`; reading past the end is `UnexpectedEof`.
+    ///
+    /// # Errors
+    /// As the operating system reports it.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Writes all of `bytes` at `offset`. Durable only after [`DiskFile::sync`].
+    ///
+    /// # Errors
+    /// As the operating system reports it; any part may have been written.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Makes everything written to this file durable (data, and the size if it changed).
+    ///
+    /// # Errors
+    /// As the operating system reports it. After an error nothing may be assumed about unsynced writes, and a
+    /// later success proves nothing (the pages may have been marked clean): the caller must stop using the file.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Size in bytes.
+    ///
+    /// # Errors
+    /// As the operating system reports it.
+    fn size(&self) -> io::Result<u64>;
+}

@@ -1,0 +1,18 @@
+//! The event store of one node.
+//!
+//! Every mutation becomes an [`event::Event`] in an append-only [`log`]; folding events gives the [`view`]: records in a
+//! [`record_store`] and secondary [`index`]es over them. Domains ([`spire`], [`namespaces`]) decide what a command changes.
+//!
+//! This crate knows no network, no consensus, no async runtime. It has no clock, no randomness and no threads of
+//! its own: time, seeds and I/O are handed in.
+
+pub mod disk;
+pub mod event;
+pub mod ids;
+pub mod index;
+pub mod log;
+pub mod record_store;
+pub mod spire;
+pub mod table;
+pub mod transaction;
+pub mod view;

@@ -1,0 +1,75 @@
+//! Rejections and failures of the domain, with the status that SPIRE expects for each.
+
+use thiserror::Error;
+
+use super::{bundles, entries, events, federation, journals, nodes, pages, selectors, tokens};
+use crate::view::ReadError;
+
+/// The gRPC status codes that the contract uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// The reference's catch-all.
+    Unknown,
+    /// The request is wrong.
+    InvalidArgument,
+    /// The target does not exist.
+    NotFound,
+    /// The key is taken.
+    AlreadyExists,
+    /// The state forbids it.
+    FailedPrecondition,
+    /// Stored data is not what it should be.
+    Internal,
+    /// The node cannot answer now.
+    Unavailable,
+}
+
+/// Why a command or query was refused. The text is part of the contract (prefixes included).
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "each variant is the collection that refused")]
+pub enum Error {
+    #[error(transparent)]
+    Bundle(#[from] bundles::Error),
+    #[error(transparent)]
+    Entry(#[from] entries::Error),
+    #[error(transparent)]
+    Node(#[from] nodes::Error),
+    #[error(transparent)]
+    Token(#[from] tokens::Error),
+    #[error(transparent)]
+    Federation(#[from] federation::Error),
+    #[error(transparent)]
+    Journal(#[from] journals::Error),
+    #[error(transparent)]
+    Event(#[from] events::Error),
+    #[error(transparent)]
+    Page(#[from] pages::Error),
+    #[error(transparent)]
+    Selector(#[from] selectors::Error),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl Error {
+    /// The status that goes with the text.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Bundle(error) => error.code(),
+            Self::Entry(error) => error.code(),
+            Self::Node(error) => error.code(),
+            Self::Token(error) => error.code(),
+            Self::Federation(error) => error.code(),
+            Self::Journal(error) => error.code(),
+            Self::Event(error) => error.code(),
+            Self::Page(_) | Self::Selector(_) => Code::InvalidArgument,
+            Self::Read(_) => Code::Unavailable,
+        }
+    }
+}
+
+impl From<crate::table::RecordDecodeError> for Error {
+    fn from(error: crate::table::RecordDecodeError) -> Self {
+        Self::Read(error.into())
+    }
+}

@@ -1,0 +1,9 @@
+//! CA journals (section 13).
+
+pub mod commands;
+pub mod errors;
+pub mod queries;
+pub mod records;
+
+pub use commands::Command;
+pub use errors::Error;

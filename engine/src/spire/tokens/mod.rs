@@ -1,0 +1,9 @@
+//! Join tokens (section 11).
+
+pub mod commands;
+pub mod errors;
+pub mod queries;
+pub mod records;
+
+pub use commands::Command;
+pub use errors::Error;

@@ -1,0 +1,3 @@
+//! The `steeple` command.
+
+fn main() {}
