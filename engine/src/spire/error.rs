@@ -5,24 +5,7 @@ use thiserror::Error;
 use super::{bundles, entries, events, federation, journals, nodes, pages, selectors, tokens};
 use crate::view::ReadError;
 
-/// The gRPC status codes that the contract uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Code {
-    /// The reference's catch-all.
-    Unknown,
-    /// The request is wrong.
-    InvalidArgument,
-    /// The target does not exist.
-    NotFound,
-    /// The key is taken.
-    AlreadyExists,
-    /// The state forbids it.
-    FailedPrecondition,
-    /// Stored data is not what it should be.
-    Internal,
-    /// The node cannot answer now.
-    Unavailable,
-}
+pub use crate::code::Code;
 
 /// Why a command or query was refused. The text is part of the contract (prefixes included).
 #[derive(Debug, Error)]
