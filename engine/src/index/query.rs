@@ -1,6 +1,6 @@
 //! What can be asked of a table: a conjunction of predicates, each answered by one index.
 
-use crate::ids::IndexId;
+use crate::ids::{IndexId, Sequence};
 
 /// All predicates must hold; none at all selects every record. Results come in sequence (creation) order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,6 +60,12 @@ pub enum Predicate {
         index: IndexId,
         /// The bound.
         number: i64,
+    },
+    /// The record is one of these, as found through another table. Numbers that no record of the table has are
+    /// passed over.
+    Among {
+        /// Ascending, without duplicates; empty selects nothing.
+        sequences: Vec<Sequence>,
     },
 }
 

@@ -50,6 +50,12 @@ pub const REGISTRATIONS: StreamId = StreamId(1);
 /// Changes to attested nodes and their selectors, keyed by SPIFFE ID.
 pub const NODES: StreamId = StreamId(2);
 
+/// Index key of a flag, so that both of its values can be asked for.
+#[must_use]
+pub fn flag_key(flag: bool) -> [u8; 1] {
+    [u8::from(flag)]
+}
+
 /// The domain's tables.
 pub const TABLES: &[&TableDefinition] = &[
     &bundles::records::TABLE,

@@ -4,6 +4,7 @@ use thiserror::Error;
 
 use crate::ids::IndexId;
 use crate::index::Predicate;
+use crate::table::KeySink;
 
 /// A property of a workload or node: `unix` / `uid:1000`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -19,10 +20,25 @@ pub struct Selector {
 #[must_use]
 pub fn key(kind: &str, value: &str) -> Vec<u8> {
     let mut key = Vec::with_capacity(4 + kind.len() + value.len());
+    write_key(&mut key, kind, value);
+    key
+}
+
+/// Writes [`key`] over what `key` held, so that one buffer serves many selectors.
+pub fn write_key(key: &mut Vec<u8>, kind: &str, value: &str) {
+    key.clear();
     key.extend_from_slice(&u32::try_from(kind.len()).unwrap_or(u32::MAX).to_be_bytes());
     key.extend_from_slice(kind.as_bytes());
     key.extend_from_slice(value.as_bytes());
-    key
+}
+
+/// Emits the index key of every selector.
+pub(crate) fn emit_keys(selectors: &[ArchivedSelector], index: IndexId, keys: &mut dyn KeySink) {
+    let mut key = Vec::with_capacity(64);
+    for selector in selectors {
+        write_key(&mut key, &selector.kind, &selector.value);
+        keys.key(index, &key);
+    }
 }
 
 /// How a record's set has to relate to the requested one. A record with an empty set never matches.

@@ -1,6 +1,11 @@
 //! What is stored of a registration entry.
 
-use crate::spire::selectors::Selector;
+use smallvec::SmallVec;
+use xxhash_rust::xxh3::Xxh3Default;
+
+use crate::spire::flag_key;
+use crate::spire::selectors::{self, Selector};
+use crate::table::{IndexDefinition, IndexKind, KeySink, RecordDecodeError, TableDefinition};
 
 /// A registration entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -52,11 +57,89 @@ pub struct AdditionalAttributes {
 
 crate::stored_record!(Entry, ArchivedEntry, "entries");
 
+/// Numbers of the indexes.
+pub mod indexes {
+    use crate::ids::IndexId;
+
+    /// By entry id.
+    pub const ENTRY_ID: IndexId = IndexId(0);
+    /// By parent id; entries without one are not in it.
+    pub const PARENT_ID: IndexId = IndexId(1);
+    /// By SPIFFE ID.
+    pub const SPIFFE_ID: IndexId = IndexId(2);
+    /// By hint; entries without one are not in it.
+    pub const HINT: IndexId = IndexId(3);
+    /// By selector, under [`crate::spire::selectors::key`].
+    pub const SELECTORS: IndexId = IndexId(4);
+    /// By federated trust domain id.
+    pub const FEDERATES_WITH: IndexId = IndexId(5);
+    /// By the flag, under [`crate::spire::flag_key`].
+    pub const DOWNSTREAM: IndexId = IndexId(6);
+    /// By expiry; entries that never expire are not in it.
+    pub const EXPIRY: IndexId = IndexId(7);
+    /// By what makes two entries similar, under [`super::similarity_key`].
+    pub const SIMILARITY: IndexId = IndexId(8);
+}
+
 /// The table.
-pub static TABLE: crate::table::TableDefinition = crate::table::TableDefinition {
+pub static TABLE: TableDefinition = TableDefinition {
     id: crate::spire::tables::ENTRIES,
     name: "entries",
-    indexes: &[],
-    keys: |_, _| Ok(()),
+    indexes: &[
+        IndexDefinition { id: indexes::ENTRY_ID, name: "entry_id", kind: IndexKind::Unique },
+        IndexDefinition { id: indexes::PARENT_ID, name: "parent_id", kind: IndexKind::Set },
+        IndexDefinition { id: indexes::SPIFFE_ID, name: "spiffe_id", kind: IndexKind::Set },
+        IndexDefinition { id: indexes::HINT, name: "hint", kind: IndexKind::Set },
+        IndexDefinition { id: indexes::SELECTORS, name: "selectors", kind: IndexKind::CountedSet },
+        IndexDefinition { id: indexes::FEDERATES_WITH, name: "federates_with", kind: IndexKind::CountedSet },
+        IndexDefinition { id: indexes::DOWNSTREAM, name: "downstream", kind: IndexKind::Set },
+        IndexDefinition { id: indexes::EXPIRY, name: "expiry", kind: IndexKind::Ordered },
+        IndexDefinition { id: indexes::SIMILARITY, name: "similarity", kind: IndexKind::Set },
+    ],
+    keys: emit_keys,
     secret: false,
 };
+
+fn emit_keys(body: &[u8], keys: &mut dyn KeySink) -> Result<(), RecordDecodeError> {
+    let entry = Entry::view(body)?;
+    keys.key(indexes::ENTRY_ID, entry.entry_id.as_bytes());
+    if !entry.parent_id.is_empty() {
+        keys.key(indexes::PARENT_ID, entry.parent_id.as_bytes());
+    }
+    keys.key(indexes::SPIFFE_ID, entry.spiffe_id.as_bytes());
+    if !entry.hint.is_empty() {
+        keys.key(indexes::HINT, entry.hint.as_bytes());
+    }
+    selectors::emit_keys(&entry.selectors, indexes::SELECTORS, keys);
+    for trust_domain_id in entry.federates_with.iter() {
+        keys.key(indexes::FEDERATES_WITH, trust_domain_id.as_bytes());
+    }
+    keys.key(indexes::DOWNSTREAM, &flag_key(entry.downstream));
+    if entry.expiry != 0 {
+        keys.number(indexes::EXPIRY, entry.expiry.to_native());
+    }
+    let pairs = entry.selectors.iter().map(|selector| (selector.kind.as_str(), selector.value.as_str()));
+    keys.key(indexes::SIMILARITY, &similarity_key(&entry.spiffe_id, &entry.parent_id, pairs));
+    Ok(())
+}
+
+/// Hash of what makes two entries similar (7.3): SPIFFE ID, parent id and the set of selectors.
+///
+/// With it, creating an entry costs one look at the index however many entries share its SPIFFE ID, parent or
+/// selectors. Equal keys do not prove similarity: the entries have to be compared.
+pub fn similarity_key<'a>(
+    spiffe_id: &str,
+    parent_id: &str,
+    selectors: impl Iterator<Item = (&'a str, &'a str)>,
+) -> [u8; 16] {
+    let mut pairs: SmallVec<[(&str, &str); 8]> = selectors.collect();
+    pairs.sort_unstable();
+    pairs.dedup();
+    let mut hash = Xxh3Default::new();
+    let texts = pairs.iter().flat_map(|(kind, value)| [*kind, *value]);
+    for text in [spiffe_id, parent_id].into_iter().chain(texts) {
+        hash.update(&(text.len() as u64).to_be_bytes());
+        hash.update(text.as_bytes());
+    }
+    hash.digest128().to_be_bytes()
+}
