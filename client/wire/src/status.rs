@@ -1,0 +1,121 @@
+//! Headers of answers, and the errors that are Steeple's own.
+
+/// Header of an answer: the revision that a mutation made or that a read saw, in decimal digits.
+pub const REVISION_HEADER: &str = "steeple-revision";
+
+/// Header of a status that is Steeple's own: one of the texts of [`ErrorKind`].
+pub const ERROR_HEADER: &str = "steeple-error";
+
+/// Errors that are Steeple's own. Statuses of the datastore itself (not found, already exists, ...) have no kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The mutation may or may not have been carried out; the same request id tells. `ABORTED`.
+    OutcomeUnknown,
+    /// The request id was used for another mutation. `INVALID_ARGUMENT`.
+    RequestIdReused,
+    /// Too much to do; nothing was done. `UNAVAILABLE`.
+    Overloaded,
+    /// The node cannot serve now; nothing was done. `UNAVAILABLE`.
+    Unavailable,
+    /// There is no such namespace. `FAILED_PRECONDITION`, so that it is not taken for a missing record.
+    NamespaceUnknown,
+    /// The request exceeds a limit. `INVALID_ARGUMENT`.
+    LimitExceeded,
+    /// The answer does not fit into one message; the text names the streaming call. `RESOURCE_EXHAUSTED`.
+    AnswerTooLarge,
+    /// Not a cursor. `INVALID_ARGUMENT`.
+    CursorMalformed,
+    /// A cursor of another namespace or history. `FAILED_PRECONDITION`.
+    CursorForeign,
+    /// A cursor beyond what the node has. `FAILED_PRECONDITION`.
+    CursorAhead,
+    /// Events that are needed are no longer kept. `OUT_OF_RANGE`.
+    Compacted,
+    /// The asked node does not decide; the text says which one does if that is known. `UNAVAILABLE`.
+    NotLeader,
+}
+
+impl ErrorKind {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::OutcomeUnknown,
+        Self::RequestIdReused,
+        Self::Overloaded,
+        Self::Unavailable,
+        Self::NamespaceUnknown,
+        Self::LimitExceeded,
+        Self::AnswerTooLarge,
+        Self::CursorMalformed,
+        Self::CursorForeign,
+        Self::CursorAhead,
+        Self::Compacted,
+        Self::NotLeader,
+    ];
+
+    /// The header's value.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::OutcomeUnknown => "outcome-unknown",
+            Self::RequestIdReused => "request-id-reused",
+            Self::Overloaded => "overloaded",
+            Self::Unavailable => "unavailable",
+            Self::NamespaceUnknown => "namespace-unknown",
+            Self::LimitExceeded => "limit-exceeded",
+            Self::AnswerTooLarge => "answer-too-large",
+            Self::CursorMalformed => "cursor-malformed",
+            Self::CursorForeign => "cursor-foreign",
+            Self::CursorAhead => "cursor-ahead",
+            Self::Compacted => "compacted",
+            Self::NotLeader => "not-leader",
+        }
+    }
+
+    /// The kind with this header value.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.text() == text)
+    }
+
+    /// The gRPC status that goes with it.
+    #[must_use]
+    pub const fn code(self) -> tonic::Code {
+        match self {
+            Self::OutcomeUnknown => tonic::Code::Aborted,
+            Self::RequestIdReused | Self::LimitExceeded | Self::CursorMalformed => tonic::Code::InvalidArgument,
+            Self::Overloaded | Self::Unavailable | Self::NotLeader => tonic::Code::Unavailable,
+            Self::NamespaceUnknown | Self::CursorForeign | Self::CursorAhead => tonic::Code::FailedPrecondition,
+            Self::AnswerTooLarge => tonic::Code::ResourceExhausted,
+            Self::Compacted => tonic::Code::OutOfRange,
+        }
+    }
+
+    /// A status of this kind.
+    #[must_use]
+    pub fn status(self, message: impl Into<String>) -> tonic::Status {
+        let mut metadata = tonic::metadata::MetadataMap::new();
+        metadata.insert(ERROR_HEADER, tonic::metadata::MetadataValue::from_static(self.text()));
+        tonic::Status::with_metadata(self.code(), message, metadata)
+    }
+
+    /// The kind of a status; none for a status of the datastore itself or of the transport.
+    #[must_use]
+    pub fn of(status: &tonic::Status) -> Option<Self> {
+        status.metadata().get(ERROR_HEADER).and_then(|value| value.to_str().ok()).and_then(Self::parse)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_tells_its_kind() {
+        for kind in ErrorKind::ALL {
+            let status = kind.status("text");
+            assert_eq!(status.code(), kind.code());
+            assert_eq!(ErrorKind::of(&status), Some(kind));
+        }
+        assert_eq!(ErrorKind::of(&tonic::Status::not_found("text")), None);
+    }
+}
