@@ -1,0 +1,293 @@
+//! Answering queries: the most selective condition drives, the others are asked about each candidate.
+//!
+//! A result costs in proportion to the smallest set among the conditions, from the page's token on, and not to the
+//! table. The one exception is a condition on an ordered index alone: records in number order say nothing about
+//! creation order, so a wide range is answered by walking the table and asking each record's number.
+
+use std::collections::BTreeMap;
+
+use super::posting::{Above, Posting};
+use super::table_indexes::{Index, KeyMap, TableIndexes};
+use super::{Predicate, Query};
+use crate::ids::{IndexId, Sequence};
+
+/// A range of an ordered index with more records than this is asked, not enumerated.
+const RANGE_ENUMERATED_MAX: usize = 4096;
+
+/// A condition, bound to the sets that answer it.
+enum Condition<'a> {
+    /// In this set.
+    In(&'a Posting),
+    /// In one of these sets.
+    InAny(Vec<&'a Posting>),
+    /// Carries keys of these sets only.
+    Only { sets: Vec<&'a Posting>, by_count: &'a BTreeMap<u32, Posting> },
+    /// Number within these bounds (inclusive).
+    Range { index: &'a Index, from: i64, to: i64 },
+    /// One of these, ascending.
+    Among(Vec<u64>),
+    /// No record can hold it.
+    Nothing,
+}
+
+impl TableIndexes {
+    /// The first `limit` records above `after` that `query` selects and `keep` lets through, ascending.
+    pub fn select(&self, query: &Query, after: Sequence, limit: usize, keep: &dyn Fn(Sequence) -> bool) -> Vec<Sequence> {
+        let conditions = self.bind(query);
+        let (driver, others) = self.choose_driver(&conditions);
+        let mut selected = Vec::with_capacity(limit.min(1024));
+        let candidates = match driver {
+            None => Candidates::Set(self.all.above(after.0)),
+            Some(driver) => driver.candidates(after.0),
+        };
+        for sequence in candidates {
+            if selected.len() == limit {
+                break;
+            }
+            if others.iter().all(|condition| condition.holds(sequence)) && keep(Sequence(sequence)) {
+                selected.push(Sequence(sequence));
+            }
+        }
+        selected
+    }
+
+    /// How many records `query` selects.
+    #[must_use]
+    pub fn count(&self, query: &Query) -> u64 {
+        match self.bind(query)[..] {
+            [] => self.all.len(),
+            [Condition::In(set)] => set.len(),
+            _ => self.select(query, Sequence::ZERO, usize::MAX, &|_| true).len() as u64,
+        }
+    }
+
+    /// Whether `query` selects this record.
+    #[must_use]
+    pub fn matches(&self, query: &Query, sequence: Sequence) -> bool {
+        self.all.contains(sequence.0) && self.bind(query).iter().all(|condition| condition.holds(sequence.0))
+    }
+
+    fn bind<'a>(&'a self, query: &Query) -> Vec<Condition<'a>> {
+        let mut conditions = Vec::with_capacity(query.predicates.len());
+        for predicate in &query.predicates {
+            self.bind_predicate(predicate, &mut conditions);
+        }
+        conditions
+    }
+
+    fn bind_predicate<'a>(&'a self, predicate: &Predicate, conditions: &mut Vec<Condition<'a>>) {
+        match predicate {
+            Predicate::Is { index, key } => conditions.push(self.carrying(*index, key)),
+            Predicate::AnyOf { index, keys } => conditions.push(self.carrying_any(*index, keys)),
+            Predicate::AllOf { index, keys } => {
+                conditions.extend(distinct(keys).into_iter().map(|key| self.carrying(*index, key)));
+            }
+            Predicate::Exactly { index, keys } => {
+                let keys = distinct(keys);
+                conditions.push(self.carrying_count(*index, keys.len()));
+                conditions.extend(keys.into_iter().map(|key| self.carrying(*index, key)));
+            }
+            Predicate::OnlyOf { index, keys } => conditions.push(match self.index(*index) {
+                Some(Index::CountedSet { keys: map, by_count }) => Condition::Only { sets: sets(map, keys), by_count },
+                _ => Condition::Nothing,
+            }),
+            Predicate::Below { index, number } => match number.checked_sub(1) {
+                Some(to) => conditions.push(self.within(*index, i64::MIN, to)),
+                None => conditions.push(Condition::Nothing),
+            },
+            Predicate::AtLeast { index, number } => conditions.push(self.within(*index, *number, i64::MAX)),
+            Predicate::Among { sequences } => {
+                let mut ascending: Vec<u64> = sequences.iter().map(|sequence| sequence.0).collect();
+                ascending.retain(|sequence| self.all.contains(*sequence));
+                ascending.sort_unstable();
+                ascending.dedup();
+                conditions.push(Condition::Among(ascending));
+            }
+        }
+    }
+
+    fn carrying(&self, index: IndexId, key: &[u8]) -> Condition<'_> {
+        match self.index(index) {
+            Some(Index::Set(keys) | Index::CountedSet { keys, .. }) => keys.get(key).map_or(Condition::Nothing, Condition::In),
+            Some(Index::Unique(keys)) => keys.get(key).map_or(Condition::Nothing, |held| Condition::Among(vec![*held])),
+            _ => Condition::Nothing,
+        }
+    }
+
+    fn carrying_any(&self, index: IndexId, wanted: &[Vec<u8>]) -> Condition<'_> {
+        match self.index(index) {
+            Some(Index::Set(keys) | Index::CountedSet { keys, .. }) => Condition::InAny(sets(keys, wanted)),
+            Some(Index::Unique(keys)) => {
+                let mut held: Vec<u64> = wanted.iter().filter_map(|key| keys.get(key.as_slice()).copied()).collect();
+                held.sort_unstable();
+                held.dedup();
+                Condition::Among(held)
+            }
+            _ => Condition::Nothing,
+        }
+    }
+
+    fn carrying_count(&self, index: IndexId, count: usize) -> Condition<'_> {
+        match (self.index(index), u32::try_from(count)) {
+            (Some(Index::CountedSet { by_count, .. }), Ok(count)) => {
+                by_count.get(&count).map_or(Condition::Nothing, Condition::In)
+            }
+            _ => Condition::Nothing,
+        }
+    }
+
+    fn within(&self, index: IndexId, from: i64, to: i64) -> Condition<'_> {
+        match self.index(index) {
+            Some(index @ Index::Ordered { .. }) => Condition::Range { index, from, to },
+            _ => Condition::Nothing,
+        }
+    }
+
+    /// The condition with the fewest candidates, unless walking the table is cheaper, and all others.
+    fn choose_driver<'c, 'a>(&self, conditions: &'c [Condition<'a>]) -> (Option<&'c Condition<'a>>, Vec<&'c Condition<'a>>) {
+        let cheapest = conditions
+            .iter()
+            .enumerate()
+            .map(|(place, condition)| (condition.candidates_max(), place))
+            .min()
+            .filter(|(candidates, _)| *candidates <= self.all.len())
+            .map(|(_, place)| place);
+        let others = conditions.iter().enumerate().filter(|(place, _)| Some(*place) != cheapest);
+        (cheapest.and_then(|place| conditions.get(place)), others.map(|(_, condition)| condition).collect())
+    }
+}
+
+impl Condition<'_> {
+    fn holds(&self, sequence: u64) -> bool {
+        match self {
+            Self::In(set) => set.contains(sequence),
+            Self::InAny(sets) => sets.iter().any(|set| set.contains(sequence)),
+            Self::Only { sets, by_count } => {
+                let carried = sets.iter().filter(|set| set.contains(sequence)).count();
+                carries_exactly(by_count, carried, sequence)
+            }
+            Self::Range { index, from, to } => match index {
+                Index::Ordered { of, .. } => of.get(&sequence).is_some_and(|number| from <= number && number <= to),
+                _ => false,
+            },
+            Self::Among(sequences) => sequences.binary_search(&sequence).is_ok(),
+            Self::Nothing => false,
+        }
+    }
+
+    /// An upper bound of the records that [`Condition::candidates`] walks over.
+    fn candidates_max(&self) -> u64 {
+        match self {
+            Self::In(set) => set.len(),
+            Self::InAny(sets) | Self::Only { sets, .. } => sets.iter().map(|set| set.len()).sum(),
+            Self::Range { index: Index::Ordered { ascending, .. }, from, to } if from <= to => {
+                let counted = ascending.range((*from, 0)..=(*to, u64::MAX)).take(RANGE_ENUMERATED_MAX + 1).count();
+                if counted > RANGE_ENUMERATED_MAX { u64::MAX } else { counted as u64 }
+            }
+            Self::Range { .. } | Self::Nothing => 0,
+            Self::Among(sequences) => sequences.len() as u64,
+        }
+    }
+
+    /// The records above `after` for which the condition holds, ascending.
+    fn candidates(&self, after: u64) -> Candidates<'_> {
+        match self {
+            Self::In(set) => Candidates::Set(set.above(after)),
+            Self::InAny(sets) => Candidates::Union(Union::new(sets, after)),
+            Self::Only { sets, by_count } => Candidates::Only(Union::new(sets, after), by_count),
+            Self::Range { index: Index::Ordered { ascending, .. }, from, to } if from <= to => {
+                let range = ascending.range((*from, 0)..=(*to, u64::MAX));
+                let mut sequences: Vec<u64> = range.map(|(_, sequence)| *sequence).filter(|held| *held > after).collect();
+                sequences.sort_unstable();
+                Candidates::List(sequences.into_iter())
+            }
+            Self::Among(sequences) => {
+                let first = sequences.partition_point(|sequence| *sequence <= after);
+                Candidates::Set(Above::Few(&sequences[first..]))
+            }
+            Self::Range { .. } | Self::Nothing => Candidates::Set(Above::Few(&[])),
+        }
+    }
+}
+
+/// Ascending candidates of the driving condition.
+enum Candidates<'a> {
+    Set(Above<'a>),
+    Union(Union<'a>),
+    Only(Union<'a>, &'a BTreeMap<u32, Posting>),
+    List(std::vec::IntoIter<u64>),
+}
+
+impl Iterator for Candidates<'_> {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        match self {
+            Self::Set(above) => above.next(),
+            Self::Union(union) => union.next().map(|(sequence, _)| sequence),
+            Self::Only(union, by_count) => union
+                .by_ref()
+                .find(|(sequence, carried)| carries_exactly(by_count, *carried, *sequence))
+                .map(|(sequence, _)| sequence),
+            Self::List(list) => list.next(),
+        }
+    }
+}
+
+/// Merges sets in order; each sequence comes once, with the number of sets that hold it.
+struct Union<'a> {
+    /// The next sequence of each set, smallest first.
+    heads: std::collections::BinaryHeap<std::cmp::Reverse<(u64, usize)>>,
+    rest: Vec<Above<'a>>,
+}
+
+impl<'a> Union<'a> {
+    fn new(sets: &[&'a Posting], after: u64) -> Self {
+        let mut union = Self { heads: std::collections::BinaryHeap::with_capacity(sets.len()), rest: Vec::new() };
+        for set in sets {
+            union.rest.push(set.above(after));
+            union.advance(union.rest.len() - 1);
+        }
+        union
+    }
+
+    fn advance(&mut self, set: usize) {
+        if let Some(sequence) = self.rest[set].next() {
+            self.heads.push(std::cmp::Reverse((sequence, set)));
+        }
+    }
+}
+
+impl Iterator for Union<'_> {
+    type Item = (u64, usize);
+
+    fn next(&mut self) -> Option<(u64, usize)> {
+        let std::cmp::Reverse((sequence, set)) = self.heads.pop()?;
+        self.advance(set);
+        let mut holders = 1;
+        while let Some(std::cmp::Reverse((other, set))) = self.heads.peek().copied() {
+            if other != sequence {
+                break;
+            }
+            self.heads.pop();
+            self.advance(set);
+            holders += 1;
+        }
+        Some((sequence, holders))
+    }
+}
+
+fn carries_exactly(by_count: &BTreeMap<u32, Posting>, carried: usize, sequence: u64) -> bool {
+    u32::try_from(carried).ok().and_then(|carried| by_count.get(&carried)).is_some_and(|set| set.contains(sequence))
+}
+
+fn distinct(keys: &[Vec<u8>]) -> Vec<&[u8]> {
+    let mut distinct: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+    distinct.sort_unstable();
+    distinct.dedup();
+    distinct
+}
+
+fn sets<'a>(map: &'a KeyMap, keys: &[Vec<u8>]) -> Vec<&'a Posting> {
+    distinct(keys).into_iter().filter_map(|key| map.get(key)).collect()
+}

@@ -1,0 +1,261 @@
+//! All indexes of one table in one namespace, kept in step with its records.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
+use super::posting::Posting;
+use crate::ids::{IndexId, Sequence};
+use crate::table::{IndexKind, KeySink, RecordDecodeError, TableDefinition};
+
+/// Keys to the set of sequences that carry them.
+pub(crate) type KeyMap = HashMap<Box<[u8]>, Posting, RandomState>;
+
+/// The indexes of one table of one namespace.
+#[derive(Debug)]
+pub struct TableIndexes {
+    definition: &'static TableDefinition,
+    /// Every live record. Invariant: a sequence is in some index only if it is in here.
+    pub(crate) all: Posting,
+    /// `indexes[i]` belongs to `definition.indexes[i]`.
+    indexes: Vec<Index>,
+    before: Keys,
+    after: Keys,
+}
+
+/// One index.
+#[derive(Debug)]
+pub(crate) enum Index {
+    Unique(HashMap<Box<[u8]>, u64, RandomState>),
+    Set(KeyMap),
+    CountedSet {
+        keys: KeyMap,
+        /// How many distinct keys a record carries, to the records that carry so many.
+        by_count: BTreeMap<u32, Posting>,
+    },
+    Ordered {
+        ascending: BTreeSet<(i64, u64)>,
+        of: HashMap<u64, i64, RandomState>,
+    },
+}
+
+impl TableIndexes {
+    /// Indexes of a table without records.
+    #[must_use]
+    pub fn new(definition: &'static TableDefinition) -> Self {
+        let indexes = definition.indexes.iter().map(|index| Index::new(index.kind)).collect();
+        Self { definition, all: Posting::EMPTY, indexes, before: Keys::default(), after: Keys::default() }
+    }
+
+    /// Follows one record from one body to another; `None` is absence.
+    ///
+    /// # Errors
+    /// When a body cannot be read; nothing has changed then.
+    pub fn apply(
+        &mut self,
+        sequence: Sequence,
+        before: Option<&[u8]>,
+        after: Option<&[u8]>,
+    ) -> Result<(), RecordDecodeError> {
+        self.before.collect(self.definition, before)?;
+        self.after.collect(self.definition, after)?;
+        for (index, key) in self.before.keys.iter().filter(|key| !self.after.holds(key, &self.before)) {
+            self.indexes[usize::from(index.0)].remove(self.before.bytes_of(key), sequence.0);
+        }
+        for (index, key) in self.after.keys.iter().filter(|key| !self.before.holds(key, &self.after)) {
+            self.indexes[usize::from(index.0)].insert(self.after.bytes_of(key), sequence.0);
+        }
+        for index in self.definition.indexes {
+            let (counted_before, counted_after) = (self.before.count(index.id), self.after.count(index.id));
+            let (number_before, number_after) = (self.before.number_of(index.id), self.after.number_of(index.id));
+            let slot = &mut self.indexes[usize::from(index.id.0)];
+            slot.recount(sequence.0, counted_before, counted_after);
+            slot.renumber(sequence.0, number_before, number_after);
+        }
+        match (before, after) {
+            (_, Some(_)) => self.all.insert(sequence.0),
+            (_, None) => self.all.remove(sequence.0),
+        };
+        Ok(())
+    }
+
+    /// Records in the table.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.all.len()
+    }
+
+    /// Whether the table has no record.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// The record that has `key` in a unique index.
+    #[must_use]
+    pub fn find(&self, index: IndexId, key: &[u8]) -> Option<Sequence> {
+        match self.index(index) {
+            Some(Index::Unique(keys)) => keys.get(key).copied().map(Sequence),
+            _ => None,
+        }
+    }
+
+    /// The numbers below `below` in an ordered index and the records that stand there, lowest first.
+    pub fn lowest(&self, index: IndexId, below: i64) -> impl Iterator<Item = (i64, Sequence)> {
+        let ascending = match self.index(index) {
+            Some(Index::Ordered { ascending, .. }) => Some(ascending.range(..(below, 0))),
+            _ => None,
+        };
+        ascending.into_iter().flatten().map(|(number, sequence)| (*number, Sequence(*sequence)))
+    }
+
+    /// Keys and postings of every index, for size figures: name, keys, entries.
+    pub fn sizes(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        self.definition.indexes.iter().zip(&self.indexes).map(|(definition, index)| (definition.name, index.keys()))
+    }
+
+    pub(crate) fn index(&self, index: IndexId) -> Option<&Index> {
+        self.indexes.get(usize::from(index.0))
+    }
+}
+
+impl Index {
+    fn new(kind: IndexKind) -> Self {
+        match kind {
+            IndexKind::Unique => Self::Unique(HashMap::default()),
+            IndexKind::Set => Self::Set(HashMap::default()),
+            IndexKind::CountedSet => Self::CountedSet { keys: HashMap::default(), by_count: BTreeMap::new() },
+            IndexKind::Ordered => Self::Ordered { ascending: BTreeSet::new(), of: HashMap::default() },
+        }
+    }
+
+    fn keys(&self) -> usize {
+        match self {
+            Self::Unique(keys) => keys.len(),
+            Self::Set(keys) | Self::CountedSet { keys, .. } => keys.len(),
+            Self::Ordered { of, .. } => of.len(),
+        }
+    }
+
+    fn insert(&mut self, key: &[u8], sequence: u64) {
+        match self {
+            Self::Unique(keys) => {
+                keys.insert(key.into(), sequence);
+            }
+            Self::Set(keys) | Self::CountedSet { keys, .. } => {
+                keys.entry_ref(key).or_insert(Posting::EMPTY).insert(sequence);
+            }
+            Self::Ordered { .. } => {}
+        }
+    }
+
+    fn remove(&mut self, key: &[u8], sequence: u64) {
+        match self {
+            // Another record may have taken the key within the same event; then it is that record's.
+            Self::Unique(keys) => {
+                if keys.get(key) == Some(&sequence) {
+                    keys.remove(key);
+                }
+            }
+            Self::Set(keys) | Self::CountedSet { keys, .. } => {
+                if let Some(posting) = keys.get_mut(key) {
+                    posting.remove(sequence);
+                    if posting.is_empty() {
+                        keys.remove(key);
+                    }
+                }
+            }
+            Self::Ordered { .. } => {}
+        }
+    }
+
+    fn recount(&mut self, sequence: u64, before: u32, after: u32) {
+        let Self::CountedSet { by_count, .. } = self else { return };
+        if before == after {
+            return;
+        }
+        if let Some(posting) = by_count.get_mut(&before) {
+            posting.remove(sequence);
+            if posting.is_empty() {
+                by_count.remove(&before);
+            }
+        }
+        if after > 0 {
+            by_count.entry(after).or_insert(Posting::EMPTY).insert(sequence);
+        }
+    }
+
+    fn renumber(&mut self, sequence: u64, before: Option<i64>, after: Option<i64>) {
+        let Self::Ordered { ascending, of } = self else { return };
+        if before == after {
+            return;
+        }
+        if let Some(number) = before {
+            ascending.remove(&(number, sequence));
+            of.remove(&sequence);
+        }
+        if let Some(number) = after {
+            ascending.insert((number, sequence));
+            of.insert(sequence, number);
+        }
+    }
+}
+
+/// The distinct keys of one body, sorted; the buffers are kept from record to record.
+#[derive(Debug, Default)]
+struct Keys {
+    bytes: Vec<u8>,
+    keys: Vec<(IndexId, KeyRange)>,
+    numbers: Vec<(IndexId, i64)>,
+}
+
+/// A key's place in [`Keys::bytes`].
+type KeyRange = std::ops::Range<usize>;
+
+impl Keys {
+    fn collect(&mut self, definition: &TableDefinition, body: Option<&[u8]>) -> Result<(), RecordDecodeError> {
+        self.bytes.clear();
+        self.keys.clear();
+        self.numbers.clear();
+        let Some(body) = body else { return Ok(()) };
+        (definition.keys)(body, self)?;
+        let bytes = &self.bytes;
+        let order = |(index, range): &(IndexId, KeyRange)| (*index, &bytes[range.clone()]);
+        self.keys.sort_unstable_by(|left, right| order(left).cmp(&order(right)));
+        self.keys.dedup_by(|left, right| order(left) == order(right));
+        Ok(())
+    }
+
+    fn bytes_of(&self, range: &KeyRange) -> &[u8] {
+        &self.bytes[range.clone()]
+    }
+
+    /// Whether the same index has the same key in here as `key` of `other`.
+    fn holds(&self, (index, range): &(IndexId, KeyRange), other: &Self) -> bool {
+        let wanted = (*index, other.bytes_of(range));
+        self.keys.binary_search_by(|(held, range)| (*held, self.bytes_of(range)).cmp(&wanted)).is_ok()
+    }
+
+    fn count(&self, index: IndexId) -> u32 {
+        u32::try_from(self.keys.iter().filter(|(held, _)| *held == index).count()).unwrap_or(u32::MAX)
+    }
+
+    fn number_of(&self, index: IndexId) -> Option<i64> {
+        self.numbers.iter().find(|(held, _)| *held == index).map(|(_, number)| *number)
+    }
+}
+
+impl KeySink for Keys {
+    fn key(&mut self, index: IndexId, key: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(key);
+        self.keys.push((index, start..self.bytes.len()));
+    }
+
+    fn number(&mut self, index: IndexId, number: i64) {
+        if self.number_of(index).is_none() {
+            self.numbers.push((index, number));
+        }
+    }
+}
