@@ -6,16 +6,17 @@
 //! This crate knows no network, no consensus, no async runtime. It has no clock, no randomness and no threads of
 //! its own: time, seeds and I/O are handed in.
 
-pub mod code;
-pub mod disk;
-pub mod domain;
-pub mod event;
 pub mod ids;
-pub mod index;
+pub mod disk;
 pub mod log;
-pub mod namespaces;
-pub mod record_store;
-pub mod spire;
+pub mod event;
 pub mod table;
-pub mod transaction;
+pub mod record_store;
+pub mod index;
 pub mod view;
+pub mod transaction;
+pub mod domain;
+pub mod code;
+pub mod namespaces;
+pub mod spire;
+pub mod local;

@@ -32,7 +32,13 @@ enum Condition<'a> {
 
 impl TableIndexes {
     /// The first `limit` records above `after` that `query` selects and `keep` lets through, ascending.
-    pub fn select(&self, query: &Query, after: Sequence, limit: usize, keep: &dyn Fn(Sequence) -> bool) -> Vec<Sequence> {
+    pub fn select(
+        &self,
+        query: &Query,
+        after: Sequence,
+        limit: usize,
+        keep: &dyn Fn(Sequence) -> bool,
+    ) -> Vec<Sequence> {
         let conditions = self.bind(query);
         let (driver, others) = self.choose_driver(&conditions);
         let mut selected = Vec::with_capacity(limit.min(1024));
@@ -108,7 +114,9 @@ impl TableIndexes {
 
     fn carrying(&self, index: IndexId, key: &[u8]) -> Condition<'_> {
         match self.index(index) {
-            Some(Index::Set(keys) | Index::CountedSet { keys, .. }) => keys.get(key).map_or(Condition::Nothing, Condition::In),
+            Some(Index::Set(keys) | Index::CountedSet { keys, .. }) => {
+                keys.get(key).map_or(Condition::Nothing, Condition::In)
+            }
             Some(Index::Unique(keys)) => keys.get(key).map_or(Condition::Nothing, |held| Condition::Among(vec![*held])),
             _ => Condition::Nothing,
         }
@@ -144,7 +152,10 @@ impl TableIndexes {
     }
 
     /// The condition with the fewest candidates, unless walking the table is cheaper, and all others.
-    fn choose_driver<'c, 'a>(&self, conditions: &'c [Condition<'a>]) -> (Option<&'c Condition<'a>>, Vec<&'c Condition<'a>>) {
+    fn choose_driver<'c, 'a>(
+        &self,
+        conditions: &'c [Condition<'a>],
+    ) -> (Option<&'c Condition<'a>>, Vec<&'c Condition<'a>>) {
         let cheapest = conditions
             .iter()
             .enumerate()
@@ -197,7 +208,8 @@ impl Condition<'_> {
             Self::Only { sets, by_count } => Candidates::Only(Union::new(sets, after), by_count),
             Self::Range { index: Index::Ordered { ascending, .. }, from, to } if from <= to => {
                 let range = ascending.range((*from, 0)..=(*to, u64::MAX));
-                let mut sequences: Vec<u64> = range.map(|(_, sequence)| *sequence).filter(|held| *held > after).collect();
+                let mut sequences: Vec<u64> =
+                    range.map(|(_, sequence)| *sequence).filter(|held| *held > after).collect();
                 sequences.sort_unstable();
                 Candidates::List(sequences.into_iter())
             }

@@ -143,9 +143,14 @@ impl Index {
             Self::Unique(keys) => {
                 keys.insert(key.into(), sequence);
             }
-            Self::Set(keys) | Self::CountedSet { keys, .. } => {
-                keys.entry_ref(key).or_insert(Posting::EMPTY).insert(sequence);
-            }
+            Self::Set(keys) | Self::CountedSet { keys, .. } => match keys.get_mut(key) {
+                Some(posting) => {
+                    posting.insert(sequence);
+                }
+                None => {
+                    keys.insert(key.into(), Posting::One(sequence));
+                }
+            },
             Self::Ordered { .. } => {}
         }
     }

@@ -4,6 +4,10 @@
 //! (in a key of its own, inside the same batch), and any error or panic in it means "delete the directory and
 //! rebuild". It is never the source of truth.
 
+mod memory;
+
+pub use memory::MemoryStore;
+
 use std::ops::ControlFlow;
 
 use bytes::Bytes;

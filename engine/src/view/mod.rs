@@ -1,5 +1,18 @@
 //! Views: what folding produces, and how domains read it.
 
 pub mod reader;
+pub mod digest;
+pub mod keys;
+pub mod fold;
+mod state;
+mod committed;
+mod overlay;
 
+#[cfg(test)]
+mod tests;
+
+pub use committed::{Committed, View, ViewError, ViewReader};
+pub use digest::Digest;
+pub use keys::{FoldedPosition, StoreKey};
+pub use overlay::{Overlay, OverlayReader};
 pub use reader::{ReadError, Reader, ReaderExtension, Record, StreamRow, StreamState};

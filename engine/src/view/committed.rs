@@ -1,0 +1,418 @@
+//! The committed view: the records on disk and the indexes in memory that folding keeps in step.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::{RwLock, RwLockReadGuard};
+use thiserror::Error;
+
+use super::digest::Digest;
+use super::fold::{raw_writes, write_stream_state};
+use super::keys::{self, FoldedPosition, StoreKey};
+use super::reader::{ReadError, Reader, Record, StreamRow, StreamState};
+use super::state::State;
+use crate::event::Event;
+use crate::ids::{IndexId, LogIndex, NamespaceId, Revision, Sequence, StreamId, StreamSequence, TableId};
+use crate::index::Query;
+use crate::record_store::{RecordStore, RecordStoreError, WriteBatch};
+use crate::table::{Catalog, RecordDecodeError};
+
+/// What folding produces; always rebuildable from events.
+///
+/// One thread folds; any number of threads read. A reader holds a lock that folding waits for, so long results are
+/// read in chunks.
+pub struct View {
+    catalog: Catalog,
+    store: Arc<dyn RecordStore>,
+    state: RwLock<State>,
+}
+
+/// Why a view could not be opened or folded. The answer to all of them is to rebuild the record store.
+#[derive(Debug, Error)]
+pub enum ViewError {
+    /// The record store failed.
+    #[error(transparent)]
+    Store(#[from] RecordStoreError),
+    /// A stored body cannot be read.
+    #[error(transparent)]
+    Record(#[from] RecordDecodeError),
+    /// The store holds a key or value that is none of ours.
+    #[error("record store holds an unreadable pair under key {key}")]
+    Unreadable {
+        /// The key, in hexadecimal.
+        key: String,
+    },
+    /// The store holds records of a table that this build does not know.
+    #[error("record store holds records of unknown table {table}; was it written by a newer version?")]
+    UnknownTable {
+        /// The table.
+        table: TableId,
+    },
+    /// The records are not those that were folded.
+    #[error("records have digest {found}, but {expected} was folded up to revision {revision}")]
+    Digest {
+        /// The position that the store remembers.
+        revision: Revision,
+        /// The digest that it remembers.
+        expected: Digest,
+        /// The digest of the records that it holds.
+        found: Digest,
+    },
+    /// An event does not follow the one folded last.
+    #[error("event {found} does not follow revision {folded}")]
+    Gap {
+        /// The revision folded last.
+        folded: Revision,
+        /// The revision given.
+        found: Revision,
+    },
+}
+
+/// A committed event and its place in the log.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// Its place.
+    pub index: LogIndex,
+    /// The event.
+    pub event: Arc<Event>,
+}
+
+impl View {
+    /// Opens the view over a record store, rebuilding the indexes from its records and checking their digest.
+    ///
+    /// # Errors
+    /// When the store does not hold exactly what was folded into it; it must then be rebuilt.
+    pub fn open(catalog: Catalog, store: Arc<dyn RecordStore>) -> Result<Self, ViewError> {
+        let mut state = State::default();
+        if let Some(value) = store.get(&StoreKey::Folded.encode())? {
+            state.folded = FoldedPosition::decode(&value).ok_or_else(|| unreadable(&StoreKey::Folded.encode()))?;
+        }
+        load_counters(catalog, store.as_ref(), &mut state)?;
+        let found = load_records(catalog, store.as_ref(), &mut state)?;
+        if found != state.folded.digest {
+            let FoldedPosition { revision, digest: expected, .. } = state.folded;
+            return Err(ViewError::Digest { revision, expected, found });
+        }
+        Ok(Self { catalog, store, state: RwLock::new(state) })
+    }
+
+    /// The state now. Folding waits until the reader is dropped.
+    #[must_use]
+    pub fn read(&self) -> ViewReader<'_> {
+        ViewReader { store: self.store.as_ref(), state: self.state.read() }
+    }
+
+    /// How far the view is folded.
+    #[must_use]
+    pub fn folded(&self) -> FoldedPosition {
+        self.state.read().folded
+    }
+
+    /// The tables and streams that the view knows.
+    #[must_use]
+    pub fn catalog(&self) -> Catalog {
+        self.catalog
+    }
+
+    /// The store below.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn RecordStore> {
+        &self.store
+    }
+
+    /// Folds events, which must follow the one folded last without a gap. They become visible together.
+    ///
+    /// # Errors
+    /// After an error the view must be dropped and rebuilt: the store may hold more than the indexes.
+    pub fn fold(&self, events: &[Committed]) -> Result<(), ViewError> {
+        let Some(last) = events.last() else { return Ok(()) };
+        let mut state = self.state.write();
+        let mut batch = WriteBatch::default();
+        let mut folded = state.folded;
+        for Committed { event, .. } in events {
+            if event.revision != folded.revision.next() {
+                return Err(ViewError::Gap { folded: folded.revision, found: event.revision });
+            }
+            folded.revision = event.revision;
+            raw_writes(event, &mut batch);
+            follow_digest(&mut folded.digest, event);
+            follow_streams(&mut state, event, &mut batch);
+        }
+        folded.index = last.index;
+        folded.time = last.event.time;
+        batch.put(StoreKey::Folded.encode(), folded.encode());
+        self.store.apply(batch)?;
+        for Committed { event, .. } in events {
+            self.follow_indexes(&mut state, event)?;
+        }
+        state.folded = folded;
+        Ok(())
+    }
+
+    fn follow_indexes(&self, state: &mut State, event: &Event) -> Result<(), ViewError> {
+        for change in &event.changes {
+            let table = state
+                .table_mut(self.catalog, event.namespace, change.table)
+                .ok_or(ViewError::UnknownTable { table: change.table })?;
+            table.indexes.apply(change.sequence, change.before.as_deref(), change.after.as_deref())?;
+            table.last_sequence = table.last_sequence.max(change.sequence);
+        }
+        Ok(())
+    }
+
+    /// The digest of the records as the store holds them now, worked out anew. Folding waits meanwhile.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn recompute_digest(&self) -> Result<(Revision, Digest), ViewError> {
+        let state = self.state.read();
+        let mut digest = Digest::default();
+        visit_records(self.store.as_ref(), &mut |namespace, table, sequence, modified, body| {
+            digest.add(namespace, table, sequence, modified, body);
+            Ok(())
+        })?;
+        Ok((state.folded.revision, digest))
+    }
+}
+
+fn unreadable(key: &[u8]) -> ViewError {
+    use std::fmt::Write;
+    let key = key.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    });
+    ViewError::Unreadable { key }
+}
+
+fn follow_digest(digest: &mut Digest, event: &Event) {
+    for change in &event.changes {
+        if let (Some(before), Some(previous)) = (&change.before, change.previous) {
+            digest.remove(event.namespace, change.table, change.sequence, previous, before);
+        }
+        if let Some(after) = &change.after {
+            digest.add(event.namespace, change.table, change.sequence, event.revision, after);
+        }
+    }
+}
+
+fn follow_streams(state: &mut State, event: &Event, batch: &mut WriteBatch) {
+    for item in &event.items {
+        let stream = state.stream_mut(event.namespace, item.stream);
+        stream.last = stream.last.max(item.sequence);
+        write_stream_state(event.namespace, item.stream, *stream, batch);
+    }
+    for mark in &event.marks {
+        let stream = state.stream_mut(event.namespace, mark.stream);
+        stream.low_water = stream.low_water.max(mark.to);
+        write_stream_state(event.namespace, mark.stream, *stream, batch);
+    }
+}
+
+fn load_counters(catalog: Catalog, store: &dyn RecordStore, state: &mut State) -> Result<(), ViewError> {
+    let (from, to) = StoreKey::all_counters();
+    let mut outcome = Ok(());
+    store.scan(&from, &to, &mut |key, value| {
+        outcome = load_counter(catalog, state, key, value);
+        if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    outcome
+}
+
+fn load_counter(catalog: Catalog, state: &mut State, key: &[u8], value: &[u8]) -> Result<(), ViewError> {
+    match StoreKey::decode(key) {
+        Some(StoreKey::LastSequence(namespace, table)) => {
+            let last = keys::read_sequence(value).ok_or_else(|| unreadable(key))?;
+            let table_state = state.table_mut(catalog, namespace, table).ok_or(ViewError::UnknownTable { table })?;
+            table_state.last_sequence = last;
+        }
+        Some(StoreKey::StreamState(namespace, stream)) => {
+            *state.stream_mut(namespace, stream) = keys::read_stream(value).ok_or_else(|| unreadable(key))?;
+        }
+        _ => return Err(unreadable(key)),
+    }
+    Ok(())
+}
+
+fn load_records(catalog: Catalog, store: &dyn RecordStore, state: &mut State) -> Result<Digest, ViewError> {
+    let mut digest = Digest::default();
+    visit_records(store, &mut |namespace, table, sequence, modified, body| {
+        let table_state = state.table_mut(catalog, namespace, table).ok_or(ViewError::UnknownTable { table })?;
+        table_state.indexes.apply(sequence, None, Some(body))?;
+        table_state.last_sequence = table_state.last_sequence.max(sequence);
+        digest.add(namespace, table, sequence, modified, body);
+        Ok(())
+    })?;
+    Ok(digest)
+}
+
+/// Receives a record: where it stands, the revision that last changed it, its body.
+type RecordVisitor<'a> = &'a mut dyn FnMut(NamespaceId, TableId, Sequence, Revision, &[u8]) -> Result<(), ViewError>;
+
+fn visit_records(store: &dyn RecordStore, visit: RecordVisitor<'_>) -> Result<(), ViewError> {
+    let (from, to) = StoreKey::all_records();
+    let mut outcome = Ok(());
+    store.scan(&from, &to, &mut |key, value| {
+        outcome = match (StoreKey::decode(key), keys::split_record(value)) {
+            (Some(StoreKey::Record(namespace, table, sequence)), Some((modified, body))) => {
+                visit(namespace, table, sequence, modified, body)
+            }
+            _ => Err(unreadable(key)),
+        };
+        if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    outcome
+}
+
+/// The committed state at one revision, for as long as it is held.
+pub struct ViewReader<'a> {
+    store: &'a dyn RecordStore,
+    state: RwLockReadGuard<'a, State>,
+}
+
+impl ViewReader<'_> {
+    /// How far the view is folded.
+    #[must_use]
+    pub fn folded(&self) -> FoldedPosition {
+        self.state.folded
+    }
+
+    /// The namespaces that hold anything.
+    #[must_use]
+    pub fn namespaces(&self) -> Vec<NamespaceId> {
+        self.state.namespaces.keys().copied().collect()
+    }
+
+    /// Calls `visit` with every table of a namespace, its records, and each index's name and number of keys.
+    pub fn visit_sizes(&self, namespace: NamespaceId, visit: &mut dyn FnMut(TableId, u64, &'static str, usize)) {
+        let tables = self.state.namespaces.get(&namespace).map(|state| &state.tables[..]).unwrap_or_default();
+        for (table, state) in tables {
+            for (name, keys) in state.indexes.sizes() {
+                visit(*table, state.indexes.len(), name, keys);
+            }
+        }
+    }
+
+    /// As [`Reader::select`], leaving out what `keep` refuses.
+    pub(super) fn select_kept(
+        &self,
+        (namespace, table): (NamespaceId, TableId),
+        query: &Query,
+        after: Sequence,
+        limit: usize,
+        keep: &dyn Fn(Sequence) -> bool,
+    ) -> Vec<Sequence> {
+        self.state
+            .table(namespace, table)
+            .map(|state| state.indexes.select(query, after, limit, keep))
+            .unwrap_or_default()
+    }
+
+    pub(super) fn matches(&self, namespace: NamespaceId, table: TableId, query: &Query, sequence: Sequence) -> bool {
+        self.state.table(namespace, table).is_some_and(|state| state.indexes.matches(query, sequence))
+    }
+
+    /// The lowest numbers of an ordered index that `keep` lets through, with their records.
+    pub(super) fn lowest(
+        &self,
+        (namespace, table): (NamespaceId, TableId),
+        index: IndexId,
+        below: i64,
+        limit: usize,
+        keep: &dyn Fn(Sequence) -> bool,
+    ) -> Vec<(i64, Sequence)> {
+        let Some(state) = self.state.table(namespace, table) else { return Vec::new() };
+        state.indexes.lowest(index, below).filter(|(_, sequence)| keep(*sequence)).take(limit).collect()
+    }
+}
+
+impl Reader for ViewReader<'_> {
+    fn revision(&self) -> Revision {
+        self.state.folded.revision
+    }
+
+    fn get(&self, namespace: NamespaceId, table: TableId, sequence: Sequence) -> Result<Option<Record>, ReadError> {
+        let key = StoreKey::Record(namespace, table, sequence).encode();
+        let Some(value) = self.store.get(&key)? else { return Ok(None) };
+        read_record(table, sequence, &value).map(Some)
+    }
+
+    fn find(&self, namespace: NamespaceId, table: TableId, index: IndexId, key: &[u8]) -> Option<Sequence> {
+        self.state.table(namespace, table)?.indexes.find(index, key)
+    }
+
+    fn select(
+        &self,
+        namespace: NamespaceId,
+        table: TableId,
+        query: &Query,
+        after: Sequence,
+        limit: usize,
+    ) -> Vec<Sequence> {
+        self.select_kept((namespace, table), query, after, limit, &|_| true)
+    }
+
+    fn count(&self, namespace: NamespaceId, table: TableId, query: &Query) -> u64 {
+        self.state.table(namespace, table).map_or(0, |state| state.indexes.count(query))
+    }
+
+    fn select_lowest(
+        &self,
+        namespace: NamespaceId,
+        table: TableId,
+        index: IndexId,
+        below: i64,
+        limit: usize,
+    ) -> Vec<Sequence> {
+        let lowest = self.lowest((namespace, table), index, below, limit, &|_| true);
+        lowest.into_iter().map(|(_, sequence)| sequence).collect()
+    }
+
+    fn last_sequence(&self, namespace: NamespaceId, table: TableId) -> Sequence {
+        self.state.table(namespace, table).map_or(Sequence::ZERO, |state| state.last_sequence)
+    }
+
+    fn stream(&self, namespace: NamespaceId, stream: StreamId) -> StreamState {
+        self.state.stream(namespace, stream)
+    }
+
+    fn stream_rows(
+        &self,
+        namespace: NamespaceId,
+        stream: StreamId,
+        after: StreamSequence,
+        limit: usize,
+    ) -> Result<Vec<StreamRow>, ReadError> {
+        let state = self.stream(namespace, stream);
+        let first = after.next().max(state.low_water);
+        let mut rows = Vec::new();
+        if limit == 0 || first > state.last {
+            return Ok(rows);
+        }
+        let from = StoreKey::Row(namespace, stream, first).encode();
+        let to = StoreKey::Row(namespace, stream, state.last.next()).encode();
+        let mut damage = None;
+        self.store.scan(&from, &to, &mut |key, value| {
+            let row = match StoreKey::decode(key) {
+                Some(StoreKey::Row(_, _, sequence)) => keys::read_row(sequence, value),
+                _ => None,
+            };
+            match row {
+                Some(row) => rows.push(row),
+                None => damage = Some(malformed("stream row", "unreadable")),
+            }
+            if rows.len() == limit || damage.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        damage.map_or(Ok(rows), Err)
+    }
+}
+
+fn read_record(table: TableId, sequence: Sequence, value: &Bytes) -> Result<Record, ReadError> {
+    keys::read_record(sequence, value)
+        .ok_or_else(|| malformed("record", &format!("record {sequence} of table {table} has no revision in front")))
+}
+
+fn malformed(table: &'static str, detail: &str) -> ReadError {
+    ReadError::Record(RecordDecodeError::Malformed { table, detail: detail.to_owned() })
+}

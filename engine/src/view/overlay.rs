@@ -1,0 +1,297 @@
+//! The leader's view of what it has decided and not yet committed.
+//!
+//! The records of proposed events lie over the committed view: what they touch is masked below, and a small index of
+//! their own answers for it. So the second command of a pipeline sees what the first will have done. The overlay
+//! is generic and knows nothing of domains. When leadership is lost it is dropped whole.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::committed::ViewReader;
+use super::fold::stream_row;
+use super::reader::{ReadError, Reader, Record, StreamRow, StreamState};
+use crate::event::{Change, Event};
+use crate::ids::{IndexId, NamespaceId, Revision, Sequence, StreamId, StreamSequence, TableId};
+use crate::index::{Query, TableIndexes};
+use crate::table::{Catalog, RecordDecodeError};
+
+/// Events proposed and not yet folded, and the records that they leave.
+#[derive(Debug)]
+pub struct Overlay {
+    catalog: Catalog,
+    /// In revision order.
+    events: VecDeque<Arc<Event>>,
+    tables: HashMap<(NamespaceId, TableId), TableOverlay>,
+    streams: HashMap<(NamespaceId, StreamId), StreamOverlay>,
+}
+
+#[derive(Debug)]
+struct TableOverlay {
+    /// Of the overlaid records only.
+    indexes: TableIndexes,
+    /// What the newest event about each record leaves of it.
+    records: BTreeMap<Sequence, OverlaidRecord>,
+    last_sequence: Sequence,
+}
+
+#[derive(Debug)]
+struct OverlaidRecord {
+    /// The event that left it so.
+    revision: Revision,
+    /// `None` when that event deleted it.
+    record: Option<Record>,
+}
+
+#[derive(Debug)]
+struct StreamOverlay {
+    /// The event that moved it last.
+    revision: Revision,
+    state: StreamState,
+    rows: VecDeque<StreamRow>,
+}
+
+impl Overlay {
+    /// An overlay without events.
+    #[must_use]
+    pub fn new(catalog: Catalog) -> Self {
+        Self { catalog, events: VecDeque::new(), tables: HashMap::default(), streams: HashMap::default() }
+    }
+
+    /// The newest proposed event, if any is not yet folded.
+    #[must_use]
+    pub fn newest(&self) -> Option<&Arc<Event>> {
+        self.events.back()
+    }
+
+    /// Events proposed and not yet folded.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Whether every proposed event is folded.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Lays an event that was just proposed over what is there. `committed` is the view below.
+    ///
+    /// # Errors
+    /// When a body cannot be read; the overlay must then be dropped.
+    pub fn push(&mut self, event: Arc<Event>, committed: &dyn Reader) -> Result<(), RecordDecodeError> {
+        for change in &event.changes {
+            self.lay(&event, change)?;
+        }
+        for item in &event.items {
+            let stream = self.stream_mut(&event, item.stream, committed);
+            stream.state.last = item.sequence;
+            stream.rows.push_back(stream_row(&event, item));
+        }
+        for mark in &event.marks {
+            self.stream_mut(&event, mark.stream, committed).state.low_water = mark.to;
+        }
+        self.events.push_back(event);
+        Ok(())
+    }
+
+    /// Takes out the events up to and with `folded`, which the view below holds from now on.
+    ///
+    /// # Errors
+    /// When a body cannot be read; the overlay must then be dropped.
+    pub fn drop_folded(&mut self, folded: Revision) -> Result<(), RecordDecodeError> {
+        while let Some(event) = self.events.pop_front_if(|event| event.revision <= folded) {
+            for change in &event.changes {
+                self.lift(&event, change)?;
+            }
+            for item in &event.items {
+                if let Some(stream) = self.streams.get_mut(&(event.namespace, item.stream)) {
+                    stream.rows.pop_front();
+                }
+            }
+            let moved = event.items.iter().map(|item| item.stream).chain(event.marks.iter().map(|mark| mark.stream));
+            for stream in moved {
+                let settled = |overlay: &StreamOverlay| overlay.revision <= event.revision;
+                if self.streams.get(&(event.namespace, stream)).is_some_and(settled) {
+                    self.streams.remove(&(event.namespace, stream));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn lay(&mut self, event: &Event, change: &Change) -> Result<(), RecordDecodeError> {
+        let definition = self.catalog.table(change.table).ok_or_else(|| unknown_table(change.table))?;
+        let table = self.tables.entry((event.namespace, change.table)).or_insert_with(|| TableOverlay {
+            indexes: TableIndexes::new(definition),
+            records: BTreeMap::new(),
+            last_sequence: Sequence::ZERO,
+        });
+        let record = change.after.as_ref().map(|after| Record {
+            sequence: change.sequence,
+            modified: event.revision,
+            body: after.clone().into(),
+        });
+        let laid = OverlaidRecord { revision: event.revision, record };
+        let replaced = table.records.insert(change.sequence, laid).and_then(|replaced| replaced.record);
+        table.last_sequence = table.last_sequence.max(change.sequence);
+        table.indexes.apply(change.sequence, replaced.as_ref().map(|record| &record.body[..]), change.after.as_deref())
+    }
+
+    fn lift(&mut self, event: &Event, change: &Change) -> Result<(), RecordDecodeError> {
+        let key = (event.namespace, change.table);
+        let Some(table) = self.tables.get_mut(&key) else { return Ok(()) };
+        if table.records.get(&change.sequence).is_some_and(|laid| laid.revision == event.revision) {
+            let lifted = table.records.remove(&change.sequence).and_then(|lifted| lifted.record);
+            table.indexes.apply(change.sequence, lifted.as_ref().map(|record| &record.body[..]), None)?;
+        }
+        if table.records.is_empty() {
+            self.tables.remove(&key);
+        }
+        Ok(())
+    }
+
+    fn stream_mut(&mut self, event: &Event, stream: StreamId, committed: &dyn Reader) -> &mut StreamOverlay {
+        let overlay = self.streams.entry((event.namespace, stream)).or_insert_with(|| StreamOverlay {
+            revision: event.revision,
+            state: committed.stream(event.namespace, stream),
+            rows: VecDeque::new(),
+        });
+        overlay.revision = event.revision;
+        overlay
+    }
+}
+
+fn unknown_table(table: TableId) -> RecordDecodeError {
+    RecordDecodeError::Malformed { table: "unknown", detail: format!("table {table} is not in the catalog") }
+}
+
+/// The committed state with the overlay on top: what deciding reads.
+pub struct OverlayReader<'a> {
+    below: &'a ViewReader<'a>,
+    overlay: &'a Overlay,
+}
+
+impl<'a> OverlayReader<'a> {
+    /// Reads `overlay` on top of `below`.
+    #[must_use]
+    pub fn new(below: &'a ViewReader<'a>, overlay: &'a Overlay) -> Self {
+        Self { below, overlay }
+    }
+
+    fn table(&self, namespace: NamespaceId, table: TableId) -> Option<&'a TableOverlay> {
+        self.overlay.tables.get(&(namespace, table))
+    }
+}
+
+impl TableOverlay {
+    /// Whether the committed record still stands.
+    fn leaves(&self, sequence: Sequence) -> bool {
+        !self.records.contains_key(&sequence)
+    }
+}
+
+/// Merges two ascending lists without common elements.
+fn merge<T: Ord>(left: Vec<T>, right: Vec<T>, limit: usize) -> Vec<T> {
+    if right.is_empty() {
+        return left;
+    }
+    let mut merged = left;
+    merged.extend(right);
+    merged.sort_unstable();
+    merged.truncate(limit);
+    merged
+}
+
+impl Reader for OverlayReader<'_> {
+    fn revision(&self) -> Revision {
+        self.overlay.newest().map_or_else(|| self.below.revision(), |event| event.revision)
+    }
+
+    fn get(&self, namespace: NamespaceId, table: TableId, sequence: Sequence) -> Result<Option<Record>, ReadError> {
+        match self.table(namespace, table).and_then(|overlay| overlay.records.get(&sequence)) {
+            Some(laid) => Ok(laid.record.clone()),
+            None => self.below.get(namespace, table, sequence),
+        }
+    }
+
+    fn find(&self, namespace: NamespaceId, table: TableId, index: IndexId, key: &[u8]) -> Option<Sequence> {
+        let below = self.below.find(namespace, table, index, key);
+        match self.table(namespace, table) {
+            None => below,
+            Some(overlay) => {
+                overlay.indexes.find(index, key).or_else(|| below.filter(|sequence| overlay.leaves(*sequence)))
+            }
+        }
+    }
+
+    fn select(
+        &self,
+        namespace: NamespaceId,
+        table: TableId,
+        query: &Query,
+        after: Sequence,
+        limit: usize,
+    ) -> Vec<Sequence> {
+        let Some(overlay) = self.table(namespace, table) else {
+            return self.below.select(namespace, table, query, after, limit);
+        };
+        let leaves = |sequence| overlay.leaves(sequence);
+        let below = self.below.select_kept((namespace, table), query, after, limit, &leaves);
+        merge(below, overlay.indexes.select(query, after, limit, &|_| true), limit)
+    }
+
+    fn count(&self, namespace: NamespaceId, table: TableId, query: &Query) -> u64 {
+        let below = self.below.count(namespace, table, query);
+        let Some(overlay) = self.table(namespace, table) else { return below };
+        let masked = overlay.records.keys().filter(|sequence| self.below.matches(namespace, table, query, **sequence));
+        below - masked.count() as u64 + overlay.indexes.count(query)
+    }
+
+    fn select_lowest(
+        &self,
+        namespace: NamespaceId,
+        table: TableId,
+        index: IndexId,
+        below: i64,
+        limit: usize,
+    ) -> Vec<Sequence> {
+        let Some(overlay) = self.table(namespace, table) else {
+            return self.below.select_lowest(namespace, table, index, below, limit);
+        };
+        let leaves = |sequence| overlay.leaves(sequence);
+        let committed = self.below.lowest((namespace, table), index, below, limit, &leaves);
+        let laid = overlay.indexes.lowest(index, below).take(limit).collect();
+        merge(committed, laid, limit).into_iter().map(|(_, sequence)| sequence).collect()
+    }
+
+    fn last_sequence(&self, namespace: NamespaceId, table: TableId) -> Sequence {
+        let below = self.below.last_sequence(namespace, table);
+        self.table(namespace, table).map_or(below, |overlay| below.max(overlay.last_sequence))
+    }
+
+    fn stream(&self, namespace: NamespaceId, stream: StreamId) -> StreamState {
+        let overlay = self.overlay.streams.get(&(namespace, stream));
+        overlay.map_or_else(|| self.below.stream(namespace, stream), |overlay| overlay.state)
+    }
+
+    fn stream_rows(
+        &self,
+        namespace: NamespaceId,
+        stream: StreamId,
+        after: StreamSequence,
+        limit: usize,
+    ) -> Result<Vec<StreamRow>, ReadError> {
+        let Some(overlay) = self.overlay.streams.get(&(namespace, stream)) else {
+            return self.below.stream_rows(namespace, stream, after, limit);
+        };
+        let first = after.next().max(overlay.state.low_water);
+        let mut rows = self.below.stream_rows(namespace, stream, StreamSequence(first.0 - 1), limit)?;
+        let laid = overlay.rows.iter().filter(|row| row.sequence >= first).cloned();
+        rows.extend(laid);
+        rows.truncate(limit);
+        Ok(rows)
+    }
+}

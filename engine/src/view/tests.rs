@@ -1,0 +1,337 @@
+//! Views against a naive model: every query by scanning, every state by replaying.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::*;
+use crate::event::Event;
+use crate::ids::{IndexId, LogIndex, NamespaceId, Revision, Sequence, StreamId, StreamSequence, TableId, Timestamp};
+use crate::index::{Predicate, Query};
+use crate::local::SeededEntropy;
+use crate::record_store::MemoryStore;
+use crate::table::{
+    Catalog, IndexDefinition, IndexKind, KeySink, RecordDecodeError, StreamDefinition, TableDefinition,
+};
+use crate::transaction::Transaction;
+
+const ITEMS: TableId = TableId(900);
+const FEED: StreamId = StreamId(9);
+const NAME: IndexId = IndexId(0);
+const TAGS: IndexId = IndexId(1);
+const COLOUR: IndexId = IndexId(2);
+const DUE: IndexId = IndexId(3);
+const NAMESPACE: NamespaceId = NamespaceId(7);
+
+/// Body: name, due number, colour, tags, one byte each.
+static TABLE: TableDefinition = TableDefinition {
+    id: ITEMS,
+    name: "items",
+    indexes: &[
+        IndexDefinition { id: NAME, name: "name", kind: IndexKind::Unique },
+        IndexDefinition { id: TAGS, name: "tags", kind: IndexKind::CountedSet },
+        IndexDefinition { id: COLOUR, name: "colour", kind: IndexKind::Set },
+        IndexDefinition { id: DUE, name: "due", kind: IndexKind::Ordered },
+    ],
+    keys: item_keys,
+    secret: false,
+};
+
+static CATALOG: Catalog = Catalog { tables: &[&TABLE], streams: &[&StreamDefinition { id: FEED, name: "feed" }] };
+
+fn item_keys(body: &[u8], keys: &mut dyn KeySink) -> Result<(), RecordDecodeError> {
+    let [name_high, name_low, due, colour, tags @ ..] = body else {
+        return Err(RecordDecodeError::Malformed { table: "items", detail: "short".into() });
+    };
+    keys.key(NAME, &[*name_high, *name_low]);
+    if *due > 0 {
+        keys.number(DUE, i64::from(*due));
+    }
+    keys.key(COLOUR, &[*colour]);
+    for tag in tags {
+        keys.key(TAGS, &[*tag]);
+    }
+    Ok(())
+}
+
+/// The plainest possible table: sequence to body.
+#[derive(Default)]
+struct Model {
+    records: BTreeMap<u64, Vec<u8>>,
+}
+
+impl Model {
+    fn selects(body: &[u8], query: &Query) -> bool {
+        let tags: BTreeSet<&[u8]> = body[4..].chunks(1).collect();
+        let key_set = |index: IndexId| match index {
+            NAME => BTreeSet::from([&body[..2]]),
+            TAGS => tags.clone(),
+            _ => BTreeSet::from([&body[3..4]]),
+        };
+        let due = Some(i64::from(body[2])).filter(|due| *due > 0);
+        query.predicates.iter().all(|predicate| match predicate {
+            Predicate::Is { index, key } => key_set(*index).contains(key.as_slice()),
+            Predicate::AnyOf { index, keys } => keys.iter().any(|key| key_set(*index).contains(key.as_slice())),
+            Predicate::AllOf { index, keys } => keys.iter().all(|key| key_set(*index).contains(key.as_slice())),
+            Predicate::OnlyOf { index, keys } => {
+                let held = key_set(*index);
+                !held.is_empty() && held.iter().all(|tag| keys.iter().any(|key| key == tag))
+            }
+            Predicate::Exactly { index, keys } => key_set(*index) == keys.iter().map(Vec::as_slice).collect(),
+            Predicate::Below { number, .. } => due.is_some_and(|due| due < *number),
+            Predicate::AtLeast { number, .. } => due.is_some_and(|due| due >= *number),
+            Predicate::Among { .. } => unreachable!("not generated"),
+        })
+    }
+
+    fn select(&self, query: &Query, after: u64, limit: usize) -> Vec<Sequence> {
+        let selected = self.records.range(after + 1..).filter(|(_, body)| Self::selects(body, query));
+        selected.map(|(sequence, _)| Sequence(*sequence)).take(limit).collect()
+    }
+}
+
+/// Random colours and tags in which some keys are carried by nearly every record and some by one or two.
+fn random_body(random: &mut StdRng, name: u16) -> Vec<u8> {
+    let due = if random.random_bool(0.2) { 0 } else { random.random_range(1..=40) };
+    let colour = if random.random_bool(0.8) { 1 } else { random.random_range(2..30) };
+    let mut body = vec![name.to_be_bytes()[0], name.to_be_bytes()[1], due, colour];
+    for _ in 0..random.random_range(0..4) {
+        body.push(if random.random_bool(0.5) { random.random_range(1..3) } else { random.random_range(3..60) });
+    }
+    body
+}
+
+fn random_tags(random: &mut StdRng) -> Vec<Vec<u8>> {
+    let count = random.random_range(1..4);
+    (0..count)
+        .map(|_| vec![if random.random_bool(0.7) { random.random_range(1..5) } else { random.random_range(3..70) }])
+        .collect()
+}
+
+fn random_query(random: &mut StdRng) -> Query {
+    let mut query = Query::all();
+    for _ in 0..random.random_range(0..4) {
+        let keys = random_tags(random);
+        query = query.and(match random.random_range(0..9) {
+            0 => Predicate::Is { index: TAGS, key: keys[0].clone() },
+            1 => Predicate::AnyOf { index: TAGS, keys },
+            2 => Predicate::AllOf { index: TAGS, keys },
+            3 => Predicate::OnlyOf { index: TAGS, keys },
+            4 => Predicate::Exactly { index: TAGS, keys },
+            5 => Predicate::Below { index: DUE, number: random.random_range(0..45) },
+            6 => Predicate::AtLeast { index: DUE, number: random.random_range(0..45) },
+            7 => Predicate::Is { index: COLOUR, key: vec![random.random_range(1..5)] },
+            _ => Predicate::AnyOf { index: NAME, keys: (0..3).map(|_| vec![0, random.random()]).collect() },
+        });
+    }
+    query
+}
+
+/// A pipeline in miniature: events are decided over the overlay and folded some time later.
+struct Bench {
+    view: View,
+    overlay: Overlay,
+    events: Vec<Arc<Event>>,
+    model: Model,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let view = View::open(CATALOG, Arc::new(MemoryStore::new())).unwrap();
+        Self { view, overlay: Overlay::new(CATALOG), events: Vec::new(), model: Model::default() }
+    }
+
+    fn decide(&mut self, random: &mut StdRng) {
+        let below = self.view.read();
+        let reader = OverlayReader::new(&below, &self.overlay);
+        let mut entropy = SeededEntropy::new(1);
+        let mut transaction = Transaction::new(&reader, CATALOG, NAMESPACE, Timestamp(1), &mut entropy);
+        let existing = reader.select(NAMESPACE, ITEMS, &Query::all(), Sequence::ZERO, usize::MAX);
+        let target = (!existing.is_empty()).then(|| existing[random.random_range(0..existing.len())]);
+        let name: u16 = random.random_range(0..400);
+        let body = random_body(random, name);
+        let changed = match target {
+            Some(target) if random.random_bool(0.5) => {
+                let record = reader.get(NAMESPACE, ITEMS, target).unwrap().unwrap();
+                assert_eq!(self.model.records[&target.0], record.body);
+                if random.random_bool(0.4) {
+                    transaction.delete(ITEMS, &record);
+                    self.model.records.remove(&target.0);
+                    true
+                } else {
+                    let updated = transaction.update(ITEMS, &record, body.clone()).is_ok();
+                    let taken = self.model.records.iter().any(|(at, other)| *at != target.0 && other[..2] == body[..2]);
+                    assert_eq!(updated, !taken);
+                    if updated {
+                        self.model.records.insert(target.0, body);
+                    }
+                    updated
+                }
+            }
+            _ => {
+                let inserted = transaction.insert(ITEMS, body.clone());
+                let taken = self.model.records.values().any(|other| other[..2] == body[..2]);
+                assert_eq!(inserted.is_ok(), !taken);
+                if let Ok((sequence, _)) = inserted {
+                    self.model.records.insert(sequence.0, body);
+                }
+                !taken
+            }
+        };
+        if !changed {
+            return;
+        }
+        transaction.emit(FEED, name.to_be_bytes(), Some(0));
+        if random.random_bool(0.05) {
+            let last = reader.stream(NAMESPACE, FEED).last.0;
+            transaction.raise_low_water(FEED, StreamSequence(last.saturating_sub(20)));
+        }
+        let revision = reader.revision().next();
+        let content = transaction.into_content();
+        let event = Arc::new(Event {
+            revision,
+            time: Timestamp(revision.0),
+            namespace: NAMESPACE,
+            request: None,
+            changes: content.changes,
+            items: content.items,
+            marks: content.marks,
+            answer: Vec::new(),
+        });
+        self.overlay.push(Arc::clone(&event), &below).unwrap();
+        self.events.push(event);
+    }
+
+    fn fold_some(&mut self, random: &mut StdRng) {
+        let folded = usize::try_from(self.view.folded().revision.0).unwrap();
+        let until = random.random_range(folded..=self.events.len());
+        let events: Vec<Committed> = self.events[folded..until].iter().map(committed).collect();
+        self.view.fold(&events).unwrap();
+        self.overlay.drop_folded(self.view.folded().revision).unwrap();
+    }
+
+    fn check(&self, random: &mut StdRng) {
+        let below = self.view.read();
+        let reader = OverlayReader::new(&below, &self.overlay);
+        for _ in 0..4 {
+            let query = random_query(random);
+            let after = random.random_range(0..200);
+            let limit = if random.random_bool(0.3) { usize::MAX } else { random.random_range(1..10) };
+            let selected = reader.select(NAMESPACE, ITEMS, &query, Sequence(after), limit);
+            assert_eq!(selected, self.model.select(&query, after, limit), "{query:?} after {after} limit {limit}");
+            let count = self.model.select(&query, 0, usize::MAX).len() as u64;
+            assert_eq!(reader.count(NAMESPACE, ITEMS, &query), count, "{query:?}");
+        }
+        let bound = random.random_range(0..45);
+        let mut lowest: Vec<(u8, u64)> =
+            self.model.records.iter().map(|(sequence, body)| (body[2], *sequence)).collect();
+        lowest.retain(|(due, _)| *due > 0 && i64::from(*due) < bound);
+        lowest.sort_unstable();
+        let lowest: Vec<Sequence> = lowest.into_iter().map(|(_, sequence)| Sequence(sequence)).take(5).collect();
+        assert_eq!(reader.select_lowest(NAMESPACE, ITEMS, DUE, bound, 5), lowest);
+        self.check_stream(&reader, random);
+    }
+
+    fn check_stream(&self, reader: &OverlayReader<'_>, random: &mut StdRng) {
+        let state = reader.stream(NAMESPACE, FEED);
+        assert_eq!(state.last.0, self.events.len() as u64);
+        let after = StreamSequence(random.random_range(0..self.events.len() as u64 + 3));
+        let rows = reader.stream_rows(NAMESPACE, FEED, after, 30).unwrap();
+        let expected: Vec<u64> = (after.next().max(state.low_water).0..=state.last.0).take(30).collect();
+        assert_eq!(rows.iter().map(|row| row.sequence.0).collect::<Vec<_>>(), expected);
+        for row in rows {
+            let event = &self.events[usize::try_from(row.revision.0).unwrap() - 1];
+            assert_eq!((row.time, &row.key[..]), (event.time, &event.items[0].key[..]));
+        }
+    }
+}
+
+fn committed(event: &Arc<Event>) -> Committed {
+    Committed { index: LogIndex(event.revision.0 + 10), event: Arc::clone(event) }
+}
+
+#[test]
+fn queries_over_view_and_overlay_equal_a_naive_scan() {
+    for seed in 0..12 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut bench = Bench::new();
+        for step in 0..600 {
+            bench.decide(&mut random);
+            if random.random_bool(0.2) {
+                bench.fold_some(&mut random);
+            }
+            if step % 5 == 0 {
+                bench.check(&mut random);
+            }
+        }
+    }
+}
+
+#[test]
+fn rebuild_from_events_equals_living_through_them() {
+    let mut random = StdRng::seed_from_u64(99);
+    let mut bench = Bench::new();
+    for _ in 0..500 {
+        bench.decide(&mut random);
+        if random.random_bool(0.3) {
+            bench.fold_some(&mut random);
+        }
+    }
+    let events: Vec<Committed> = bench.events.iter().map(committed).collect();
+    bench.view.fold(&events[usize::try_from(bench.view.folded().revision.0).unwrap()..]).unwrap();
+
+    let rebuilt = View::open(CATALOG, Arc::new(MemoryStore::new())).unwrap();
+    rebuilt.fold(&events).unwrap();
+    let reopened = View::open(CATALOG, Arc::clone(bench.view.store())).unwrap();
+
+    let lived = bench.view.folded();
+    assert_eq!(rebuilt.folded(), lived);
+    assert_eq!(reopened.folded(), lived);
+    assert_eq!(rebuilt.recompute_digest().unwrap(), (lived.revision, lived.digest));
+    for view in [&rebuilt, &reopened] {
+        let reader = view.read();
+        assert_eq!(reader.stream(NAMESPACE, FEED), bench.view.read().stream(NAMESPACE, FEED));
+        assert_eq!(reader.last_sequence(NAMESPACE, ITEMS), bench.view.read().last_sequence(NAMESPACE, ITEMS));
+        for _ in 0..50 {
+            let query = random_query(&mut random);
+            let selected = reader.select(NAMESPACE, ITEMS, &query, Sequence::ZERO, usize::MAX);
+            assert_eq!(selected, bench.model.select(&query, 0, usize::MAX));
+        }
+    }
+}
+
+#[test]
+fn a_store_that_lost_or_changed_a_record_is_refused() {
+    let mut random = StdRng::seed_from_u64(3);
+    let mut bench = Bench::new();
+    while bench.model.records.len() < 20 {
+        bench.decide(&mut random);
+    }
+    let events: Vec<Committed> = bench.events.iter().map(committed).collect();
+    bench.view.fold(&events).unwrap();
+    let sequence = *bench.model.records.keys().next().unwrap();
+    let key = StoreKey::Record(NAMESPACE, ITEMS, Sequence(sequence)).encode();
+    let value = bench.view.store().get(&key).unwrap().unwrap();
+
+    let mut changed = value.to_vec();
+    *changed.last_mut().unwrap() ^= 1;
+    for damage in [None, Some(changed)] {
+        let mut batch = crate::record_store::WriteBatch::default();
+        batch.operations.push((key.clone(), damage));
+        bench.view.store().apply(batch).unwrap();
+        assert!(matches!(View::open(CATALOG, Arc::clone(bench.view.store())), Err(ViewError::Digest { .. })));
+    }
+}
+
+#[test]
+fn an_event_out_of_turn_is_refused() {
+    let mut random = StdRng::seed_from_u64(4);
+    let mut bench = Bench::new();
+    while bench.events.len() < 3 {
+        bench.decide(&mut random);
+    }
+    let gap = bench.view.fold(&[committed(&bench.events[1])]);
+    assert!(matches!(gap, Err(ViewError::Gap { folded: Revision(0), found: Revision(2) })));
+}
