@@ -1,5 +1,10 @@
 //! All domains behind one closed set of types: what the pipeline decides, folds and answers.
 
+#![expect(
+    clippy::large_enum_variant,
+    reason = "nearly every value is of the large variant, and values are moved a few times only"
+)]
+
 use thiserror::Error;
 
 use crate::code::Code;

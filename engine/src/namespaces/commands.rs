@@ -4,7 +4,7 @@
 
 use super::records::{NAMESPACES, Namespace};
 use super::{Error, queries};
-use crate::ids::NamespaceId;
+use crate::ids::{NamespaceId, Sequence};
 use crate::index::Query;
 use crate::table::Catalog;
 use crate::transaction::Transaction;
@@ -15,6 +15,9 @@ pub const NAME_BYTES_MAX: usize = 255;
 
 /// Records that one clearing step removes at the most, and items that it takes from each stream.
 pub const CLEAR_STEP_MAX: usize = 1_000;
+
+/// Bytes of records after which a clearing step stops, so that large records do not make a huge event.
+pub const CLEAR_STEP_BYTES_MAX: usize = 16 << 20;
 
 /// A change to the list of namespaces, or to a namespace as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize)]
@@ -95,9 +98,9 @@ fn open(transaction: &mut Transaction<'_>, name: &str) -> Result<Answer, Error> 
     Ok(Answer::Opened { id: NamespaceId(sequence.0), existing: false })
 }
 
-/// Removes records table by table, oldest first, and gives up as many stream items.
+/// Removes records table by table, oldest first, and gives up as many items of each stream.
 ///
-/// Bounding both keeps the event small and its folding short, whatever the namespace holds.
+/// Bounding all of them keeps the event small and its folding short, whatever the namespace holds.
 fn clear(transaction: &mut Transaction<'_>, catalog: Catalog) -> Result<Answer, Error> {
     let namespace = transaction.namespace();
     if !queries::exists(transaction.reader(), namespace) {
@@ -110,18 +113,20 @@ fn clear(transaction: &mut Transaction<'_>, catalog: Catalog) -> Result<Answer, 
 
 fn clear_records(transaction: &mut Transaction<'_>, catalog: Catalog) -> Result<u64, Error> {
     let (reader, namespace) = (transaction.reader(), transaction.namespace());
-    let mut room = CLEAR_STEP_MAX;
+    let (mut removed, mut bytes) = (0, 0);
     for table in catalog.tables {
-        let records = reader.records(namespace, table.id, &Query::all(), crate::ids::Sequence::ZERO, room)?;
-        room -= records.len();
-        for record in &records {
-            transaction.delete(table.id, record);
-        }
-        if room == 0 {
-            break;
+        let room = CLEAR_STEP_MAX - removed;
+        for sequence in reader.select(namespace, table.id, &Query::all(), Sequence::ZERO, room) {
+            if bytes >= CLEAR_STEP_BYTES_MAX {
+                return Ok(removed as u64);
+            }
+            let record = reader.get_listed(namespace, table.id, sequence)?;
+            transaction.delete(table.id, &record);
+            removed += 1;
+            bytes += record.body.len();
         }
     }
-    Ok((CLEAR_STEP_MAX - room) as u64)
+    Ok(removed as u64)
 }
 
 fn clear_streams(transaction: &mut Transaction<'_>, catalog: Catalog) -> u64 {

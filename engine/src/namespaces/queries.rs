@@ -1,7 +1,7 @@
 //! What can be asked about namespaces.
 
 use super::Error;
-use super::records::{BY_NAME, NAMESPACES, Namespace};
+use super::records::{NAMESPACES, Namespace, indexes};
 use crate::ids::{NamespaceId, Sequence};
 use crate::index::Query;
 use crate::view::{ReadError, Reader, ReaderExtension, Record};
@@ -9,7 +9,7 @@ use crate::view::{ReadError, Reader, ReaderExtension, Record};
 /// The id of the namespace with this name.
 #[must_use]
 pub fn find(reader: &dyn Reader, name: &str) -> Option<NamespaceId> {
-    reader.find(NamespaceId::SYSTEM, NAMESPACES, BY_NAME, name.as_bytes()).map(|sequence| NamespaceId(sequence.0))
+    reader.find(NamespaceId::SYSTEM, NAMESPACES, indexes::NAME, name.as_bytes()).map(|sequence| NamespaceId(sequence.0))
 }
 
 /// Whether users' records may be kept in this namespace. Answered by the indexes, without touching a record.
@@ -42,6 +42,6 @@ pub fn list(reader: &dyn Reader, after: NamespaceId, limit: usize) -> Result<Vec
 
 /// The record of the namespace with this name, for a command that changes it.
 pub(super) fn record(reader: &dyn Reader, name: &str) -> Result<Option<(NamespaceId, Record)>, ReadError> {
-    let record = reader.get_by_key(NamespaceId::SYSTEM, NAMESPACES, BY_NAME, name.as_bytes())?;
+    let record = reader.get_by_key(NamespaceId::SYSTEM, NAMESPACES, indexes::NAME, name.as_bytes())?;
     Ok(record.map(|record| (NamespaceId(record.sequence.0), record)))
 }

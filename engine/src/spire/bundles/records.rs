@@ -1,5 +1,16 @@
 //! What is stored of a bundle.
 
+use crate::spire::tables;
+use crate::table::{IndexDefinition, IndexKind, KeySink, RecordDecodeError, TableDefinition};
+
+/// Numbers of the indexes.
+pub mod indexes {
+    use crate::ids::IndexId;
+
+    /// By trust domain id.
+    pub const TRUST_DOMAIN_ID: IndexId = IndexId(0);
+}
+
 /// A trust bundle. Certificates and keys inside are not parsed when stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Bundle {
@@ -20,7 +31,7 @@ pub struct Bundle {
 }
 
 /// One element of the X.509 authorities; its DER may hold several certificates one after the other.
-#[derive(Clone, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Certificate {
     /// DER.
     pub der_bytes: Vec<u8>,
@@ -31,7 +42,7 @@ pub struct Certificate {
 }
 
 /// A JWT or WIT authority.
-#[derive(Clone, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct PublicKey {
     /// The key, PKIX encoded.
     pub pkix_bytes: Vec<u8>,
@@ -48,10 +59,15 @@ pub struct PublicKey {
 crate::stored_record!(Bundle, ArchivedBundle, "bundles");
 
 /// The table.
-pub static TABLE: crate::table::TableDefinition = crate::table::TableDefinition {
-    id: crate::spire::tables::BUNDLES,
+pub static TABLE: TableDefinition = TableDefinition {
+    id: tables::BUNDLES,
     name: "bundles",
-    indexes: &[],
-    keys: |_, _| Ok(()),
+    indexes: &[IndexDefinition { id: indexes::TRUST_DOMAIN_ID, name: "trust_domain_id", kind: IndexKind::Unique }],
+    keys,
     secret: false,
 };
+
+fn keys(body: &[u8], keys: &mut dyn KeySink) -> Result<(), RecordDecodeError> {
+    keys.key(indexes::TRUST_DOMAIN_ID, Bundle::view(body)?.trust_domain_id.as_bytes());
+    Ok(())
+}

@@ -2,15 +2,45 @@
 
 use thiserror::Error;
 
-use crate::spire::Code;
+use crate::limits::Exceeded;
+use crate::spire::{Code, bundles};
+use crate::table::RecordDecodeError;
 use crate::transaction::ChangeError;
+use crate::view::ReadError;
 
 /// Why a command or query was refused.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The target does not exist.
+    /// A request without relationship.
+    #[error("federation relationship is nil")]
+    Missing,
+    /// A request that does not say which relationship it is about.
+    #[error("trust domain is required")]
+    TrustDomainRequired,
+    /// A relationship needs a URL.
+    #[error("bundle endpoint URL is required")]
+    UrlRequired,
+    /// The `https_spiffe` profile needs an endpoint SPIFFE ID.
+    #[error("bundle endpoint SPIFFE ID is required")]
+    EndpointSpiffeIdRequired,
+    /// Neither `https_spiffe` nor `https_web`.
+    #[error("unknown bundle endpoint profile type: \"{0}\"")]
+    UnknownProfile(String),
+    /// The relationship to update does not exist.
+    #[error("unable to fetch federation relationship: record not found")]
+    UpdateNotFound,
+    /// The relationship to delete does not exist.
     #[error("datastore-sql: record not found")]
     NotFound,
+    /// The trust domain has a relationship.
+    #[error("datastore-sql: UNIQUE constraint failed: federated_trust_domains.trust_domain")]
+    AlreadyExists,
+    /// The bundle that came with the relationship was refused.
+    #[error(transparent)]
+    Bundle(#[from] bundles::Error),
+    /// Something in the request is too large.
+    #[error(transparent)]
+    Limit(#[from] Exceeded),
     /// The state could not be read or the change not be noted.
     #[error(transparent)]
     Change(#[from] ChangeError),
@@ -21,8 +51,28 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
-            Self::NotFound => Code::NotFound,
+            Self::Missing
+            | Self::TrustDomainRequired
+            | Self::UrlRequired
+            | Self::EndpointSpiffeIdRequired
+            | Self::UnknownProfile(_)
+            | Self::Limit(_) => Code::InvalidArgument,
+            Self::UpdateNotFound | Self::NotFound => Code::NotFound,
+            Self::AlreadyExists => Code::AlreadyExists,
+            Self::Bundle(error) => error.code(),
             Self::Change(_) => Code::Unavailable,
         }
+    }
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Self {
+        Self::Change(error.into())
+    }
+}
+
+impl From<RecordDecodeError> for Error {
+    fn from(error: RecordDecodeError) -> Self {
+        Self::Change(error.into())
     }
 }

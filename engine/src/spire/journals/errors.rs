@@ -2,8 +2,11 @@
 
 use thiserror::Error;
 
+use crate::limits::Exceeded;
 use crate::spire::Code;
+use crate::table::RecordDecodeError;
 use crate::transaction::ChangeError;
+use crate::view::ReadError;
 
 /// Why a command or query was refused.
 #[derive(Debug, Error)]
@@ -11,6 +14,18 @@ pub enum Error {
     /// The target does not exist.
     #[error("datastore-sql: record not found")]
     NotFound,
+    /// A request without journal.
+    #[error("ca journal is required")]
+    Missing,
+    /// A request that does not say which authority it is about.
+    #[error("active X509 authority ID is required")]
+    AuthorityIdRequired,
+    /// Pruning met a journal that cannot be read, and pruned nothing.
+    #[error("unable to unmarshal entries from CA journal record: {0}")]
+    Undecodable(prost::DecodeError),
+    /// Something in the request is too large.
+    #[error(transparent)]
+    Limit(#[from] Exceeded),
     /// The state could not be read or the change not be noted.
     #[error(transparent)]
     Change(#[from] ChangeError),
@@ -22,7 +37,21 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Self::NotFound => Code::NotFound,
+            Self::Missing | Self::AuthorityIdRequired | Self::Limit(_) => Code::InvalidArgument,
+            Self::Undecodable(_) => Code::Internal,
             Self::Change(_) => Code::Unavailable,
         }
+    }
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Self {
+        Self::Change(error.into())
+    }
+}
+
+impl From<RecordDecodeError> for Error {
+    fn from(error: RecordDecodeError) -> Self {
+        Self::Change(error.into())
     }
 }

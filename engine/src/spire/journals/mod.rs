@@ -2,8 +2,11 @@
 
 pub mod commands;
 pub mod errors;
+pub mod limits;
 pub mod queries;
 pub mod records;
+
+mod content;
 
 pub use commands::Command;
 pub use errors::Error;

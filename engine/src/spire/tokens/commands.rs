@@ -5,7 +5,13 @@
     reason = "mask fields are named for what they set; the archived form that rkyv derives has no docs"
 )]
 
-use super::records::JoinToken;
+use super::Error;
+use super::limits::{PRUNE_STEP_MAX, TOKEN_BYTES_MAX};
+use super::records::{JoinToken, indexes};
+use crate::limits::check_bytes;
+use crate::spire::{Answer, AnswerSource, tables};
+use crate::transaction::{ChangeError, Transaction};
+use crate::view::ReaderExtension;
 
 /// A change to join tokens.
 #[derive(Clone, PartialEq, rkyv::Archive, rkyv::Serialize)]
@@ -42,10 +48,42 @@ impl Command {
     ///
     /// # Errors
     /// When the command is refused.
-    pub fn decide(
-        &self,
-        _transaction: &mut crate::transaction::Transaction<'_>,
-    ) -> Result<crate::spire::AnswerSource, crate::spire::Error> {
-        Err(super::Error::NotFound.into())
+    pub fn decide(&self, transaction: &mut Transaction<'_>) -> Result<AnswerSource, crate::spire::Error> {
+        let answer = match self {
+            Self::Create(token) => create(transaction, token.as_ref()),
+            Self::Delete { token } => delete(transaction, token),
+            Self::Prune { expires_before, limit } => prune(transaction, *expires_before, *limit),
+        }?;
+        Ok(AnswerSource::Inline(answer))
     }
+}
+
+fn create(transaction: &mut Transaction<'_>, token: Option<&JoinToken>) -> Result<Answer, Error> {
+    let token = token.filter(|token| !token.token.is_empty() && token.expiry != 0).ok_or(Error::Required)?;
+    check_bytes("token", token.token.len(), TOKEN_BYTES_MAX)?;
+    match transaction.insert(tables::JOIN_TOKENS, token.encode()) {
+        Ok(_) => Ok(Answer::Nothing),
+        Err(ChangeError::Duplicate { .. }) => Err(Error::AlreadyExists),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Of several callers the first to be decided removes the record; the others no longer find it.
+fn delete(transaction: &mut Transaction<'_>, token: &str) -> Result<Answer, Error> {
+    let (reader, namespace) = (transaction.reader(), transaction.namespace());
+    let record = reader.get_by_key(namespace, tables::JOIN_TOKENS, indexes::TOKEN, token.as_bytes())?;
+    transaction.delete(tables::JOIN_TOKENS, &record.ok_or(Error::NotFound)?);
+    Ok(Answer::Nothing)
+}
+
+fn prune(transaction: &mut Transaction<'_>, expires_before: i64, limit: u32) -> Result<Answer, Error> {
+    let step = usize::try_from(limit).unwrap_or(PRUNE_STEP_MAX).clamp(1, PRUNE_STEP_MAX);
+    let (reader, namespace) = (transaction.reader(), transaction.namespace());
+    let expired = reader.select_lowest(namespace, tables::JOIN_TOKENS, indexes::EXPIRY, expires_before, step + 1);
+    let doomed = &expired[..expired.len().min(step)];
+    for &sequence in doomed {
+        let record = reader.get_listed(namespace, tables::JOIN_TOKENS, sequence)?;
+        transaction.delete(tables::JOIN_TOKENS, &record);
+    }
+    Ok(Answer::Progress { changed: doomed.len() as u64, more: expired.len() > step })
 }

@@ -2,8 +2,11 @@
 
 use thiserror::Error;
 
+use crate::limits::Exceeded;
 use crate::spire::Code;
+use crate::table::RecordDecodeError;
 use crate::transaction::ChangeError;
+use crate::view::ReadError;
 
 /// Why a command or query was refused.
 #[derive(Debug, Error)]
@@ -11,6 +14,15 @@ pub enum Error {
     /// The target does not exist.
     #[error("datastore-sql: record not found")]
     NotFound,
+    /// A request without token, with an empty one, or without expiry.
+    #[error("token and expiry are required")]
+    Required,
+    /// The token is taken.
+    #[error("datastore-sql: UNIQUE constraint failed: join_tokens.token")]
+    AlreadyExists,
+    /// Something in the request is too large.
+    #[error(transparent)]
+    Limit(#[from] Exceeded),
     /// The state could not be read or the change not be noted.
     #[error(transparent)]
     Change(#[from] ChangeError),
@@ -22,7 +34,21 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Self::NotFound => Code::NotFound,
+            Self::Required | Self::Limit(_) => Code::InvalidArgument,
+            Self::AlreadyExists => Code::AlreadyExists,
             Self::Change(_) => Code::Unavailable,
         }
+    }
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Self {
+        Self::Change(error.into())
+    }
+}
+
+impl From<RecordDecodeError> for Error {
+    fn from(error: RecordDecodeError) -> Self {
+        Self::Change(error.into())
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod commands;
 pub mod errors;
+pub mod limits;
 pub mod queries;
 pub mod records;
 
