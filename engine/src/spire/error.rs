@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{bundles, entries, events, federation, journals, nodes, pages, selectors, tokens};
+use super::{bundles, entries, events, federation, journals, limits, nodes, pages, selectors, tokens};
 use crate::view::ReadError;
 
 pub use crate::code::Code;
@@ -30,6 +30,8 @@ pub enum Error {
     #[error(transparent)]
     Selector(#[from] selectors::Error),
     #[error(transparent)]
+    Limit(#[from] limits::Error),
+    #[error(transparent)]
     Read(#[from] ReadError),
 }
 
@@ -45,7 +47,7 @@ impl Error {
             Self::Federation(error) => error.code(),
             Self::Journal(error) => error.code(),
             Self::Event(error) => error.code(),
-            Self::Page(_) | Self::Selector(_) => Code::InvalidArgument,
+            Self::Page(_) | Self::Selector(_) | Self::Limit(_) => Code::InvalidArgument,
             Self::Read(_) => Code::Unavailable,
         }
     }

@@ -22,6 +22,35 @@ pub struct PageResponse {
     pub page_size: i32,
 }
 
+/// A page of a list, or all of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// In creation order.
+    pub items: Vec<T>,
+    /// Absent when no page was asked for.
+    pub response: Option<PageResponse>,
+}
+
+impl<T> Page<T> {
+    /// The same page of something else.
+    ///
+    /// # Errors
+    /// As `convert`.
+    pub fn try_map<U, E>(self, convert: impl FnMut(T) -> Result<U, E>) -> Result<Page<U>, E> {
+        let items = self.items.into_iter().map(convert).collect::<Result<_, E>>()?;
+        Ok(Page { items, response: self.response })
+    }
+}
+
+/// A part of a list that is read piece by piece, so that no piece holds a lock for long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk<T> {
+    /// In creation order; may be empty before the end.
+    pub items: Vec<T>,
+    /// Where the next piece starts (exclusive); `None` at the end.
+    pub next: Option<Sequence>,
+}
+
 /// A page request that cannot be answered.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Error {

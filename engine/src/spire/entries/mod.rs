@@ -4,6 +4,7 @@ pub mod commands;
 pub mod errors;
 pub mod queries;
 pub mod records;
+pub mod validation;
 
 pub use commands::Command;
 pub use errors::Error;

@@ -1,6 +1,5 @@
 //! What is stored of a registration entry.
 
-use smallvec::SmallVec;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::spire::flag_key;
@@ -63,7 +62,7 @@ pub mod indexes {
 
     /// By entry id.
     pub const ENTRY_ID: IndexId = IndexId(0);
-    /// By parent id; entries without one are not in it.
+    /// By parent id.
     pub const PARENT_ID: IndexId = IndexId(1);
     /// By SPIFFE ID.
     pub const SPIFFE_ID: IndexId = IndexId(2);
@@ -103,9 +102,7 @@ pub static TABLE: TableDefinition = TableDefinition {
 fn emit_keys(body: &[u8], keys: &mut dyn KeySink) -> Result<(), RecordDecodeError> {
     let entry = Entry::view(body)?;
     keys.key(indexes::ENTRY_ID, entry.entry_id.as_bytes());
-    if !entry.parent_id.is_empty() {
-        keys.key(indexes::PARENT_ID, entry.parent_id.as_bytes());
-    }
+    keys.key(indexes::PARENT_ID, entry.parent_id.as_bytes());
     keys.key(indexes::SPIFFE_ID, entry.spiffe_id.as_bytes());
     if !entry.hint.is_empty() {
         keys.key(indexes::HINT, entry.hint.as_bytes());
@@ -118,28 +115,32 @@ fn emit_keys(body: &[u8], keys: &mut dyn KeySink) -> Result<(), RecordDecodeErro
     if entry.expiry != 0 {
         keys.number(indexes::EXPIRY, entry.expiry.to_native());
     }
-    let pairs = entry.selectors.iter().map(|selector| (selector.kind.as_str(), selector.value.as_str()));
-    keys.key(indexes::SIMILARITY, &similarity_key(&entry.spiffe_id, &entry.parent_id, pairs));
+    let set = selectors::archived_set(&entry.selectors);
+    keys.key(indexes::SIMILARITY, &similarity_key(&entry.spiffe_id, &entry.parent_id, &set));
     Ok(())
 }
 
-/// Hash of what makes two entries similar (7.3): SPIFFE ID, parent id and the set of selectors.
+/// Hash of what makes two entries similar (7.3): SPIFFE ID, parent id and the set of selectors, sorted and without
+/// duplicates.
 ///
 /// With it, creating an entry costs one look at the index however many entries share its SPIFFE ID, parent or
 /// selectors. Equal keys do not prove similarity: the entries have to be compared.
-pub fn similarity_key<'a>(
-    spiffe_id: &str,
-    parent_id: &str,
-    selectors: impl Iterator<Item = (&'a str, &'a str)>,
-) -> [u8; 16] {
-    let mut pairs: SmallVec<[(&str, &str); 8]> = selectors.collect();
-    pairs.sort_unstable();
-    pairs.dedup();
+#[must_use]
+pub fn similarity_key(spiffe_id: &str, parent_id: &str, selector_set: &[(&str, &str)]) -> [u8; 16] {
     let mut hash = Xxh3Default::new();
-    let texts = pairs.iter().flat_map(|(kind, value)| [*kind, *value]);
+    let texts = selector_set.iter().flat_map(|(kind, value)| [*kind, *value]);
     for text in [spiffe_id, parent_id].into_iter().chain(texts) {
         hash.update(&(text.len() as u64).to_be_bytes());
         hash.update(text.as_bytes());
     }
     hash.digest128().to_be_bytes()
+}
+
+impl AdditionalAttributes {
+    /// Size of the serialized form: two bytes for each flag that is set, and what is not known here.
+    #[must_use]
+    pub fn serialized_bytes(&self) -> usize {
+        2 * (usize::from(self.disable_x509_svid_prefetch) + usize::from(self.jwt_svid_include_jti))
+            + self.unknown_fields.len()
+    }
 }

@@ -3,17 +3,16 @@
 use thiserror::Error;
 
 use crate::spire::Code;
-use crate::transaction::ChangeError;
 
 /// Why a command or query was refused.
-#[derive(Debug, Error)]
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Error {
-    /// The target does not exist.
+    /// There is no event of this number, or no more.
     #[error("datastore-sql: record not found")]
     NotFound,
-    /// The state could not be read or the change not be noted.
-    #[error(transparent)]
-    Change(#[from] ChangeError),
+    /// A list between two bounds.
+    #[error("datastore-sql: can't set both greater and less than event id")]
+    TwoBounds,
 }
 
 impl Error {
@@ -22,7 +21,7 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Self::NotFound => Code::NotFound,
-            Self::Change(_) => Code::Unavailable,
+            Self::TwoBounds => Code::Unknown,
         }
     }
 }

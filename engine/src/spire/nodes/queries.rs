@@ -1,7 +1,14 @@
 //! What can be asked about attested nodes.
 
-use crate::spire::pages::PageRequest;
-use crate::spire::selectors::SelectorFilter;
+use std::collections::HashSet;
+
+use super::records::{Node, NodeSelectors, indexes, selector_indexes};
+use crate::ids::{NamespaceId, Sequence};
+use crate::index::{Predicate, Query};
+use crate::spire::pages::{Chunk, Page, PageRequest, Window};
+use crate::spire::selectors::{self, Selector, SelectorFilter};
+use crate::spire::{Error, flag_key, limits, tables};
+use crate::view::{Reader, ReaderExtension, Record};
 
 /// Conditions on nodes, all of which must hold (4.4). Default selects every node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,4 +38,367 @@ pub struct ListNodes {
     pub fetch_selectors: bool,
     /// `None` for everything.
     pub page: Option<PageRequest>,
+}
+
+/// A node as stored, with its selectors if they were asked for and there are any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeRecord {
+    /// Body of a [`Node`].
+    pub node: Record,
+    /// Body of a [`NodeSelectors`].
+    pub selectors: Option<Record>,
+}
+
+/// A node with its selectors, which are empty if they were not asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeWithSelectors {
+    /// The node.
+    pub node: Node,
+    /// In the order in which they were set.
+    pub selectors: Vec<Selector>,
+}
+
+impl NodeRecord {
+    /// The owned form.
+    ///
+    /// # Errors
+    /// When a body cannot be read.
+    pub fn decode(&self) -> Result<NodeWithSelectors, Error> {
+        let selectors = self.selectors.as_ref().map(|record| NodeSelectors::decode(&record.body)).transpose()?;
+        Ok(NodeWithSelectors {
+            node: Node::decode(&self.node.body)?,
+            selectors: selectors.map(|record| record.selectors).unwrap_or_default(),
+        })
+    }
+}
+
+impl NodeFilter {
+    /// Checks what can be checked without the state.
+    ///
+    /// # Errors
+    /// When the selector filter is empty or a limit is exceeded.
+    pub fn check(&self) -> Result<(), Error> {
+        if let Some(filter) = &self.selectors {
+            if filter.selectors.is_empty() {
+                return Err(selectors::Error::EmptyForNodes.into());
+            }
+            selectors::check_limits(&filter.selectors)?;
+        }
+        limits::check_count("SPIFFE IDs", self.spiffe_ids.len(), limits::KEYS_MAX)?;
+        Ok(())
+    }
+
+    /// The filter as conditions on the indexes of nodes; all of it but the selectors, which are another table's.
+    fn query(&self) -> Query {
+        let mut query = Query::all();
+        if !self.attestation_type.is_empty() {
+            let key = self.attestation_type.as_bytes().to_vec();
+            query = query.and(Predicate::Is { index: indexes::ATTESTATION_TYPE, key });
+        }
+        for (index, flag) in [(indexes::BANNED, self.banned), (indexes::CAN_REATTEST, self.can_reattest)] {
+            if let Some(flag) = flag {
+                query = query.and(Predicate::Is { index, key: flag_key(flag).to_vec() });
+            }
+        }
+        if self.expires_before != 0 {
+            query = query.and(Predicate::Below { index: indexes::EXPIRY, number: self.expires_before });
+        }
+        if self.valid_at != 0 {
+            query = query.and(Predicate::AtLeast { index: indexes::EXPIRY, number: self.valid_at });
+        }
+        if !self.spiffe_ids.is_empty() {
+            let keys = self.spiffe_ids.iter().map(|id| id.as_bytes().to_vec()).collect();
+            query = query.and(Predicate::AnyOf { index: indexes::SPIFFE_ID, keys });
+        }
+        query
+    }
+}
+
+impl ListNodes {
+    /// Checks what can be checked without the state, in the contract's order.
+    ///
+    /// # Errors
+    /// When the page or the filter is wrong.
+    pub fn check(&self) -> Result<Window, Error> {
+        Window::check_size(self.page.as_ref())?;
+        self.filter.check()?;
+        Ok(Window::new(self.page.as_ref())?)
+    }
+}
+
+/// The node with this SPIFFE ID, as stored (9.2).
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn fetch_node_record(
+    reader: &dyn Reader,
+    namespace: NamespaceId,
+    spiffe_id: &str,
+) -> Result<Option<Record>, Error> {
+    Ok(reader.get_by_key(namespace, tables::NODES, indexes::SPIFFE_ID, spiffe_id.as_bytes())?)
+}
+
+/// The node with this SPIFFE ID (9.2).
+///
+/// # Errors
+/// As [`fetch_node_record`].
+pub fn fetch_node(reader: &dyn Reader, namespace: NamespaceId, spiffe_id: &str) -> Result<Option<Node>, Error> {
+    fetch_node_record(reader, namespace, spiffe_id)?.map(|record| Ok(Node::decode(&record.body)?)).transpose()
+}
+
+/// The nodes with these SPIFFE IDs and their selectors, as stored, each once, in the order of the ids (9.3). Ids of
+/// no node are passed over.
+///
+/// # Errors
+/// When there are too many ids or the state cannot be read.
+pub fn fetch_node_records<S: AsRef<str>>(
+    reader: &dyn Reader,
+    namespace: NamespaceId,
+    spiffe_ids: &[S],
+) -> Result<Vec<NodeRecord>, Error> {
+    limits::check_count("SPIFFE IDs", spiffe_ids.len(), limits::KEYS_MAX)?;
+    let mut seen = HashSet::with_capacity(spiffe_ids.len());
+    let mut nodes = Vec::with_capacity(spiffe_ids.len());
+    for spiffe_id in spiffe_ids.iter().map(AsRef::as_ref).filter(|id| seen.insert(*id)) {
+        if let Some(node) = fetch_node_record(reader, namespace, spiffe_id)? {
+            nodes.push(NodeRecord { node, selectors: selectors_record(reader, namespace, spiffe_id)? });
+        }
+    }
+    Ok(nodes)
+}
+
+/// The nodes with these SPIFFE IDs and their selectors, each once, in the order of the ids (9.3).
+///
+/// # Errors
+/// As [`fetch_node_records`].
+pub fn fetch_nodes<S: AsRef<str>>(
+    reader: &dyn Reader,
+    namespace: NamespaceId,
+    spiffe_ids: &[S],
+) -> Result<Vec<NodeWithSelectors>, Error> {
+    fetch_node_records(reader, namespace, spiffe_ids)?.iter().map(NodeRecord::decode).collect()
+}
+
+/// A page of nodes as stored, or all of them (9.5).
+///
+/// # Errors
+/// When the request is wrong or the state cannot be read.
+pub fn list_node_records(
+    reader: &dyn Reader,
+    namespace: NamespaceId,
+    request: &ListNodes,
+) -> Result<Page<NodeRecord>, Error> {
+    let window = request.check()?;
+    let items = read_nodes(reader, namespace, request, window.after, window.limit)?;
+    let response = window.response(items.last().map(|item| item.node.sequence));
+    Ok(Page { items, response })
+}
+
+/// A page of nodes, or all of them (9.5).
+///
+/// # Errors
+/// As [`list_node_records`].
+pub fn list_nodes(
+    reader: &dyn Reader,
+    namespace: NamespaceId,
+    request: &ListNodes,
+) -> Result<Page<NodeWithSelectors>, Error> {
+    list_node_records(reader, namespace, request)?.try_map(|node| node.decode())
+}
+
+/// The next nodes of a list that is read piece by piece, as stored. The request's filter has been checked; its page is
+/// not looked at.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn list_nodes_chunk(
+    reader: &dyn Reader,
+    namespace: NamespaceId,
+    request: &ListNodes,
+    after: Sequence,
+    limit: usize,
+) -> Result<Chunk<NodeRecord>, Error> {
+    let items = read_nodes(reader, namespace, request, after, limit)?;
+    let next = items.last().filter(|_| items.len() >= limit).map(|item| item.node.sequence);
+    Ok(Chunk { items, next })
+}
+
+/// How many nodes a filter selects (9.4).
+///
+/// # Errors
+/// When the filter is wrong or the state cannot be read.
+pub fn count_nodes(reader: &dyn Reader, namespace: NamespaceId, filter: &NodeFilter) -> Result<u64, Error> {
+    filter.check()?;
+    if filter.selectors.is_none() {
+        return Ok(reader.count(namespace, tables::NODES, &filter.query()));
+    }
+    Ok(select(reader, namespace, filter, Sequence::ZERO, usize::MAX)?.len() as u64)
+}
+
+/// The selectors stored under a SPIFFE ID, as stored (10.2).
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn selectors_record(reader: &dyn Reader, namespace: NamespaceId, spiffe_id: &str) -> Result<Option<Record>, Error> {
+    Ok(reader.get_by_key(namespace, tables::NODE_SELECTORS, selector_indexes::SPIFFE_ID, spiffe_id.as_bytes())?)
+}
+
+/// The selectors stored under a SPIFFE ID, in the order in which they were set; empty when there are none (10.2).
+///
+/// # Errors
+/// As [`selectors_record`].
+pub fn get_node_selectors(
+    reader: &dyn Reader,
+    namespace: NamespaceId,
+    spiffe_id: &str,
+) -> Result<Vec<Selector>, Error> {
+    match selectors_record(reader, namespace, spiffe_id)? {
+        Some(record) => Ok(NodeSelectors::decode(&record.body)?.selectors),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// All selectors, or those of nodes that expire after `valid_at` (Unix seconds, exclusive; 0 means absent) (10.3).
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn list_node_selectors(
+    reader: &dyn Reader,
+    namespace: NamespaceId,
+    valid_at: i64,
+) -> Result<Vec<NodeSelectors>, Error> {
+    let chunk = list_node_selectors_chunk(reader, namespace, valid_at, Sequence::ZERO, usize::MAX)?;
+    chunk.items.iter().map(|record| Ok(NodeSelectors::decode(&record.body)?)).collect()
+}
+
+/// The next selectors of a list that is read piece by piece, as stored. Looks at `limit` records and leaves out those
+/// whose node has expired, so a piece may be short, or empty, before the end.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn list_node_selectors_chunk(
+    reader: &dyn Reader,
+    namespace: NamespaceId,
+    valid_at: i64,
+    after: Sequence,
+    limit: usize,
+) -> Result<Chunk<Record>, Error> {
+    let mut items = reader.records(namespace, tables::NODE_SELECTORS, &Query::all(), after, limit)?;
+    let next = items.last().filter(|_| items.len() >= limit).map(|record| record.sequence);
+    if valid_at != 0 {
+        let mut valid = Vec::with_capacity(items.len());
+        for record in items {
+            if expires_after(reader, namespace, &NodeSelectors::view(&record.body)?.spiffe_id, valid_at)? {
+                valid.push(record);
+            }
+        }
+        items = valid;
+    }
+    Ok(Chunk { items, next })
+}
+
+fn expires_after(reader: &dyn Reader, namespace: NamespaceId, spiffe_id: &str, instant: i64) -> Result<bool, Error> {
+    match fetch_node_record(reader, namespace, spiffe_id)? {
+        Some(record) => Ok(Node::view(&record.body)?.cert_not_after.to_native() > instant),
+        None => Ok(false),
+    }
+}
+
+fn read_nodes(
+    reader: &dyn Reader,
+    namespace: NamespaceId,
+    request: &ListNodes,
+    after: Sequence,
+    limit: usize,
+) -> Result<Vec<NodeRecord>, Error> {
+    select(reader, namespace, &request.filter, after, limit)?
+        .into_iter()
+        .map(|sequence| {
+            let node = reader.get_listed(namespace, tables::NODES, sequence)?;
+            let selectors = if request.fetch_selectors {
+                selectors_record(reader, namespace, &Node::view(&node.body)?.spiffe_id)?
+            } else {
+                None
+            };
+            Ok(NodeRecord { node, selectors })
+        })
+        .collect()
+}
+
+/// The first `limit` nodes above `after` that a filter selects.
+///
+/// Selectors belong to SPIFFE IDs and are numbered apart from nodes, so a selector filter is answered in one of two
+/// ways, whichever touches fewer records: look up the node of every list of selectors that matches, or walk the nodes
+/// in order and look at the selectors of each until the page is full.
+fn select(
+    reader: &dyn Reader,
+    namespace: NamespaceId,
+    filter: &NodeFilter,
+    after: Sequence,
+    limit: usize,
+) -> Result<Vec<Sequence>, Error> {
+    let query = filter.query();
+    let Some(selectors) = &filter.selectors else {
+        return Ok(reader.select(namespace, tables::NODES, &query, after, limit));
+    };
+    let matching = Query::all().and(selectors.predicate(selector_indexes::SELECTORS));
+    let matching_count = reader.count(namespace, tables::NODE_SELECTORS, &matching);
+    let node_count = reader.count(namespace, tables::NODES, &query);
+    if matching_count == 0 || node_count == 0 {
+        return Ok(Vec::new());
+    }
+    let walk_cost = (limit as u64).saturating_mul(node_count.div_ceil(matching_count)).min(node_count);
+    if matching_count <= walk_cost {
+        let sequences = nodes_with(reader, namespace, &matching)?;
+        return Ok(reader.select(namespace, tables::NODES, &query.and(Predicate::Among { sequences }), after, limit));
+    }
+    walk(reader, namespace, &query, selectors, after, limit)
+}
+
+/// The nodes whose selectors match, ascending.
+fn nodes_with(reader: &dyn Reader, namespace: NamespaceId, matching: &Query) -> Result<Vec<Sequence>, Error> {
+    let mut nodes = Vec::new();
+    for sequence in reader.select(namespace, tables::NODE_SELECTORS, matching, Sequence::ZERO, usize::MAX) {
+        let record = reader.get_listed(namespace, tables::NODE_SELECTORS, sequence)?;
+        let spiffe_id = &NodeSelectors::view(&record.body)?.spiffe_id;
+        nodes.extend(reader.find(namespace, tables::NODES, indexes::SPIFFE_ID, spiffe_id.as_bytes()));
+    }
+    nodes.sort_unstable();
+    Ok(nodes)
+}
+
+/// Nodes that one step of a walk looks at; doubles from step to step.
+const WALK_STEP_MIN: usize = 128;
+const WALK_STEP_MAX: usize = 16_384;
+
+fn walk(
+    reader: &dyn Reader,
+    namespace: NamespaceId,
+    query: &Query,
+    filter: &SelectorFilter,
+    after: Sequence,
+    limit: usize,
+) -> Result<Vec<Sequence>, Error> {
+    let requested = selectors::set(&filter.selectors);
+    let (mut found, mut after, mut step) = (Vec::new(), after, WALK_STEP_MIN);
+    loop {
+        let candidates = reader.select(namespace, tables::NODES, query, after, step);
+        for sequence in &candidates {
+            let node = reader.get_listed(namespace, tables::NODES, *sequence)?;
+            let stored = selectors_record(reader, namespace, &Node::view(&node.body)?.spiffe_id)?;
+            let Some(stored) = stored else { continue };
+            let set = selectors::archived_set(&NodeSelectors::view(&stored.body)?.selectors);
+            if filter.matching.holds(&set, &requested) {
+                found.push(*sequence);
+            }
+            if found.len() >= limit {
+                return Ok(found);
+            }
+        }
+        match candidates.last() {
+            Some(last) if candidates.len() >= step => after = *last,
+            _ => return Ok(found),
+        }
+        step = (step * 2).min(WALK_STEP_MAX);
+    }
 }
