@@ -4,14 +4,26 @@
 //! (in a key of its own, inside the same batch), and any error or panic in it means "delete the directory and
 //! rebuild". It is never the source of truth.
 
+mod directory;
+mod fjall_store;
 mod memory;
-
-pub use memory::MemoryStore;
+mod poison;
+mod sled_store;
+#[cfg(test)]
+mod suite;
 
 use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use thiserror::Error;
+
+pub use self::memory::MemoryStore;
+
+use self::fjall_store::FjallStore;
+use self::poison::catch;
+use self::sled_store::SledStore;
 
 /// Puts and deletes that become visible together and survive a crash together.
 #[derive(Clone, Debug, Default)]
@@ -51,9 +63,72 @@ pub enum RecordStoreError {
     },
 }
 
+/// Which engine keeps the records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum RecordStoreKind {
+    /// In memory only; the directory is not touched and every start begins empty.
+    Memory,
+    /// sled 1.0 alpha.
+    #[default]
+    Sled,
+    /// fjall 3.
+    Fjall,
+}
+
+/// Content of the marker file of a sled directory. It names everything that the file format depends on, so that
+/// a new version of the engine finds out by itself that it has to rebuild.
+const SLED_MARKER: &str = "sled 1.0.0-alpha.124 fanout 128\n";
+const _: () = assert!(sled_store::LEAF_FANOUT == 128, "the marker names the fanout");
+/// Content of the marker file of a fjall directory.
+const FJALL_MARKER: &str = "fjall 3\n";
+
+/// Sizes of a record store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordStoreOptions {
+    /// Bytes of records kept in memory for reading. Roughly: what was written since the last flush comes on top.
+    pub cache_bytes: usize,
+    /// Bytes that fjall collects in memory before it writes them as a table. sled has no such thing.
+    pub write_buffer_bytes: u64,
+}
+
+impl Default for RecordStoreOptions {
+    fn default() -> Self {
+        Self { cache_bytes: 256 << 20, write_buffer_bytes: 32 << 20 }
+    }
+}
+
+/// Opens the record store in `directory`, creating both if they do not exist.
+///
+/// # Errors
+/// When the directory belongs to another kind or version, is in use, or holds data that cannot be read; a panic of
+/// the engine is reported as an error too. The answer to all of them: [`destroy`] the directory and rebuild.
+pub fn open(
+    kind: RecordStoreKind,
+    directory: &Path,
+    options: &RecordStoreOptions,
+) -> Result<Arc<dyn RecordStore>, RecordStoreError> {
+    let claim = |marker| catch("claim its directory", || directory::claim(directory, marker));
+    Ok(match kind {
+        RecordStoreKind::Memory => Arc::new(MemoryStore::new()),
+        RecordStoreKind::Sled => Arc::new(SledStore::open(&claim(SLED_MARKER)?, options)?),
+        RecordStoreKind::Fjall => Arc::new(FjallStore::open(&claim(FJALL_MARKER)?, options)?),
+    })
+}
+
+/// Removes the record store in `directory` with all it holds. A store that is still open on it must not be used
+/// any more. It is no error if there is none.
+///
+/// # Errors
+/// As the operating system reports it; part of the files may be gone.
+pub fn destroy(directory: &Path) -> Result<(), RecordStoreError> {
+    catch("remove its directory", || directory::remove(directory))
+}
+
 /// An ordered map from bytes to bytes on disk.
 ///
-/// One thread applies batches; any number of threads read meanwhile.
+/// One thread applies batches; any number of threads read meanwhile. A value that is read is whole, and once an
+/// `apply` has returned everybody sees its batch. A scan is *not* a snapshot: one that runs while a batch is being
+/// applied may see some keys before it and some after, so who needs both from one batch keeps the applier out.
 pub trait RecordStore: Send + Sync + 'static {
     /// The value of a key.
     ///

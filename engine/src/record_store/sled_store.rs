@@ -1,0 +1,175 @@
+//! The default record store: sled 1.0 alpha.
+//!
+//! What was learnt about that release and shapes this file:
+//!
+//! - Ranges with an end walk on to the end of the tree after the last hit, so a scan opens its range and stops by
+//!   hand.
+//! - `Db` is `Clone` and not `Sync`: readers borrow a clone from a pool.
+//! - A batch is atomic within one tree only, so there is one tree. Batches of several writers can deadlock, so
+//!   there is one writer at a time.
+//! - When no flush interval is set, dropping *any* clone of the database, and every iterator holds one, flushes.
+//!   So an interval is set that never passes; flushing stays in our hands.
+//! - The thread that comes with the interval aborts the whole process when the last flush, on closing, fails. So a
+//!   store that failed is leaked, never closed: its memory is the price until the process ends.
+//! - Every slot on disk and every frame of its metadata carries a CRC32 that is checked on reading, so values need
+//!   no checksum of ours.
+
+use std::io;
+use std::mem;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::directory::allocated_bytes;
+use super::poison::{Poison, catch};
+use super::{RecordStore, RecordStoreError, RecordStoreOptions, WriteBatch};
+
+/// Keys per leaf, a part of the file format. Large leaves make flushes and cold reads slow.
+pub(super) const LEAF_FANOUT: usize = 128;
+
+/// Long enough never to pass: 100 years.
+const FLUSH_INTERVAL_MS: usize = 100 * 365 * 24 * 3600 * 1000;
+
+/// Fast rather than small: it runs on the thread that flushes, and on every cold read.
+const ZSTD_LEVEL: i32 = 1;
+
+type Database = sled::Db<LEAF_FANOUT>;
+
+/// A record store in a directory, kept by sled.
+pub(super) struct SledStore {
+    /// Taken only when the store is dropped.
+    clones: Option<Mutex<Clones>>,
+    /// Batches are applied one at a time.
+    writing: Mutex<()>,
+    directory: PathBuf,
+    poison: Poison,
+}
+
+/// The database and the clones of it that nobody is using now.
+struct Clones {
+    original: Database,
+    idle: Vec<Database>,
+}
+
+/// A clone of the database; given back to the pool unless the store has failed meanwhile.
+struct Borrowed<'a> {
+    /// Taken only when the guard is dropped.
+    database: Option<Database>,
+    store: &'a SledStore,
+}
+
+impl SledStore {
+    /// Opens the store in `directory`, or creates it.
+    pub(super) fn open(directory: &Path, options: &RecordStoreOptions) -> Result<Self, RecordStoreError> {
+        let config = sled::Config::new()
+            .path(directory)
+            .cache_capacity_bytes(options.cache_bytes)
+            .flush_every_ms(Some(FLUSH_INTERVAL_MS))
+            .zstd_compression_level(ZSTD_LEVEL);
+        let original = catch("open", || config.open::<LEAF_FANOUT>())?;
+        Ok(Self {
+            clones: Some(Mutex::new(Clones { original, idle: Vec::new() })),
+            writing: Mutex::new(()),
+            directory: directory.to_owned(),
+            poison: Poison::default(),
+        })
+    }
+
+    fn borrow(&self) -> Borrowed<'_> {
+        let database = self.clones.as_ref().map(|clones| {
+            let mut clones = clones.lock();
+            clones.idle.pop().unwrap_or_else(|| clones.original.clone())
+        });
+        Borrowed { database, store: self }
+    }
+
+    /// Runs `call` on a clone of the database and poisons the store if it fails or panics.
+    fn with_database<T>(
+        &self,
+        action: &'static str,
+        call: impl FnOnce(&Database) -> io::Result<T>,
+    ) -> Result<T, RecordStoreError> {
+        self.poison.check()?;
+        let borrowed = self.borrow();
+        self.poison.guard(action, || match &borrowed.database {
+            Some(database) => call(database),
+            None => Err(io::Error::other("the store is closed")),
+        })
+    }
+}
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        let (Some(database), Some(clones)) = (self.database.take(), &self.store.clones) else { return };
+        if self.store.poison.is_set() {
+            // Whatever it was doing when it failed, its destructor must not go on with it.
+            mem::forget(database);
+        } else {
+            clones.lock().idle.push(database);
+        }
+    }
+}
+
+impl Drop for SledStore {
+    fn drop(&mut self) {
+        // Closing flushes, and a flush that fails there takes the process down. So it is tried here first.
+        let flushed = self.flush();
+        let clones = self.clones.take();
+        if flushed.is_err() {
+            mem::forget(clones);
+        }
+    }
+}
+
+impl RecordStore for SledStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, RecordStoreError> {
+        let value = self.with_database("read a key", |database| database.get(key))?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), RecordStoreError> {
+        let mut pairs = self.with_database("start a scan", |database| Ok(database.range(from..)))?;
+        loop {
+            // Only the engine's own steps are guarded: a panic of the visitor is not the store's failure.
+            match self.poison.guard("scan", || pairs.next().transpose()) {
+                Ok(Some((key, value))) if &*key < to => {
+                    if visit(&key, &value).is_break() {
+                        return Ok(());
+                    }
+                }
+                Ok(_) => return Ok(()),
+                Err(error) => {
+                    mem::forget(pairs);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    fn apply(&self, batch: WriteBatch) -> Result<(), RecordStoreError> {
+        let mut operations = sled::Batch::default();
+        for (key, value) in batch.operations {
+            match value {
+                Some(value) => operations.insert(key, value),
+                None => operations.remove(key),
+            }
+        }
+        let _writing = self.writing.lock();
+        self.with_database("apply a batch", |database| database.apply_batch(operations))
+    }
+
+    fn flush(&self) -> Result<(), RecordStoreError> {
+        self.with_database("flush", |database| database.flush().map(drop))
+    }
+
+    fn disk_bytes(&self) -> Result<u64, RecordStoreError> {
+        self.poison.guard("measure itself", || allocated_bytes(&self.directory))
+    }
+}
