@@ -1,44 +1,87 @@
-//! The directory of a record store: what marks it, what it takes on disk, how it goes away.
+//! The directory of a record store: who uses it, what marks it, what it takes on disk, how it goes away.
 
-use std::fs;
-use std::io::{self, Write};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-/// Says which engine, in which version, wrote the data.
+use super::RecordStoreError;
+
+/// Says which engine, in which version, wrote the data; and is locked while a store is open.
 const MARKER_FILE: &str = "STORE";
 /// Where the engine keeps its files.
 const DATA_DIRECTORY: &str = "data";
+/// No marker is longer.
+const MARKER_BYTES_MAX: u64 = 256;
 /// Unit of the block count that the operating system reports, whatever the blocks of the file system are.
 const REPORTED_BLOCK_BYTES: u64 = 512;
 
-/// Makes sure that `directory` belongs to the engine that `marker` names, claiming it if it is new, and returns
-/// the place for the engine's files.
-pub(super) fn claim(directory: &Path, marker: &str) -> io::Result<PathBuf> {
-    let data = directory.join(DATA_DIRECTORY);
-    match fs::read(directory.join(MARKER_FILE)) {
-        Ok(found) if found == marker.as_bytes() => Ok(data),
-        Ok(found) => {
-            let found = String::from_utf8_lossy(&found);
-            Err(io::Error::other(format!("directory belongs to {found:?}, not to {marker:?}")))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // The marker comes before the data: data without a marker cannot be told from somebody else's.
-            if data.try_exists()? {
-                return Err(io::Error::other("directory holds data and does not say whose"));
-            }
-            write_marker(directory, marker)?;
-            Ok(data)
-        }
-        Err(error) => Err(error),
-    }
+/// A lock is given back late when its holder closed it while another thread of the process was starting a child
+/// (which holds a copy until it runs its program), and sled starts one whenever it opens. So a held lock is tried
+/// again for a second before it counts as held.
+const LOCK_ATTEMPTS: u32 = 100;
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(10);
+
+/// A directory that nobody else uses; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Claim {
+    /// Where the engine keeps its files.
+    pub(super) data: PathBuf,
+    _lock: File,
 }
 
-fn write_marker(directory: &Path, marker: &str) -> io::Result<()> {
-    fs::create_dir_all(directory)?;
-    let mut file = fs::File::create(directory.join(MARKER_FILE))?;
+/// Makes sure that `directory` belongs to the engine that `marker` names and that nobody else uses it, claiming it
+/// if it is new.
+pub(super) fn claim(directory: &Path, marker: &str) -> Result<Claim, RecordStoreError> {
+    let failed = |error: io::Error| RecordStoreError::failed("claim its directory", &error);
+    fs::create_dir_all(directory).map_err(failed)?;
+    let path = directory.join(MARKER_FILE);
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
+    lock(&file, directory)?;
+    let data = directory.join(DATA_DIRECTORY);
+    check_or_write_marker(&file, marker, &data).map_err(failed)?;
+    Ok(Claim { data, _lock: file })
+}
+
+fn check_or_write_marker(mut file: &File, marker: &str, data: &Path) -> io::Result<()> {
+    let mut found = Vec::new();
+    file.take(MARKER_BYTES_MAX).read_to_end(&mut found)?;
+    if found == marker.as_bytes() {
+        return Ok(());
+    }
+    if !found.is_empty() {
+        let found = String::from_utf8_lossy(&found);
+        return Err(io::Error::other(format!("directory belongs to {found:?}, not to {marker:?}")));
+    }
+    // The marker comes before the data: data without a marker cannot be told from somebody else's.
+    if data.try_exists()? {
+        return Err(io::Error::other("directory holds data and does not say whose"));
+    }
     file.write_all(marker.as_bytes())?;
     file.sync_all()
+}
+
+fn lock(file: &File, directory: &Path) -> Result<(), RecordStoreError> {
+    retry_while_locked(directory, || match file.try_lock() {
+        Ok(()) => Ok(Some(())),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(RecordStoreError::failed("lock its directory", &error)),
+    })
+}
+
+/// Repeats `attempt` while it finds the directory locked, which it says by `None`, but not for long.
+pub(super) fn retry_while_locked<T>(
+    directory: &Path,
+    mut attempt: impl FnMut() -> Result<Option<T>, RecordStoreError>,
+) -> Result<T, RecordStoreError> {
+    for _ in 0..LOCK_ATTEMPTS {
+        if let Some(outcome) = attempt()? {
+            return Ok(outcome);
+        }
+        std::thread::sleep(LOCK_RETRY_INTERVAL);
+    }
+    Err(RecordStoreError::InUse { directory: directory.to_owned() })
 }
 
 /// Bytes of disk that the files below `directory` take; files may be sparse, so lengths would not do.
@@ -60,10 +103,20 @@ pub(super) fn allocated_bytes(directory: &Path) -> io::Result<u64> {
     Ok(bytes)
 }
 
-/// Removes `directory` and everything below it; it is no error if there is none.
-pub(super) fn remove(directory: &Path) -> io::Result<()> {
+/// Removes `directory` and everything below it, unless a store is open on it; it is no error if there is none.
+pub(super) fn remove(directory: &Path) -> Result<(), RecordStoreError> {
+    let failed = |error: io::Error| RecordStoreError::failed("remove its directory", &error);
+    // Without a marker no store is open there.
+    let marker = match File::open(directory.join(MARKER_FILE)) {
+        Ok(file) => Some(file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(failed(error)),
+    };
+    if let Some(file) = &marker {
+        lock(file, directory)?;
+    }
     match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
         _ => Ok(()),
     }
 }

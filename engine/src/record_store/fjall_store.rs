@@ -8,16 +8,16 @@
 //! Its destructor panics, or waits for ever, after one of its own threads has panicked. So a store that failed is
 //! leaked and not closed.
 
+use std::collections::BTreeMap;
 use std::mem;
-use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
-use super::directory::allocated_bytes;
+use super::directory::{Claim, allocated_bytes, retry_while_locked};
 use super::poison::{Poison, catch};
-use super::{RecordStore, RecordStoreError, RecordStoreOptions, WriteBatch};
+use super::{RecordStore, RecordStoreError, RecordStoreOptions, Visit, WriteBatch};
 
 /// Flushes of memory tables and compactions run there, besides the thread that applies.
 const WORKER_THREADS: usize = 1;
@@ -29,8 +29,9 @@ const JOURNAL_BYTES_MAX: u64 = 64 << 20;
 pub(super) struct FjallStore {
     /// Taken only when the store is dropped.
     open: Option<Open>,
-    directory: PathBuf,
     poison: Poison,
+    /// Last, so that it is given back after everything else is closed.
+    claim: Claim,
 }
 
 struct Open {
@@ -38,22 +39,31 @@ struct Open {
     pairs: Keyspace,
 }
 
-impl FjallStore {
-    /// Opens the store in `directory`, or creates it.
-    pub(super) fn open(directory: &Path, options: &RecordStoreOptions) -> Result<Self, RecordStoreError> {
+impl Open {
+    fn new(directory: &Path, options: &RecordStoreOptions) -> fjall::Result<Self> {
+        let database = Database::builder(directory)
+            .cache_size(options.cache_bytes as u64)
+            .worker_threads(WORKER_THREADS)
+            .max_journaling_size(JOURNAL_BYTES_MAX)
+            // Batches reach the disk with a flush, as with the other stores.
+            .manual_journal_persist(true)
+            .open()?;
         let keyspace_options = || KeyspaceCreateOptions::default().max_memtable_size(options.write_buffer_bytes);
-        let open = catch("open", || {
-            let database = Database::builder(directory)
-                .cache_size(options.cache_bytes as u64)
-                .worker_threads(WORKER_THREADS)
-                .max_journaling_size(JOURNAL_BYTES_MAX)
-                // Batches reach the disk with a flush, as with the other stores.
-                .manual_journal_persist(true)
-                .open()?;
-            let pairs = database.keyspace("pairs", keyspace_options)?;
-            Ok::<_, fjall::Error>(Open { database, pairs })
+        let pairs = database.keyspace("pairs", keyspace_options)?;
+        Ok(Self { database, pairs })
+    }
+}
+
+impl FjallStore {
+    /// Opens the store in a directory, or creates it.
+    pub(super) fn open(claim: Claim, options: &RecordStoreOptions) -> Result<Self, RecordStoreError> {
+        let open = retry_while_locked(&claim.data, || {
+            catch("open", || match Open::new(&claim.data, options) {
+                Err(fjall::Error::Locked) => Ok(None),
+                outcome => outcome.map(Some),
+            })
         })?;
-        Ok(Self { open: Some(open), directory: directory.to_owned(), poison: Poison::default() })
+        Ok(Self { open: Some(open), poison: Poison::default(), claim })
     }
 
     /// Runs `call` and poisons the store if it fails or panics.
@@ -85,12 +95,7 @@ impl RecordStore for FjallStore {
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), RecordStoreError> {
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), RecordStoreError> {
         if from >= to {
             return self.poison.check();
         }
@@ -109,7 +114,9 @@ impl RecordStore for FjallStore {
     fn apply(&self, batch: WriteBatch) -> Result<(), RecordStoreError> {
         self.with_open("apply a batch", |open| {
             let mut operations = open.database.batch();
-            for (key, value) in batch.operations {
+            // All of a batch gets one sequence number there, so two operations on a key would have no order.
+            let last_of_each_key: BTreeMap<_, _> = batch.operations.into_iter().collect();
+            for (key, value) in last_of_each_key {
                 match value {
                     Some(value) => operations.insert(&open.pairs, key, value),
                     None => operations.remove(&open.pairs, key),
@@ -124,6 +131,6 @@ impl RecordStore for FjallStore {
     }
 
     fn disk_bytes(&self) -> Result<u64, RecordStoreError> {
-        self.poison.guard("measure itself", || allocated_bytes(&self.directory))
+        self.poison.guard("measure itself", || allocated_bytes(&self.claim.data))
     }
 }

@@ -1,13 +1,13 @@
 //! A record store in memory, for tests and for the simulator.
 
 use std::collections::BTreeMap;
-use std::ops::{Bound, ControlFlow};
+use std::ops::Bound;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
 
 use super::poison::Poison;
-use super::{RecordStore, RecordStoreError, WriteBatch};
+use super::{RecordStore, RecordStoreError, Visit, WriteBatch};
 
 /// What a batch replaced: undoing it puts these back, last first.
 type Undo = Vec<(Vec<u8>, Option<Bytes>)>;
@@ -89,12 +89,7 @@ impl RecordStore for MemoryStore {
         Ok(self.contents.read_recursive().pairs.get(key).cloned())
     }
 
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), RecordStoreError> {
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), RecordStoreError> {
         self.poison.check()?;
         if from >= to {
             return Ok(());

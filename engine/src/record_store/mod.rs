@@ -13,7 +13,7 @@ mod sled_store;
 mod suite;
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,7 +22,6 @@ use thiserror::Error;
 pub use self::memory::MemoryStore;
 
 use self::fjall_store::FjallStore;
-use self::poison::catch;
 use self::sled_store::SledStore;
 
 /// Puts and deletes that become visible together and survive a crash together.
@@ -44,7 +43,7 @@ impl WriteBatch {
     }
 }
 
-/// What can go wrong in a record store. The answer to all of them is to rebuild it.
+/// What can go wrong in a record store. The answer to all but [`RecordStoreError::InUse`] is to rebuild it.
 #[derive(Debug, Error)]
 pub enum RecordStoreError {
     /// The engine below reported an error.
@@ -61,6 +60,18 @@ pub enum RecordStoreError {
         /// What happened first.
         detail: String,
     },
+    /// Another process, or another store of this one, has the directory open. Nothing is wrong with it.
+    #[error("record store in {} is in use", directory.display())]
+    InUse {
+        /// Which directory.
+        directory: PathBuf,
+    },
+}
+
+impl RecordStoreError {
+    fn failed(action: &'static str, error: &dyn std::fmt::Display) -> Self {
+        Self::Failed { action, detail: error.to_string() }
+    }
 }
 
 /// Which engine keeps the records.
@@ -100,29 +111,33 @@ impl Default for RecordStoreOptions {
 /// Opens the record store in `directory`, creating both if they do not exist.
 ///
 /// # Errors
-/// When the directory belongs to another kind or version, is in use, or holds data that cannot be read; a panic of
-/// the engine is reported as an error too. The answer to all of them: [`destroy`] the directory and rebuild.
+/// [`RecordStoreError::InUse`] when somebody has it open. [`RecordStoreError::Failed`] when the directory belongs to
+/// another kind or version, or holds data that cannot be read; a panic of the engine is reported as that too. The
+/// answer to it: [`destroy`] the directory and rebuild.
 pub fn open(
     kind: RecordStoreKind,
     directory: &Path,
     options: &RecordStoreOptions,
 ) -> Result<Arc<dyn RecordStore>, RecordStoreError> {
-    let claim = |marker| catch("claim its directory", || directory::claim(directory, marker));
     Ok(match kind {
         RecordStoreKind::Memory => Arc::new(MemoryStore::new()),
-        RecordStoreKind::Sled => Arc::new(SledStore::open(&claim(SLED_MARKER)?, options)?),
-        RecordStoreKind::Fjall => Arc::new(FjallStore::open(&claim(FJALL_MARKER)?, options)?),
+        RecordStoreKind::Sled => Arc::new(SledStore::open(directory::claim(directory, SLED_MARKER)?, options)?),
+        RecordStoreKind::Fjall => Arc::new(FjallStore::open(directory::claim(directory, FJALL_MARKER)?, options)?),
     })
 }
 
-/// Removes the record store in `directory` with all it holds. A store that is still open on it must not be used
-/// any more. It is no error if there is none.
+/// Removes the record store in `directory` with all it holds. Drop the store first, also one that has failed. It is
+/// no error if there is none.
 ///
 /// # Errors
-/// As the operating system reports it; part of the files may be gone.
+/// [`RecordStoreError::InUse`] when a store is open there; [`RecordStoreError::Failed`] as the operating system
+/// reports it, when part of the files may be gone.
 pub fn destroy(directory: &Path) -> Result<(), RecordStoreError> {
-    catch("remove its directory", || directory::remove(directory))
+    directory::remove(directory)
 }
+
+/// What a scan calls with each key and its value.
+pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 
 /// An ordered map from bytes to bytes on disk.
 ///
@@ -142,12 +157,7 @@ pub trait RecordStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the store failed; see [`RecordStoreError`].
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), RecordStoreError>;
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), RecordStoreError>;
 
     /// Applies a batch, all or nothing also across a crash. Not durable until [`RecordStore::flush`]; after a
     /// crash the store holds an exact prefix of the applied batches that includes all flushed ones.

@@ -11,20 +11,19 @@
 //!   So an interval is set that never passes; flushing stays in our hands.
 //! - The thread that comes with the interval aborts the whole process when the last flush, on closing, fails. So a
 //!   store that failed is leaked, never closed: its memory is the price until the process ends.
+//! - Opening runs the `sync` program, which writes out the whole machine; where there is none it goes on without.
 //! - Every slot on disk and every frame of its metadata carries a CRC32 that is checked on reading, so values need
 //!   no checksum of ours.
 
 use std::io;
 use std::mem;
-use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::directory::allocated_bytes;
+use super::directory::{Claim, allocated_bytes, retry_while_locked};
 use super::poison::{Poison, catch};
-use super::{RecordStore, RecordStoreError, RecordStoreOptions, WriteBatch};
+use super::{RecordStore, RecordStoreError, RecordStoreOptions, Visit, WriteBatch};
 
 /// Keys per leaf, a part of the file format. Large leaves make flushes and cold reads slow.
 pub(super) const LEAF_FANOUT: usize = 128;
@@ -43,8 +42,9 @@ pub(super) struct SledStore {
     clones: Option<Mutex<Clones>>,
     /// Batches are applied one at a time.
     writing: Mutex<()>,
-    directory: PathBuf,
     poison: Poison,
+    /// Last, so that it is given back after everything else is closed.
+    claim: Claim,
 }
 
 /// The database and the clones of it that nobody is using now.
@@ -61,19 +61,24 @@ struct Borrowed<'a> {
 }
 
 impl SledStore {
-    /// Opens the store in `directory`, or creates it.
-    pub(super) fn open(directory: &Path, options: &RecordStoreOptions) -> Result<Self, RecordStoreError> {
+    /// Opens the store in a directory, or creates it.
+    pub(super) fn open(claim: Claim, options: &RecordStoreOptions) -> Result<Self, RecordStoreError> {
         let config = sled::Config::new()
-            .path(directory)
+            .path(&claim.data)
             .cache_capacity_bytes(options.cache_bytes)
             .flush_every_ms(Some(FLUSH_INTERVAL_MS))
             .zstd_compression_level(ZSTD_LEVEL);
-        let original = catch("open", || config.open::<LEAF_FANOUT>())?;
+        let original = retry_while_locked(&claim.data, || {
+            catch("open", || match config.open::<LEAF_FANOUT>() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+                outcome => outcome.map(Some),
+            })
+        })?;
         Ok(Self {
             clones: Some(Mutex::new(Clones { original, idle: Vec::new() })),
             writing: Mutex::new(()),
-            directory: directory.to_owned(),
             poison: Poison::default(),
+            claim,
         })
     }
 
@@ -129,12 +134,7 @@ impl RecordStore for SledStore {
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), RecordStoreError> {
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), RecordStoreError> {
         let mut pairs = self.with_database("start a scan", |database| Ok(database.range(from..)))?;
         loop {
             // Only the engine's own steps are guarded: a panic of the visitor is not the store's failure.
@@ -170,6 +170,6 @@ impl RecordStore for SledStore {
     }
 
     fn disk_bytes(&self) -> Result<u64, RecordStoreError> {
-        self.poison.guard("measure itself", || allocated_bytes(&self.directory))
+        self.poison.guard("measure itself", || allocated_bytes(&self.claim.data))
     }
 }
