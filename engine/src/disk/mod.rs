@@ -4,6 +4,12 @@
 use std::io;
 use std::sync::Arc;
 
+pub mod real;
+pub mod simulated;
+
+pub use real::RealDisk;
+pub use simulated::SimulatedDisk;
+
 /// One directory of files with flat names.
 pub trait Disk: Send + Sync + 'static {
     /// Opens an existing file for reading and writing.

@@ -1,0 +1,469 @@
+//! Reading, concurrent with the writer.
+//!
+//! There is no index in memory: the persist records of a segment lie in entry order, so an entry's record is found by
+//! arithmetic (or, where a rewrite has left holes, by binary search) and tells where its frame is. A record that is
+//! damaged costs a walk over the frames before the wanted one, nothing else.
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::frame::{FRAME_HEADER_BYTES, FrameError, FrameHeader, decode_frame};
+use super::record::PersistRecord;
+use super::segment::SEGMENT_HEADER_BYTES;
+use super::shared::{Filled, Shared};
+use super::walk::{FrameWalk, Step};
+use super::{Entry, EntryKind, Fault, FaultKind, LogError};
+use crate::disk::DiskFile;
+use crate::ids::{LogIndex, LogPosition};
+
+/// Reads the log. Cheap to clone; never waits for a sync.
+#[derive(Clone)]
+pub struct LogReader {
+    shared: Shared,
+}
+
+impl fmt::Debug for LogReader {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("LogReader").field("first", &self.first()).field("last", &self.last()).finish()
+    }
+}
+
+/// One segment of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentInfo {
+    /// Its file.
+    pub file: String,
+    /// First index of its range.
+    pub first: LogIndex,
+    /// Last index of its range; below `first` when nothing was appended yet.
+    pub last: LogIndex,
+    /// Tag of the last entry of its range.
+    pub last_tag: u64,
+    /// Entries in it: fewer than its range is wide after a rewrite.
+    pub entries: u64,
+    /// Size of the file.
+    pub file_bytes: u64,
+    /// Bytes of frames in it.
+    pub frames_bytes: u64,
+    /// Whether it was rewritten.
+    pub rewritten: bool,
+    /// Whether its file is missing or of no use.
+    pub unusable: bool,
+}
+
+/// What an entry is looked up by.
+#[derive(Clone, Copy)]
+enum Wanted {
+    /// The entry with this index.
+    Index(LogIndex),
+    /// The event with this tag.
+    Tag(u64),
+}
+
+impl Wanted {
+    fn key(self) -> u64 {
+        match self {
+            Self::Index(index) => index.0,
+            Self::Tag(tag) => tag,
+        }
+    }
+
+    fn key_of_record(self, record: &PersistRecord) -> u64 {
+        match self {
+            Self::Index(_) => record.position.index.0,
+            Self::Tag(_) => record.tag,
+        }
+    }
+
+    fn key_of_frame(self, header: &FrameHeader) -> u64 {
+        match self {
+            Self::Index(_) => header.position.index.0,
+            Self::Tag(_) => header.tag,
+        }
+    }
+
+    fn is_met_by(self, header: &FrameHeader) -> bool {
+        self.key_of_frame(header) == self.key() && (matches!(self, Self::Index(_)) || header.kind == EntryKind::Event)
+    }
+}
+
+impl LogReader {
+    pub(super) fn new(shared: Shared) -> Self {
+        Self { shared }
+    }
+
+    /// Position of the entry before the first one: zero at first, later where a purge or a snapshot left off.
+    #[must_use]
+    pub fn base(&self) -> LogPosition {
+        self.shared.read().base
+    }
+
+    /// Tag of the entry before the first one.
+    #[must_use]
+    pub fn base_tag(&self) -> u64 {
+        self.shared.read().base_tag
+    }
+
+    /// The lowest index that the log may hold.
+    #[must_use]
+    pub fn first(&self) -> LogIndex {
+        self.base().index.next()
+    }
+
+    /// Position of the last entry, which need not be durable; [`LogReader::base`] when there is none.
+    #[must_use]
+    pub fn last(&self) -> LogPosition {
+        self.shared.read().last().0
+    }
+
+    /// Tag of the last entry.
+    #[must_use]
+    pub fn last_tag(&self) -> u64 {
+        self.shared.read().last().1
+    }
+
+    /// Everything up to here has been synced.
+    #[must_use]
+    pub fn durable(&self) -> LogPosition {
+        self.shared.read().durable
+    }
+
+    /// The entry with this index; `None` when the log does not hold it (not yet, not any more, or rewritten away).
+    ///
+    /// # Errors
+    /// When the entry is damaged or cannot be read.
+    pub fn read(&self, index: LogIndex) -> Result<Option<Entry>, LogError> {
+        self.retry_when_changed(|| {
+            let filled = {
+                let view = self.shared.read();
+                view.place_of(index).map(|place| view.segments[place].clone())
+            };
+            filled.map_or(Ok(None), |filled| filled.find(Wanted::Index(index)))
+        })
+    }
+
+    /// The event with this tag; `None` when the log does not hold it.
+    ///
+    /// # Errors
+    /// When the entry is damaged or cannot be read.
+    pub fn read_tag(&self, tag: u64) -> Result<Option<Entry>, LogError> {
+        self.retry_when_changed(|| {
+            // Entries of one tag may span segments: an event and the empty entries behind it.
+            let candidates: Vec<Filled> = {
+                let view = self.shared.read();
+                let start = view.segments.partition_point(|filled| filled.tail.last_tag < tag);
+                let touching = view.segments[start..].iter();
+                touching.take_while(|filled| filled.segment.header.previous_tag <= tag).cloned().collect()
+            };
+            for filled in candidates {
+                if let Some(entry) = filled.find(Wanted::Tag(tag))? {
+                    return Ok(Some(entry));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    /// The term of the entry with this index, as Raft asks for it: also known for the base.
+    ///
+    /// # Errors
+    /// As [`LogReader::read`].
+    pub fn term(&self, index: LogIndex) -> Result<Option<crate::ids::Term>, LogError> {
+        {
+            let view = self.shared.read();
+            let last = view.last().0;
+            if index == view.base.index {
+                return Ok(Some(view.base.term));
+            }
+            if index == last.index {
+                return Ok(Some(last.term));
+            }
+        }
+        self.retry_when_changed(|| {
+            let filled = {
+                let view = self.shared.read();
+                view.place_of(index).map(|place| view.segments[place].clone())
+            };
+            let Some(filled) = filled else { return Ok(None) };
+            if let Some(record) = filled.record_of(index) {
+                return Ok(Some(record.position.term));
+            }
+            Ok(filled.find(Wanted::Index(index))?.map(|entry| entry.position.term))
+        })
+    }
+
+    /// Hands the entries from `from` on to `visit`, in order, until it breaks off or the entry that was the last one
+    /// at the time of the call has been handed over. Indexes that a rewrite removed are left out.
+    ///
+    /// The payloads of entries handed over together share one buffer of 256 KiB (or of one entry's size, if that is
+    /// more); keeping one keeps the buffer.
+    ///
+    /// # Errors
+    /// When an entry is damaged or cannot be read; those before it have been handed over.
+    pub fn scan(&self, from: LogIndex, visit: &mut dyn FnMut(Entry) -> ControlFlow<()>) -> Result<(), LogError> {
+        let last = self.last().index;
+        let mut next = from.max(self.first());
+        while next <= last {
+            let Some(filled) = ({
+                let view = self.shared.read();
+                view.place_of(next).map(|place| view.segments[place].clone())
+            }) else {
+                // Purged or cut off meanwhile: go on with what there is.
+                let first = self.first();
+                if first <= next {
+                    return Ok(());
+                }
+                next = first;
+                continue;
+            };
+            let revision = self.shared.read().revision;
+            match filled.scan(next, last, visit) {
+                Ok(ControlFlow::Break(())) => return Ok(()),
+                Ok(ControlFlow::Continue(())) => next = filled.tail.last.index.min(last).next(),
+                Err((reached, error)) => {
+                    if self.shared.read().revision == revision {
+                        return Err(error);
+                    }
+                    next = reached;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All segments, oldest first.
+    #[must_use]
+    pub fn segments(&self) -> Vec<SegmentInfo> {
+        self.shared.read().segments.iter().map(Filled::info).collect()
+    }
+
+    /// Size of all files of the log, spare ones included.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        let view = self.shared.read();
+        view.spare_bytes + view.segments.iter().map(|filled| filled.segment.header.file_bytes).sum::<u64>()
+    }
+
+    /// A reader may hold a segment whose end the writer cuts off or whose file it replaces; what it then finds is not
+    /// damage, and it looks again.
+    fn retry_when_changed<T>(&self, attempt: impl Fn() -> Result<T, LogError>) -> Result<T, LogError> {
+        loop {
+            let revision = self.shared.read().revision;
+            match attempt() {
+                Err(_) if self.shared.read().revision != revision => {}
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+impl Filled {
+    fn info(&self) -> SegmentInfo {
+        let header = &self.segment.header;
+        SegmentInfo {
+            file: self.segment.name.clone(),
+            first: header.first(),
+            last: self.tail.last.index,
+            last_tag: self.tail.last_tag,
+            entries: self.tail.entries,
+            file_bytes: header.file_bytes,
+            frames_bytes: self.tail.frames_end - SEGMENT_HEADER_BYTES as u64,
+            rewritten: header.sealed.is_some(),
+            unusable: self.segment.file.is_none(),
+        }
+    }
+
+    pub(super) fn file(&self) -> Result<&Arc<dyn DiskFile>, LogError> {
+        self.segment.file.as_ref().ok_or_else(|| {
+            LogError::corrupt(Fault {
+                segment: self.segment.name.clone(),
+                offset: None,
+                first: self.segment.header.first(),
+                last: Some(self.tail.last.index),
+                identity: None,
+                kind: self.segment.damage.clone().unwrap_or(FaultKind::FileMissing),
+            })
+        })
+    }
+
+    /// The persist record of an index, if it is intact.
+    fn record_of(&self, index: LogIndex) -> Option<PersistRecord> {
+        let file = self.segment.file.as_deref()?;
+        if self.segment.is_dense() {
+            let record = self.segment.record(file, index.0.checked_sub(self.segment.header.first().0)?)?;
+            return (record.position.index == index).then_some(record);
+        }
+        let (_, record) = self.last_record_below(file, Wanted::Index(index.next()))?;
+        (record.position.index == index).then_some(record)
+    }
+
+    /// Where the frame of an entry ends, with the entry's position and tag.
+    pub(super) fn frame_end(&self, index: LogIndex) -> Result<(u64, LogPosition, u64), LogError> {
+        if let Some(record) = self.record_of(index) {
+            return Ok((u64::from(record.offset) + record.frame_bytes(), record.position, record.tag));
+        }
+        let file = self.file()?;
+        let wanted = Wanted::Index(index);
+        let (mut slot, offset) = match self.last_record_below(file.as_ref(), wanted) {
+            Some((slot, record)) => (slot + 1, u64::from(record.offset) + record.frame_bytes()),
+            None => (0, SEGMENT_HEADER_BYTES as u64),
+        };
+        let mut walk = self.walk(file, offset);
+        loop {
+            let (header, _) = self.step(&mut walk, slot, wanted)?;
+            if header.position.index >= index {
+                return Ok((walk.offset, header.position, header.tag));
+            }
+            slot += 1;
+        }
+    }
+
+    /// Finds an entry: directly by its record where that is intact, else by walking from the nearest one before it.
+    fn find(&self, wanted: Wanted) -> Result<Option<Entry>, LogError> {
+        let file = self.file()?;
+        if let Wanted::Index(index) = wanted
+            && let Some(record) = self.record_of(index)
+        {
+            return self.read_frame(file, &record).map(Some);
+        }
+        let (mut slot, offset) = match self.last_record_below(file.as_ref(), wanted) {
+            // The record's own entry is before the wanted one, so it is stepped over unread.
+            Some((slot, record)) => (slot + 1, u64::from(record.offset) + record.frame_bytes()),
+            None => (0, SEGMENT_HEADER_BYTES as u64),
+        };
+        let mut walk = self.walk(file, offset);
+        while slot < self.tail.entries {
+            let (header, payload) = self.step(&mut walk, slot, wanted)?;
+            if wanted.is_met_by(&header) {
+                return Ok(Some(entry(&header, Bytes::copy_from_slice(&payload))));
+            }
+            if wanted.key_of_frame(&header) > wanted.key() {
+                return Ok(None);
+            }
+            slot += 1;
+        }
+        Ok(None)
+    }
+
+    /// The last slot with an intact record whose key is below the wanted one. Damaged records are passed over.
+    fn last_record_below(&self, file: &dyn DiskFile, wanted: Wanted) -> Option<(u64, PersistRecord)> {
+        if let (Wanted::Index(index), true) = (wanted, self.segment.is_dense()) {
+            // The record before it is the usual answer; only damage makes a search necessary.
+            let slot = index.0.checked_sub(self.segment.header.first().0)?.checked_sub(1)?;
+            if let Some(record) = self.segment.record(file, slot) {
+                return Some((slot, record));
+            }
+        }
+        let (mut low, mut high) = (0, self.tail.entries);
+        let mut best = None;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let probe = (middle..high).find_map(|slot| Some((slot, self.segment.record(file, slot)?)));
+            match probe {
+                Some((slot, record)) if wanted.key_of_record(&record) < wanted.key() => {
+                    best = Some((slot, record));
+                    low = slot + 1;
+                }
+                _ => high = middle,
+            }
+        }
+        best
+    }
+
+    fn read_frame(&self, file: &Arc<dyn DiskFile>, record: &PersistRecord) -> Result<Entry, LogError> {
+        let mut bytes = vec![0; FRAME_HEADER_BYTES + record.payload_bytes as usize];
+        if let Err(error) = file.read_at(&mut bytes, u64::from(record.offset)) {
+            return Err(self.damaged(record, format!("cannot be read: {error}")));
+        }
+        match decode_frame(&bytes, self.segment.header.generation) {
+            Ok((header, payload)) if header.position == record.position && header.tag == record.tag => {
+                Ok(entry(&header, Bytes::from(bytes).slice(payload)))
+            }
+            Ok((header, _)) => Err(self.damaged(record, format!("found entry {} instead", header.position))),
+            Err(error) => Err(self.damaged(record, error.to_string())),
+        }
+    }
+
+    fn damaged(&self, record: &PersistRecord, found: String) -> LogError {
+        LogError::corrupt(Fault {
+            segment: self.segment.name.clone(),
+            offset: Some(u64::from(record.offset)),
+            first: record.position.index,
+            last: Some(record.position.index),
+            identity: Some((record.position, record.tag)),
+            kind: FaultKind::Frame { expected: record.frame_checksum, found },
+        })
+    }
+
+    fn walk(&self, file: &Arc<dyn DiskFile>, offset: u64) -> FrameWalk {
+        let header = &self.segment.header;
+        FrameWalk::new(file.clone(), header.generation, offset, header.records_offset)
+    }
+
+    /// One step of a walk; a bad frame on the way is an error, because what follows it cannot be told.
+    fn step(&self, walk: &mut FrameWalk, slot: u64, wanted: Wanted) -> Result<(FrameHeader, Bytes), LogError> {
+        let found = match walk.step() {
+            Step::Frame(header, payload) => return Ok((header, payload)),
+            Step::Bad(FrameError::Checksum { expected, found }) => {
+                format!("header says {found:08x}, content has {expected:08x}")
+            }
+            Step::Bad(error) => error.to_string(),
+            Step::Unreadable(error) => format!("cannot be read: {error}"),
+        };
+        let record = self.segment.file.as_deref().and_then(|file| self.segment.record(file, slot));
+        if let Some(record) = record {
+            return Err(self.damaged(&record, found));
+        }
+        let first = match wanted {
+            _ if self.segment.is_dense() => LogIndex(self.segment.header.first().0 + slot),
+            Wanted::Index(index) => index,
+            Wanted::Tag(_) => self.segment.header.first(),
+        };
+        Err(LogError::corrupt(Fault {
+            segment: self.segment.name.clone(),
+            offset: Some(walk.offset),
+            first,
+            last: Some(if self.segment.is_dense() { first } else { self.tail.last.index }),
+            identity: None,
+            kind: FaultKind::FrameAndRecord { found },
+        }))
+    }
+
+    /// Hands over this segment's entries of `from..=last`. An error comes with the index that it happened at.
+    fn scan(
+        &self,
+        from: LogIndex,
+        last: LogIndex,
+        visit: &mut dyn FnMut(Entry) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, (LogIndex, LogError)> {
+        let mut next = from;
+        let file = self.file().map_err(|error| (next, error))?;
+        let (mut slot, offset) = match self.last_record_below(file.as_ref(), Wanted::Index(from)) {
+            Some((slot, record)) => (slot + 1, u64::from(record.offset) + record.frame_bytes()),
+            None => (0, SEGMENT_HEADER_BYTES as u64),
+        };
+        let mut walk = self.walk(file, offset);
+        while slot < self.tail.entries {
+            let (header, payload) = self.step(&mut walk, slot, Wanted::Index(next)).map_err(|error| (next, error))?;
+            slot += 1;
+            if header.position.index < from {
+                continue;
+            }
+            if header.position.index > last {
+                break;
+            }
+            next = header.position.index.next();
+            if visit(entry(&header, payload)).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+fn entry(header: &FrameHeader, payload: Bytes) -> Entry {
+    Entry { position: header.position, kind: header.kind, tag: header.tag, payload }
+}

@@ -1,0 +1,465 @@
+//! Opening a log: finding out what is there, deciding what counts, and making the files fit for appending.
+//!
+//! Nothing is changed before it is clear that the log can be opened. What is changed then can be interrupted anywhere
+//! and is done again the next time.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use super::rewrite::REWRITE_FILE;
+use super::scan::{Extent, Scan, scan_segment};
+use super::segment::{
+    HeaderError, Segment, SegmentHeader, Tail, file_name, read_headers, sequence_of, spare_number_of, write_header,
+};
+use super::shared::{Filled, Shared, View};
+use super::state::{LoadedState, LogState, StateFile};
+use super::{
+    Fault, FaultKind, FaultPolicy, HardState, LogError, LogIdentity, LogOptions, LogReader, LogWriter, Verification,
+};
+use crate::disk::{Disk, DiskFile};
+use crate::ids::{LogIndex, LogPosition};
+
+/// What opening a log found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// The log did not exist before.
+    pub created: bool,
+    /// The log had been closed properly.
+    pub clean: bool,
+    /// Term, vote and commit index.
+    pub hard_state: HardState,
+    /// Position of the entry before the first one.
+    pub base: LogPosition,
+    /// Tag of that entry.
+    pub base_tag: u64,
+    /// The last entry; the base when there is none.
+    pub last: LogPosition,
+    /// Its tag.
+    pub last_tag: u64,
+    /// What an unfinished write had left behind and was cut off.
+    pub torn: Option<TornTail>,
+    /// Damaged entries. Empty unless the options allow to open with them.
+    pub faults: Vec<Fault>,
+    /// Copies of headers and state and persist records that were damaged and have been restored from what is left.
+    pub healed: u32,
+}
+
+/// The remains of an unfinished write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TornTail {
+    /// File of the segment.
+    pub segment: String,
+    /// Where in it they began.
+    pub offset: u64,
+    /// The index that the first entry would have had.
+    pub first: LogIndex,
+}
+
+/// Whose log is in the directory, if there is one.
+///
+/// # Errors
+/// When the state file is damaged or cannot be read.
+pub fn read_identity(disk: &dyn Disk) -> Result<Option<LogIdentity>, LogError> {
+    Ok(StateFile::open(disk)?.map(|(_, loaded)| loaded.state.identity))
+}
+
+/// One number of the segment range, or a run of numbers without usable files.
+pub(super) struct Found {
+    pub(super) sequence: u64,
+    pub(super) name: String,
+    pub(super) file: Result<OpenedSegment, FaultKind>,
+}
+
+/// A segment file with an intact header.
+pub(super) struct OpenedSegment {
+    pub(super) file: Arc<dyn DiskFile>,
+    pub(super) header: SegmentHeader,
+    /// One copy of the header is damaged.
+    pub(super) half_header: bool,
+}
+
+/// A segment with what a scan said about it.
+struct Surveyed {
+    filled: Filled,
+    scan: Scan,
+    half_header: bool,
+}
+
+/// The files of the directory, by what they are for.
+pub(super) struct Listing {
+    pub(super) segments: BTreeMap<u64, String>,
+    pub(super) spares: BTreeMap<u64, String>,
+}
+
+pub(super) fn list(disk: &dyn Disk) -> Result<Listing, LogError> {
+    let names = disk.list().map_err(LogError::io("list", "the directory"))?;
+    let mut listing = Listing { segments: BTreeMap::new(), spares: BTreeMap::new() };
+    for name in names {
+        if let Some(sequence) = sequence_of(&name) {
+            listing.segments.insert(sequence, name);
+        } else if let Some(number) = spare_number_of(&name) {
+            listing.spares.insert(number, name);
+        }
+    }
+    Ok(listing)
+}
+
+/// Opens the log; see [`super::Log::open`].
+pub(super) fn open(
+    disk: Arc<dyn Disk>,
+    options: LogOptions,
+    identity: LogIdentity,
+) -> Result<(LogWriter, LogReader, Recovery), LogError> {
+    options.check()?;
+    let listing = list(disk.as_ref())?;
+    let (state_file, loaded, created) = open_state(disk.as_ref(), &options, identity, &listing)?;
+    let state = loaded.state;
+    let found = find_segments(disk.as_ref(), &state)?;
+    let mut surveyed = survey(&state, found, options.verification);
+    if options.faults == FaultPolicy::CutUndecided
+        && let Some(newest) = surveyed.last_mut()
+    {
+        newest.scan.cut_undecided(&newest.filled.segment);
+        newest.filled.tail = newest.scan.tail;
+    }
+    let faults: Vec<Fault> = surveyed.iter().flat_map(|segment| segment.scan.faults.iter().cloned()).collect();
+    if !faults.is_empty() && options.faults != FaultPolicy::Report {
+        return Err(LogError::Corrupt { faults });
+    }
+    let writer = writer(disk, options, state_file, state, &surveyed);
+    Opening { writer, created, healed: loaded.damaged_copies, faults }.finish(listing, surveyed)
+}
+
+fn open_state(
+    disk: &dyn Disk,
+    options: &LogOptions,
+    identity: LogIdentity,
+    listing: &Listing,
+) -> Result<(StateFile, LoadedState, bool), LogError> {
+    if let Some((file, loaded)) = StateFile::open(disk)? {
+        let found = loaded.state.identity;
+        if found != identity {
+            return Err(LogError::Identity { expected: identity, found });
+        }
+        return Ok((file, loaded, false));
+    }
+    if !listing.segments.is_empty() {
+        return Err(LogError::StateMissing);
+    }
+    if !options.create {
+        return Err(LogError::Missing);
+    }
+    let state = LogState::new(identity);
+    let file = StateFile::create(disk, &state)?;
+    Ok((file, LoadedState { state, damaged_copies: 0 }, true))
+}
+
+/// Opens the files of all segments that the state knows.
+pub(super) fn find_segments(disk: &dyn Disk, state: &LogState) -> Result<Vec<Found>, LogError> {
+    let mut found: Vec<Found> = Vec::new();
+    let mut sequence = state.oldest_segment;
+    while sequence <= state.newest_segment {
+        let name = file_name(sequence);
+        let file = open_segment(disk, state, sequence, &name)?;
+        let next = file.as_ref().map_or(sequence, |opened| opened.header.last_sequence) + 1;
+        // A run of missing files is one gap: a merged segment has one file for several numbers.
+        let continues_gap = file.is_err() && found.last().is_some_and(|last| last.file.is_err());
+        if !continues_gap {
+            found.push(Found { sequence, name, file });
+        }
+        sequence = next;
+    }
+    Ok(found)
+}
+
+fn open_segment(
+    disk: &dyn Disk,
+    state: &LogState,
+    sequence: u64,
+    name: &str,
+) -> Result<Result<OpenedSegment, FaultKind>, LogError> {
+    let file = match disk.open(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Err(FaultKind::FileMissing)),
+        Err(error) => return Ok(Err(FaultKind::FileUnreadable(error.to_string()))),
+        Ok(file) => file,
+    };
+    let copies = match read_headers(file.as_ref()) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            let found = file.size().unwrap_or(0);
+            return Ok(Err(FaultKind::FileShort { expected: super::SEGMENT_HEADER_BYTES as u64, found }));
+        }
+        Err(error) => return Ok(Err(FaultKind::FileUnreadable(error.to_string()))),
+        Ok(copies) => copies,
+    };
+    for copy in &copies {
+        if let Err(HeaderError::Version(found)) = copy {
+            return Err(LogError::Version { file: name.to_owned(), found: *found });
+        }
+    }
+    let Some(header) = copies.iter().find_map(|copy| copy.ok()) else { return Ok(Err(FaultKind::Header)) };
+    if header.owner != (state.identity.cluster, state.identity.node, state.identity.group) {
+        return Err(LogError::ForeignSegment { file: name.to_owned() });
+    }
+    if header.sequence != sequence {
+        return Ok(Err(FaultKind::Header));
+    }
+    let size = file.size().unwrap_or(0);
+    if size < header.file_bytes {
+        return Ok(Err(FaultKind::FileShort { expected: header.file_bytes, found: size }));
+    }
+    let half_header = copies.iter().any(Result::is_err);
+    Ok(Ok(OpenedSegment { file, header, half_header }))
+}
+
+/// Looks into the segments, as far as the verification asks for.
+fn survey(state: &LogState, found: Vec<Found>, verification: Verification) -> Vec<Surveyed> {
+    let starts: Vec<Option<SegmentHeader>> =
+        found.iter().map(|found| found.file.as_ref().ok().map(|file| file.header)).collect();
+    let mut surveyed: Vec<Surveyed> = Vec::new();
+    for (place, found) in found.into_iter().enumerate() {
+        let is_newest = place + 1 == starts.len();
+        let next = starts.get(place + 1).copied().flatten();
+        let before = surveyed
+            .last()
+            .map_or((state.base, state.base_tag), |before| (before.filled.tail.last, before.filled.tail.last_tag));
+        let half_header = found.file.as_ref().is_ok_and(|file| file.half_header);
+        let segment = Arc::new(segment_of(state, found, before));
+        let extent = extent_of(state, &segment, next, is_newest);
+        if let (Extent::Sealed(last, _), None) = (extent, &segment.file)
+            && last.index <= before.0.index
+        {
+            // A number that stands for no entries: its segment was cut off.
+            continue;
+        }
+        let scan = match quick_tail(&segment, extent, verification) {
+            Some(tail) => Scan::of_tail(tail),
+            None => scan_segment(&segment, extent, &mut |_| {}),
+        };
+        let mut entry = Surveyed { filled: Filled { segment, tail: scan.tail }, scan, half_header };
+        entry.check_start(before.0);
+        surveyed.push(entry);
+    }
+    surveyed
+}
+
+impl Surveyed {
+    /// The range must begin where the one before ends; what lies between is lost.
+    fn check_start(&mut self, before: LogPosition) {
+        let first = self.filled.segment.header.first();
+        if first > before.index.next() {
+            let gap = Fault {
+                segment: self.filled.segment.name.clone(),
+                offset: None,
+                first: before.index.next(),
+                last: Some(LogIndex(first.0 - 1)),
+                identity: None,
+                kind: FaultKind::Lost,
+            };
+            self.scan.faults.insert(0, gap);
+        }
+    }
+}
+
+/// The segment of a found file; for a file of no use one that knows at least where its range begins.
+pub(super) fn segment_of(state: &LogState, found: Found, before: (LogPosition, u64)) -> Segment {
+    match found.file {
+        Ok(opened) => Segment { name: found.name, header: opened.header, file: Some(opened.file), damage: None },
+        Err(damage) => {
+            let header = SegmentHeader {
+                generation: 0,
+                owner: (state.identity.cluster, state.identity.node, state.identity.group),
+                sequence: found.sequence,
+                last_sequence: found.sequence,
+                previous: before.0,
+                previous_tag: before.1,
+                records_offset: super::SEGMENT_HEADER_BYTES as u64,
+                record_slots: 0,
+                file_bytes: 0,
+                sealed: None,
+            };
+            Segment { name: found.name, header, file: None, damage: Some(damage) }
+        }
+    }
+}
+
+/// What is known about the end of a segment from elsewhere.
+pub(super) fn extent_of(state: &LogState, segment: &Segment, next: Option<SegmentHeader>, is_newest: bool) -> Extent {
+    match (segment.header.sealed, next) {
+        (Some(sealed), _) => Extent::Sealed(sealed.last, sealed.last_tag),
+        (None, Some(next)) => Extent::Sealed(next.previous, next.previous_tag),
+        (None, None) if !is_newest => Extent::SealedUnknown,
+        (None, None) => {
+            Extent::Newest { durable: state.durable.max(state.hard_state.commit), cut_from: state.cut_from }
+        }
+    }
+}
+
+/// How far a completed segment is filled, without looking at its frames; `None` when they have to be looked at.
+fn quick_tail(segment: &Segment, extent: Extent, verification: Verification) -> Option<Tail> {
+    let (Extent::Sealed(last, last_tag), Verification::Newest) = (extent, verification) else { return None };
+    let file = segment.file.as_deref()?;
+    let dense = last.index.0.checked_sub(segment.header.previous.index.0)?;
+    let entries = segment.header.sealed.map_or(dense, |sealed| sealed.entries);
+    let frames_end = match entries.checked_sub(1) {
+        None => Tail::empty(&segment.header).frames_end,
+        Some(slot) => segment.record(file, slot).map(|record| u64::from(record.offset) + record.frame_bytes())?,
+    };
+    Some(Tail { entries, frames_end, last, last_tag })
+}
+
+fn writer(
+    disk: Arc<dyn Disk>,
+    options: LogOptions,
+    state_file: StateFile,
+    state: LogState,
+    surveyed: &[Surveyed],
+) -> LogWriter {
+    let segments: Vec<Filled> = surveyed.iter().map(|segment| segment.filled.clone()).collect();
+    let durable = segments.last().map_or(state.base, |filled| filled.tail.last);
+    let shared: Shared = Arc::new(RwLock::new(View {
+        base: state.base,
+        base_tag: state.base_tag,
+        segments,
+        durable,
+        spare_bytes: 0,
+        revision: 0,
+    }));
+    LogWriter {
+        disk,
+        options,
+        shared,
+        state_file,
+        state,
+        saved_hard_state: state.hard_state,
+        unsynced_entries: 0,
+        spares: Vec::new(),
+        next_spare: 0,
+        blocked: None,
+        poisoned: None,
+        frames: Vec::new(),
+        records: Vec::new(),
+    }
+}
+
+/// The part of opening that changes files.
+struct Opening {
+    writer: LogWriter,
+    created: bool,
+    healed: u32,
+    faults: Vec<Fault>,
+}
+
+impl Opening {
+    fn finish(
+        mut self,
+        listing: Listing,
+        surveyed: Vec<Surveyed>,
+    ) -> Result<(LogWriter, LogReader, Recovery), LogError> {
+        let clean = self.writer.state.clean;
+        self.heal(&surveyed)?;
+        let torn = surveyed.last().and_then(|newest| {
+            let (first, offset) = newest.scan.torn?;
+            Some(TornTail { segment: newest.filled.segment.name.clone(), offset, first })
+        });
+        self.collect_leftovers(listing, &surveyed)?;
+        self.settle_newest(surveyed)?;
+        let (last, last_tag) = self.writer.shared.read().last();
+        let state = &self.writer.state;
+        let recovery = Recovery {
+            created: self.created,
+            clean,
+            hard_state: state.hard_state,
+            base: state.base,
+            base_tag: state.base_tag,
+            last,
+            last_tag,
+            torn,
+            faults: self.faults,
+            healed: self.healed,
+        };
+        let reader = self.writer.reader();
+        Ok((self.writer, reader, recovery))
+    }
+
+    /// Writes anew what was damaged and is known from its copy or its frame.
+    fn heal(&mut self, surveyed: &[Surveyed]) -> Result<(), LogError> {
+        for Surveyed { filled, scan, half_header } in surveyed {
+            let Some(file) = &filled.segment.file else { continue };
+            if !half_header && scan.lost_records.is_empty() {
+                continue;
+            }
+            let header = &filled.segment.header;
+            let heal = || {
+                if *half_header {
+                    write_header(file.as_ref(), header)?;
+                }
+                for (slot, record) in &scan.lost_records {
+                    file.write_at(&record.encode(header.generation), header.record_offset(*slot))?;
+                }
+                file.sync()
+            };
+            heal().map_err(LogError::io("repair", &filled.segment.name))?;
+            self.healed += u32::from(*half_header) + u32::try_from(scan.lost_records.len()).unwrap_or(u32::MAX);
+        }
+        Ok(())
+    }
+
+    /// Recycles or removes files that an interrupted operation left behind.
+    fn collect_leftovers(&mut self, listing: Listing, surveyed: &[Surveyed]) -> Result<(), LogError> {
+        let disk = self.writer.disk.clone();
+        let standard_bytes = self.writer.options.segment_bytes & !7;
+        let has_standard_size =
+            |name: &str| disk.open(name).and_then(|file| file.size()).is_ok_and(|bytes| bytes == standard_bytes);
+        self.writer.next_spare = listing.spares.keys().next_back().map_or(0, |number| number + 1);
+        let mut changed = false;
+        for name in listing.spares.into_values() {
+            if has_standard_size(&name) && self.writer.spares.len() < self.writer.options.spare_segments {
+                self.writer.spares.push(name);
+            } else {
+                self.writer.remove_file(&name)?;
+                changed = true;
+            }
+        }
+        let counts =
+            |sequence: &u64| surveyed.iter().any(|segment| segment.filled.segment.header.sequence == *sequence);
+        for (_, name) in listing.segments.into_iter().filter(|(sequence, _)| !counts(sequence)) {
+            let reusable = has_standard_size(&name) && self.writer.spares.len() < self.writer.options.spare_segments;
+            self.writer.discard_file(&name, reusable)?;
+            changed = true;
+        }
+        self.writer.remove_file(REWRITE_FILE)?;
+        if changed {
+            disk.sync_directory().map_err(LogError::io("sync", "the directory"))?;
+        }
+        self.writer.count_spares();
+        Ok(())
+    }
+
+    /// Makes the newest segment fit for appending: nothing may lie behind its last entry that could be mistaken for
+    /// an entry later.
+    fn settle_newest(&mut self, surveyed: Vec<Surveyed>) -> Result<(), LogError> {
+        let writer = &mut self.writer;
+        let was_clean = std::mem::replace(&mut writer.state.clean, false);
+        let Some(newest) = surveyed.last() else { return writer.roll(&None) };
+        if newest.scan.end_unknown {
+            writer.blocked = newest.scan.faults.last().cloned();
+            return writer.save_state();
+        }
+        if newest.filled.segment.header.sealed.is_some() {
+            let newest = writer.newest();
+            return writer.roll(&newest);
+        }
+        let first_undecided = newest.scan.faults.iter().find(|fault| matches!(fault.kind, FaultKind::Undecided { .. }));
+        let tail = newest.filled.tail;
+        if was_clean {
+            return writer.save_state();
+        }
+        writer.state.cut_from = Some(tail.last.index.next());
+        writer.state.durable = first_undecided.map_or(tail.last.index, |fault| LogIndex(fault.first.0 - 1));
+        writer.save_state()?;
+        writer.finish_cut(&newest.filled.segment, &tail)
+    }
+}

@@ -1,0 +1,50 @@
+//! What the writer and the readers of a log share: the list of segments and how far they are filled.
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use super::segment::{Segment, Tail};
+use crate::ids::{LogIndex, LogPosition};
+
+/// One segment and how far it is filled.
+#[derive(Clone)]
+pub(super) struct Filled {
+    pub(super) segment: Arc<Segment>,
+    pub(super) tail: Tail,
+}
+
+/// The log as its readers see it.
+pub(super) struct View {
+    /// Position of the entry before the first one.
+    pub(super) base: LogPosition,
+    /// Tag of that entry.
+    pub(super) base_tag: u64,
+    /// All segments, oldest first; their ranges touch.
+    pub(super) segments: Vec<Filled>,
+    /// Everything up to here is on the disk for good. Never beyond the last entry.
+    pub(super) durable: LogPosition,
+    /// Files that wait for reuse take this much.
+    pub(super) spare_bytes: u64,
+    /// Counts what makes bytes under a reader change: entries cut off, segments replaced.
+    pub(super) revision: u64,
+}
+
+/// The view under its lock, which is held for lookups and updates in memory only, never during input or output.
+pub(super) type Shared = Arc<RwLock<View>>;
+
+impl View {
+    /// Position and tag of the last entry.
+    pub(super) fn last(&self) -> (LogPosition, u64) {
+        self.segments.last().map_or((self.base, self.base_tag), |filled| (filled.tail.last, filled.tail.last_tag))
+    }
+
+    /// The place of the segment whose range contains the index.
+    pub(super) fn place_of(&self, index: LogIndex) -> Option<usize> {
+        if index <= self.base.index || index > self.last().0.index {
+            return None;
+        }
+        let place = self.segments.partition_point(|filled| filled.tail.last.index < index);
+        (place < self.segments.len()).then_some(place)
+    }
+}

@@ -1,0 +1,242 @@
+//! The state file: hard state, identity and the range of segments, in two pairs of copies that are written in turn.
+//!
+//! Both copies of a pair are written and synced together, so a damaged copy always has an intact twin, and a write that
+//! a crash interrupts leaves the other pair untouched.
+
+use std::io;
+use std::sync::Arc;
+
+use super::layout::{bytes_at, checksum, put, put_u32, put_u64, u32_at, u64_at};
+use super::{HardState, LogError, LogIdentity};
+use crate::disk::{Disk, DiskFile};
+use crate::ids::{ClusterId, GroupId, HistoryId, LogIndex, LogPosition, NodeId, Term};
+
+/// Name of the file.
+pub(super) const STATE_FILE: &str = "state";
+/// Name under which it is prepared.
+const STATE_FILE_NEW: &str = "state.new";
+
+const MAGIC: [u8; 8] = *b"STEPSTAT";
+const VERSION: u32 = 1;
+const COPY_BYTES: usize = 512;
+const COPY_SPACING: u64 = 4096;
+const COPIES: u64 = 4;
+const CHECKSUM_OFFSET: usize = COPY_BYTES - 4;
+
+/// Everything that the log remembers besides its entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogState {
+    /// Whose log it is.
+    pub identity: LogIdentity,
+    /// Term, vote and commit index.
+    pub hard_state: HardState,
+    /// Position of the entry before the first one.
+    pub base: LogPosition,
+    /// Tag of that entry.
+    pub base_tag: u64,
+    /// Number of the oldest segment; files with lower numbers are leftovers.
+    pub oldest_segment: u64,
+    /// Number of the newest segment, 0 before there is one; files with higher numbers are leftovers.
+    pub newest_segment: u64,
+    /// First index of the newest segment.
+    pub newest_first: LogIndex,
+    /// The generation that the next segment gets.
+    pub next_generation: u64,
+    /// Everything up to here had been synced when this was written.
+    pub durable: LogIndex,
+    /// Entries from here on are being cut off; whatever of them is found does not exist.
+    pub cut_from: Option<LogIndex>,
+    /// The log was closed and not opened since: there can be no unfinished write.
+    pub clean: bool,
+}
+
+impl LogState {
+    /// The state of a log that holds nothing.
+    pub(super) fn new(identity: LogIdentity) -> Self {
+        Self {
+            identity,
+            hard_state: HardState::default(),
+            base: LogPosition::default(),
+            base_tag: 0,
+            oldest_segment: 1,
+            newest_segment: 0,
+            newest_first: LogIndex(1),
+            next_generation: 1,
+            durable: LogIndex::ZERO,
+            cut_from: None,
+            clean: false,
+        }
+    }
+
+    fn encode(&self, write_number: u64) -> [u8; COPY_BYTES] {
+        let mut block = [0; COPY_BYTES];
+        put(&mut block, 0, MAGIC);
+        put_u32(&mut block, 8, VERSION);
+        put_u32(&mut block, 12, self.flags());
+        put_u64(&mut block, 16, write_number);
+        put(&mut block, 24, self.identity.cluster.0);
+        put_u64(&mut block, 40, self.identity.node.0);
+        put_u64(&mut block, 48, self.identity.group.0);
+        put(&mut block, 56, self.identity.history.0);
+        put_u64(&mut block, 72, self.hard_state.term.0);
+        put_u64(&mut block, 80, self.hard_state.vote.unwrap_or_default().0);
+        put_u64(&mut block, 88, self.hard_state.commit.0);
+        put_u64(&mut block, 96, self.base.index.0);
+        put_u64(&mut block, 104, self.base.term.0);
+        put_u64(&mut block, 112, self.base_tag);
+        put_u64(&mut block, 120, self.oldest_segment);
+        put_u64(&mut block, 128, self.newest_segment);
+        put_u64(&mut block, 136, self.newest_first.0);
+        put_u64(&mut block, 144, self.next_generation);
+        put_u64(&mut block, 152, self.durable.0);
+        put_u64(&mut block, 160, self.cut_from.unwrap_or_default().0);
+        let checksum = checksum(0, &[&block[..CHECKSUM_OFFSET]]);
+        put_u32(&mut block, CHECKSUM_OFFSET, checksum);
+        block
+    }
+
+    fn flags(&self) -> u32 {
+        u32::from(self.hard_state.vote.is_some()) | u32::from(self.cut_from.is_some()) << 1 | u32::from(self.clean) << 2
+    }
+
+    fn decode(block: &[u8]) -> StateCopy {
+        if bytes_at(block, 0) != MAGIC || u32_at(block, CHECKSUM_OFFSET) != checksum(0, &[&block[..CHECKSUM_OFFSET]]) {
+            return StateCopy::Damaged;
+        }
+        if u32_at(block, 8) != VERSION {
+            return StateCopy::Version(u32_at(block, 8));
+        }
+        let flags = u32_at(block, 12);
+        let identity = LogIdentity {
+            cluster: ClusterId(bytes_at(block, 24)),
+            node: NodeId(u64_at(block, 40)),
+            group: GroupId(u64_at(block, 48)),
+            history: HistoryId(bytes_at(block, 56)),
+        };
+        let hard_state = HardState {
+            term: Term(u64_at(block, 72)),
+            vote: (flags & 1 != 0).then(|| NodeId(u64_at(block, 80))),
+            commit: LogIndex(u64_at(block, 88)),
+        };
+        let state = Self {
+            identity,
+            hard_state,
+            base: LogPosition { index: LogIndex(u64_at(block, 96)), term: Term(u64_at(block, 104)) },
+            base_tag: u64_at(block, 112),
+            oldest_segment: u64_at(block, 120),
+            newest_segment: u64_at(block, 128),
+            newest_first: LogIndex(u64_at(block, 136)),
+            next_generation: u64_at(block, 144),
+            durable: LogIndex(u64_at(block, 152)),
+            cut_from: (flags & 2 != 0).then(|| LogIndex(u64_at(block, 160))),
+            clean: flags & 4 != 0,
+        };
+        StateCopy::Intact { write_number: u64_at(block, 16), state }
+    }
+}
+
+/// One of the four copies, as found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateCopy {
+    /// Its checksum holds.
+    Intact {
+        /// Counts the writes; the highest one is the current state.
+        write_number: u64,
+        /// The content.
+        state: LogState,
+    },
+    /// Its checksum does not hold, or it cannot be read.
+    Damaged,
+    /// Written by another version of the format.
+    Version(u32),
+}
+
+/// The open state file.
+pub(super) struct StateFile {
+    file: Arc<dyn DiskFile>,
+    write_number: u64,
+    /// The pair that holds the last synced state and must not be touched.
+    synced_pair: u64,
+}
+
+/// What loading the state found.
+pub(super) struct LoadedState {
+    pub(super) state: LogState,
+    pub(super) damaged_copies: u32,
+}
+
+impl StateFile {
+    /// Creates the file with this state in all copies. It exists only once its content is durable.
+    pub(super) fn create(disk: &dyn Disk, state: &LogState) -> Result<Self, LogError> {
+        match disk.remove(STATE_FILE_NEW) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(LogError::io("remove", STATE_FILE_NEW)(error));
+            }
+            _ => {}
+        }
+        let create = || {
+            let file = disk.create(STATE_FILE_NEW, COPIES * COPY_SPACING)?;
+            (0..COPIES).try_for_each(|copy| file.write_at(&state.encode(1), copy * COPY_SPACING))?;
+            file.sync()?;
+            disk.rename(STATE_FILE_NEW, STATE_FILE)?;
+            disk.sync_directory()?;
+            Ok(file)
+        };
+        let file = create().map_err(LogError::io("create", STATE_FILE))?;
+        Ok(Self { file, write_number: 1, synced_pair: 0 })
+    }
+
+    /// Opens the file and finds the current state; `None` when there is no file.
+    pub(super) fn open(disk: &dyn Disk) -> Result<Option<(Self, LoadedState)>, LogError> {
+        let file = match disk.open(STATE_FILE) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(LogError::io("open", STATE_FILE))?,
+        };
+        let copies = read_copies(file.as_ref());
+        let damaged_copies = copies.iter().filter(|copy| !matches!(copy, StateCopy::Intact { .. })).count();
+        let newest = copies.iter().enumerate().filter_map(|(place, copy)| match copy {
+            StateCopy::Intact { write_number, state } => Some((*write_number, place as u64 / 2, *state)),
+            _ => None,
+        });
+        if let Some((write_number, synced_pair, state)) = newest.max_by_key(|(write_number, ..)| *write_number) {
+            let loaded = LoadedState { state, damaged_copies: u32::try_from(damaged_copies).unwrap_or(u32::MAX) };
+            return Ok(Some((Self { file, write_number, synced_pair }, loaded)));
+        }
+        let version = copies.iter().find_map(|copy| match copy {
+            StateCopy::Version(found) => Some(*found),
+            _ => None,
+        });
+        Err(version.map_or(LogError::StateDamaged, |found| LogError::Version { file: STATE_FILE.to_owned(), found }))
+    }
+
+    /// Writes the state without making it durable. Allowed only for changes that may be lost.
+    pub(super) fn note(&mut self, state: &LogState) -> Result<(), LogError> {
+        let pair = 1 - self.synced_pair;
+        self.write_number += 1;
+        let block = state.encode(self.write_number);
+        for copy in 0..2 {
+            self.file.write_at(&block, (pair * 2 + copy) * COPY_SPACING).map_err(LogError::io("write", STATE_FILE))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the state and makes it durable.
+    pub(super) fn save(&mut self, state: &LogState) -> Result<(), LogError> {
+        self.note(state)?;
+        self.file.sync().map_err(LogError::io("sync", STATE_FILE))?;
+        self.synced_pair = 1 - self.synced_pair;
+        Ok(())
+    }
+}
+
+/// Reads all copies.
+pub(super) fn read_copies(file: &dyn DiskFile) -> [StateCopy; COPIES as usize] {
+    let mut copies = [StateCopy::Damaged; COPIES as usize];
+    for (place, copy) in copies.iter_mut().enumerate() {
+        let mut block = [0; COPY_BYTES];
+        if file.read_at(&mut block, place as u64 * COPY_SPACING).is_ok() {
+            *copy = LogState::decode(&block);
+        }
+    }
+    copies
+}

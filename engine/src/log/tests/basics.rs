@@ -1,0 +1,178 @@
+//! What a log does on a good day.
+
+use super::support::{all, entries, entry, open, open_with, small_options};
+use crate::disk::SimulatedDisk;
+use crate::ids::{LogIndex, LogPosition, NodeId, Term};
+use crate::log::{EntryKind, HardState, LogError};
+
+#[test]
+fn appended_entries_are_read_before_and_after_a_sync_and_after_reopening() {
+    let disk = SimulatedDisk::new();
+    let (mut writer, reader, recovery) = open(&disk).unwrap();
+    assert!(recovery.created);
+    let expected = entries(1..=40, 1);
+    for batch in expected.chunks(3) {
+        writer.append(batch).unwrap();
+        assert_eq!(reader.last(), batch.last().unwrap().position);
+    }
+    assert_eq!(all(&reader), expected);
+    assert!(reader.durable() < reader.last());
+    assert_eq!(writer.sync().unwrap(), expected[39].position);
+    assert_eq!(reader.durable(), reader.last());
+    assert!(reader.segments().len() > 3);
+    for entry in &expected {
+        assert_eq!(reader.read(entry.position.index).unwrap().as_ref(), Some(entry));
+        assert_eq!(reader.term(entry.position.index).unwrap(), Some(Term(1)));
+        if entry.kind == EntryKind::Event {
+            assert_eq!(reader.read_tag(entry.tag).unwrap().as_ref(), Some(entry));
+        }
+    }
+    assert_eq!(reader.read(LogIndex(41)).unwrap(), None);
+    assert_eq!(reader.read_tag(1000).unwrap(), None);
+    writer.close().unwrap();
+    let (_writer, reader, recovery) = open(&disk).unwrap();
+    assert!(recovery.clean && !recovery.created);
+    assert_eq!(recovery.last, expected[39].position);
+    assert_eq!(all(&reader), expected);
+}
+
+#[test]
+fn entries_out_of_order_are_refused_and_leave_nothing_behind() {
+    let disk = SimulatedDisk::new();
+    let (mut writer, reader, _) = open(&disk).unwrap();
+    writer.append(&entries(1..=3, 2)).unwrap();
+    for wrong in [entry(3, 2, ""), entry(5, 2, ""), entry(4, 1, "")] {
+        assert!(matches!(writer.append(&[wrong]), Err(LogError::OutOfOrder { .. })));
+    }
+    let mut lower_tag = entry(4, 2, "");
+    lower_tag.tag = 1;
+    assert!(matches!(writer.append(&[lower_tag]), Err(LogError::OutOfOrder { .. })));
+    let large = entry(4, 2, &"x".repeat(small_options().max_payload_bytes() + 1));
+    assert!(matches!(writer.append(&[large]), Err(LogError::EntryTooLarge { .. })));
+    let fitting = entry(4, 2, &"x".repeat(small_options().max_payload_bytes()));
+    writer.append(&[fitting]).unwrap();
+    assert_eq!(reader.last().index, LogIndex(4));
+}
+
+#[test]
+fn hard_state_survives() {
+    let disk = SimulatedDisk::new();
+    let (mut writer, ..) = open(&disk).unwrap();
+    writer.append(&entries(1..=3, 4)).unwrap();
+    let hard_state = HardState { term: Term(4), vote: Some(NodeId(2)), commit: LogIndex(3) };
+    writer.set_hard_state(hard_state).unwrap();
+    writer.sync().unwrap();
+    let (_, _, recovery) = open(&disk.duplicate()).unwrap();
+    assert_eq!(recovery.hard_state, hard_state);
+}
+
+#[test]
+fn purged_segments_are_reused() {
+    let disk = SimulatedDisk::new();
+    let (mut writer, reader, _) = open(&disk).unwrap();
+    let expected = entries(1..=30, 1);
+    writer.append(&expected).unwrap();
+    writer.sync().unwrap();
+    let second = reader.segments()[1].clone();
+    let base = writer.purge_prefix(second.last).unwrap();
+    assert_eq!(base.index, second.last);
+    assert_eq!(reader.first(), second.last.next());
+    assert_eq!(reader.term(base.index).unwrap(), Some(Term(1)));
+    assert_eq!(reader.read(base.index).unwrap(), None);
+    let kept = &expected[usize::try_from(base.index.0).unwrap()..];
+    assert_eq!(all(&reader), kept);
+    let before = disk.operations();
+    let more = entries(31..=60, 2);
+    writer.append(&more).unwrap();
+    writer.sync().unwrap();
+    assert!(disk.operations() > before);
+    let (_writer, reader, recovery) = open(&disk.duplicate()).unwrap();
+    assert_eq!(recovery.base, base);
+    assert_eq!(all(&reader), [kept, &more].concat());
+}
+
+#[test]
+fn a_cut_off_suffix_is_gone_and_can_be_replaced() {
+    for from in 1..=20 {
+        let disk = SimulatedDisk::new();
+        let (mut writer, reader, _) = open(&disk).unwrap();
+        let mut expected = entries(1..=20, 1);
+        writer.append(&expected).unwrap();
+        writer.truncate_suffix(LogIndex(from)).unwrap();
+        expected.truncate(usize::try_from(from - 1).unwrap());
+        assert_eq!(all(&reader), expected);
+        assert_eq!(all(&open(&disk.duplicate()).unwrap().1), expected);
+        let replacement = entries(from..=22, 2);
+        writer.append(&replacement).unwrap();
+        writer.sync().unwrap();
+        let (_writer, reader, _) = open(&disk.duplicate()).unwrap();
+        assert_eq!(all(&reader), [expected, replacement].concat());
+    }
+}
+
+#[test]
+fn a_reset_log_goes_on_behind_the_snapshot() {
+    let disk = SimulatedDisk::new();
+    let (mut writer, reader, _) = open(&disk).unwrap();
+    writer.append(&entries(1..=20, 1)).unwrap();
+    let position = LogPosition { term: Term(3), index: LogIndex(100) };
+    writer.reset_to(position, 80).unwrap();
+    assert_eq!((reader.base(), reader.last(), reader.base_tag()), (position, position, 80));
+    let more = entries(101..=103, 3);
+    writer.append(&more).unwrap();
+    writer.sync().unwrap();
+    let (_writer, reader, recovery) = open(&disk.duplicate()).unwrap();
+    assert_eq!((recovery.base, recovery.hard_state.commit), (position, position.index));
+    assert_eq!(all(&reader), more);
+}
+
+#[test]
+fn a_log_is_not_created_where_that_is_not_allowed_nor_opened_for_others() {
+    let disk = SimulatedDisk::new();
+    let mut options = small_options();
+    options.create = false;
+    assert!(matches!(open_with(&disk, options), Err(LogError::Missing)));
+    drop(open(&disk).unwrap());
+    assert!(open_with(&disk, options).is_ok());
+    let mut other = super::support::IDENTITY;
+    other.node = NodeId(8);
+    let opened = crate::log::Log::open(std::sync::Arc::new(disk), options, other);
+    assert!(matches!(opened, Err(LogError::Identity { .. })));
+}
+
+#[test]
+fn rewriting_leaves_holes_and_nothing_else() {
+    let disk = SimulatedDisk::new();
+    let (mut writer, reader, _) = open(&disk).unwrap();
+    let expected = entries(1..=60, 1);
+    writer.append(&expected).unwrap();
+    writer.sync().unwrap();
+    let up_to = LogIndex(50);
+    let size_before = reader.disk_bytes();
+    let outcome = writer.rewrite_sparse(&mut |index, _| index.0 % 7 == 0, up_to, 0.5).unwrap();
+    assert!(outcome.segments_before > outcome.segments_after, "{outcome:?}");
+    assert!(reader.disk_bytes() < size_before);
+    let rewritten_to = reader.segments().iter().filter(|segment| segment.rewritten).map(|segment| segment.last.0).max();
+    let rewritten_to = rewritten_to.unwrap();
+    assert!(rewritten_to <= 50);
+    let kept: Vec<_> = expected
+        .iter()
+        .filter(|entry| entry.position.index.0 > rewritten_to || entry.position.index.0 % 7 == 0)
+        .cloned()
+        .collect();
+    for disk in [disk.clone(), disk.duplicate()] {
+        let reader = if disk.operations() == 0 { open(&disk).unwrap().1 } else { reader.clone() };
+        assert_eq!(all(&reader), kept);
+        for entry in &expected {
+            let held = kept.contains(entry).then(|| entry.clone());
+            assert_eq!(reader.read(entry.position.index).unwrap(), held);
+            if entry.kind == EntryKind::Event {
+                assert_eq!(reader.read_tag(entry.tag).unwrap(), held);
+            }
+        }
+    }
+    assert!(matches!(writer.truncate_suffix(LogIndex(3)), Err(LogError::Settled { .. })));
+    writer.append(&entries(61..=63, 1)).unwrap();
+    let again = writer.rewrite_sparse(&mut |index, _| index.0 % 7 == 0, up_to, 0.5).unwrap();
+    assert_eq!(again.entries_removed, 0);
+}

@@ -1,0 +1,646 @@
+//! Writing: append, sync, cut off, purge.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::frame::{encode_frame, frame_bytes, payload_bytes};
+use super::record::{PERSIST_RECORD_BYTES, PersistRecord};
+use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, Tail, file_name, spare_name, write_header};
+use super::shared::{Filled, Shared};
+use super::state::{LogState, StateFile};
+use super::{Entry, Fault, HardState, LogError, LogIdentity, LogOptions, LogReader};
+use crate::disk::{Disk, DiskFile};
+use crate::ids::{HistoryId, LogIndex, LogPosition};
+
+/// Buffers that grew beyond this are given back after the write.
+const BUFFER_KEPT_BYTES: usize = 4 << 20;
+
+/// Zeros are written in pieces of this size.
+const ZEROS_BYTES: usize = 1 << 20;
+
+/// The one writer of a log.
+///
+/// What it has appended is seen by readers at once and is durable after [`LogWriter::sync`]. Once a write or a sync has
+/// failed, every further call fails with [`LogError::Poisoned`].
+pub struct LogWriter {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) options: LogOptions,
+    pub(super) shared: Shared,
+    pub(super) state_file: StateFile,
+    /// The state as it should be. What the state file holds may lag behind in commit and durable index only.
+    pub(super) state: LogState,
+    /// Term and vote as they are in the state file.
+    pub(super) saved_hard_state: HardState,
+    /// Entries appended since the last sync.
+    pub(super) unsynced_entries: u32,
+    /// Names of the files that wait for reuse.
+    pub(super) spares: Vec<String>,
+    pub(super) next_spare: u64,
+    /// Damage that makes it impossible to tell where the next entry goes.
+    pub(super) blocked: Option<Fault>,
+    pub(super) poisoned: Option<String>,
+    pub(super) frames: Vec<u8>,
+    pub(super) records: Vec<u8>,
+}
+
+impl fmt::Debug for LogWriter {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("LogWriter").field("state", &self.state).field("poisoned", &self.poisoned).finish()
+    }
+}
+
+impl LogWriter {
+    /// A reader of the same log.
+    #[must_use]
+    pub fn reader(&self) -> LogReader {
+        LogReader::new(self.shared.clone())
+    }
+
+    /// Term, vote and commit index as last set.
+    #[must_use]
+    pub fn hard_state(&self) -> HardState {
+        self.state.hard_state
+    }
+
+    /// Whose log it is.
+    #[must_use]
+    pub fn identity(&self) -> LogIdentity {
+        self.state.identity
+    }
+
+    /// Appends entries that continue the log without a gap: at most two positioned writes, none of them synced.
+    /// Entries that do not fit into the newest segment go into a new one, which makes those before them durable.
+    ///
+    /// # Errors
+    /// When an entry does not follow the one before it or is too large (then nothing was appended), or a write fails.
+    pub fn append(&mut self, entries: &[Entry]) -> Result<(), LogError> {
+        self.check_usable()?;
+        self.check_order(entries)?;
+        let appended = self.append_checked(entries);
+        self.poison_on_failure(appended)
+    }
+
+    /// Takes over term, vote and commit index; durable after the next sync (the commit index: some time later).
+    ///
+    /// # Errors
+    /// When the log is poisoned.
+    pub fn set_hard_state(&mut self, hard_state: HardState) -> Result<(), LogError> {
+        self.check_usable_except_blocked()?;
+        self.state.hard_state = hard_state;
+        Ok(())
+    }
+
+    /// Makes everything appended and the hard state durable, and returns the last position: one sync of the newest
+    /// segment if entries were appended, one of the state file if term or vote changed.
+    ///
+    /// # Errors
+    /// When a write or sync fails. It must not be tried again, and what was appended since the last sync must be taken
+    /// for neither durable nor lost.
+    pub fn sync(&mut self) -> Result<LogPosition, LogError> {
+        self.check_usable_except_blocked()?;
+        let synced = self.sync_unchecked();
+        self.poison_on_failure(synced)
+    }
+
+    /// Removes the entry `from` and all after it, durably. What was appended before is made durable on the way.
+    ///
+    /// # Errors
+    /// When `from` is not above the base, or lies in a rewritten segment; when a write or sync fails.
+    pub fn truncate_suffix(&mut self, from: LogIndex) -> Result<(), LogError> {
+        self.check_usable_except_blocked()?;
+        let truncated = self.truncate_unchecked(from);
+        self.poison_on_failure(truncated)
+    }
+
+    /// Gives up the oldest segments that hold nothing above `up_to`, and returns the position that the log now begins
+    /// behind. Whole segments only, and never the newest one.
+    ///
+    /// # Errors
+    /// When a write or sync fails.
+    pub fn purge_prefix(&mut self, up_to: LogIndex) -> Result<LogPosition, LogError> {
+        self.check_usable_except_blocked()?;
+        let purged = self.purge_unchecked(up_to);
+        self.poison_on_failure(purged)
+    }
+
+    /// Drops all entries and starts an empty log behind `position`, as after a snapshot has been installed. The hard
+    /// state stays, with the commit index at least at `position`.
+    ///
+    /// # Errors
+    /// When a write or sync fails.
+    pub fn reset_to(&mut self, position: LogPosition, tag: u64) -> Result<(), LogError> {
+        self.check_usable_except_blocked()?;
+        let reset = self.reset_unchecked(position, tag);
+        self.poison_on_failure(reset)
+    }
+
+    /// Gives the log to another line of revisions, durably. For the installation of a restored backup.
+    ///
+    /// # Errors
+    /// When a write or sync fails.
+    pub fn adopt_history(&mut self, history: HistoryId) -> Result<(), LogError> {
+        self.check_usable_except_blocked()?;
+        self.state.identity.history = history;
+        let saved = self.save_state();
+        self.poison_on_failure(saved)
+    }
+
+    /// Makes a file for the next segment now if none waits, so that the append that needs it does not have to wait.
+    ///
+    /// # Errors
+    /// When the file cannot be made, as on a full disk. The log stays usable.
+    pub fn prepare_spare(&mut self) -> Result<(), LogError> {
+        self.check_usable_except_blocked()?;
+        if self.spares.is_empty() {
+            let name = self.create_spare()?.0;
+            self.disk.sync_directory().map_err(LogError::io("sync the directory of", &name))?;
+            self.spares.push(name);
+            self.count_spares();
+        }
+        Ok(())
+    }
+
+    /// Syncs everything and notes that there is no unfinished write, so that the next opening need not wonder.
+    ///
+    /// # Errors
+    /// As [`LogWriter::sync`].
+    pub fn close(mut self) -> Result<(), LogError> {
+        self.sync()?;
+        self.state.clean = self.blocked.is_none();
+        self.save_state()
+    }
+
+    pub(super) fn check_usable_except_blocked(&self) -> Result<(), LogError> {
+        match &self.poisoned {
+            Some(cause) => Err(LogError::Poisoned { cause: cause.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_usable(&self) -> Result<(), LogError> {
+        self.check_usable_except_blocked()?;
+        self.blocked.clone().map_or(Ok(()), |fault| Err(LogError::corrupt(fault)))
+    }
+
+    /// Anything that the disk refused leaves the log in a state that only opening it again can tell.
+    pub(super) fn poison_on_failure<T>(&mut self, outcome: Result<T, LogError>) -> Result<T, LogError> {
+        if let Err(error @ LogError::Io { .. }) = &outcome {
+            self.poisoned = Some(error.to_string());
+        }
+        outcome
+    }
+
+    fn check_order(&self, entries: &[Entry]) -> Result<(), LogError> {
+        let max = self.options.max_payload_bytes();
+        let (mut last, mut last_tag) = self.shared.read().last();
+        for entry in entries {
+            let found = entry.position;
+            if found.index != last.index.next() || found.term < last.term || entry.tag < last_tag {
+                return Err(LogError::OutOfOrder { last, last_tag, found, found_tag: entry.tag });
+            }
+            if entry.payload.len() > max {
+                return Err(LogError::EntryTooLarge { index: found.index, payload_bytes: entry.payload.len(), max });
+            }
+            (last, last_tag) = (found, entry.tag);
+        }
+        Ok(())
+    }
+
+    fn append_checked(&mut self, mut entries: &[Entry]) -> Result<(), LogError> {
+        while !entries.is_empty() {
+            let newest = self.newest();
+            let fitting = fitting_entries(&newest, entries);
+            if fitting == 0 {
+                self.roll(&newest)?;
+            } else {
+                self.write_batch(&newest, &entries[..fitting])?;
+                entries = &entries[fitting..];
+            }
+        }
+        Ok(())
+    }
+
+    /// The segment that is appended to. There always is one: opening makes it.
+    pub(super) fn newest(&self) -> Option<Filled> {
+        self.shared.read().segments.last().cloned()
+    }
+
+    fn write_batch(&mut self, newest: &Option<Filled>, entries: &[Entry]) -> Result<(), LogError> {
+        let Some(Filled { segment, tail }) = newest else { return Ok(()) };
+        let Some(file) = &segment.file else { return Ok(()) };
+        let tail = self.encode_batch(segment, tail, entries);
+        let (old_end, old_entries) = (tail.0, tail.1);
+        file.write_at(&self.frames, old_end).map_err(LogError::io("append to", &segment.name))?;
+        file.write_at(&self.records, segment.header.record_offset(old_entries))
+            .map_err(LogError::io("append to", &segment.name))?;
+        self.frames.shrink_to(BUFFER_KEPT_BYTES);
+        self.unsynced_entries = self.unsynced_entries.saturating_add(u32::try_from(entries.len()).unwrap_or(u32::MAX));
+        if let Some(filled) = self.shared.write().segments.last_mut() {
+            filled.tail = tail.2;
+        }
+        Ok(())
+    }
+
+    /// Fills both buffers; returns where the frames go, in which slot the records begin, and the tail afterwards.
+    fn encode_batch(&mut self, segment: &Segment, before: &Tail, entries: &[Entry]) -> (u64, u64, Tail) {
+        self.frames.clear();
+        self.records.clear();
+        let mut tail = *before;
+        for (place, entry) in (0_u32..).zip(entries) {
+            let checksum = encode_frame(&mut self.frames, segment.header.generation, entry);
+            let record = PersistRecord {
+                position: entry.position,
+                tag: entry.tag,
+                offset: u32::try_from(tail.frames_end).unwrap_or(u32::MAX),
+                payload_bytes: payload_bytes(entry),
+                frame_checksum: checksum,
+                batch_before: self.unsynced_entries.saturating_add(place),
+                batch_after: u32::try_from(entries.len()).unwrap_or(u32::MAX) - 1 - place,
+            };
+            self.records.extend_from_slice(&record.encode(segment.header.generation));
+            tail = Tail {
+                entries: tail.entries + 1,
+                frames_end: tail.frames_end + frame_bytes(payload_bytes(entry)),
+                last: entry.position,
+                last_tag: entry.tag,
+            };
+        }
+        (before.frames_end, before.entries, tail)
+    }
+
+    fn sync_unchecked(&mut self) -> Result<LogPosition, LogError> {
+        // Term and vote first: an entry of a term must not be durable before the term is.
+        let hard_state = self.state.hard_state;
+        let promised = (hard_state.term, hard_state.vote);
+        if promised != (self.saved_hard_state.term, self.saved_hard_state.vote) {
+            self.save_state()?;
+        }
+        self.sync_entries()?;
+        if hard_state.commit > self.saved_hard_state.commit {
+            let state = self.state_to_write();
+            self.state_file.note(&state)?;
+            self.saved_hard_state = state.hard_state;
+        }
+        Ok(self.shared.read().durable)
+    }
+
+    /// Makes the entries durable.
+    pub(super) fn sync_entries(&mut self) -> Result<(), LogError> {
+        if self.unsynced_entries == 0 {
+            return Ok(());
+        }
+        if let Some(Filled { segment, .. }) = self.newest()
+            && let Some(file) = &segment.file
+        {
+            file.sync().map_err(LogError::io("sync", &segment.name))?;
+        }
+        self.unsynced_entries = 0;
+        let mut view = self.shared.write();
+        view.durable = view.last().0;
+        self.state.durable = view.durable.index;
+        Ok(())
+    }
+
+    /// The state with a commit index that does not promise more than is durable.
+    fn state_to_write(&self) -> LogState {
+        let mut state = self.state;
+        state.hard_state.commit = state.hard_state.commit.min(state.durable.max(self.saved_hard_state.commit));
+        state
+    }
+
+    /// Writes the state and syncs it.
+    pub(super) fn save_state(&mut self) -> Result<(), LogError> {
+        let state = self.state_to_write();
+        self.state_file.save(&state)?;
+        self.saved_hard_state = state.hard_state;
+        Ok(())
+    }
+
+    /// Starts the next segment. A crash before the state is written leaves a file that is behind the newest segment
+    /// and does not count.
+    pub(super) fn roll(&mut self, newest: &Option<Filled>) -> Result<(), LogError> {
+        self.sync_entries()?;
+        let (previous, previous_tag) = match newest {
+            Some(filled) => (filled.tail.last, filled.tail.last_tag),
+            None => (self.state.base, self.state.base_tag),
+        };
+        let filled = self.create_segment(previous, previous_tag)?;
+        self.state.newest_segment = filled.segment.header.sequence;
+        self.state.newest_first = filled.segment.header.first();
+        self.save_state()?;
+        self.shared.write().segments.push(filled);
+        Ok(())
+    }
+
+    /// Makes an empty segment behind the newest one, from a spare file if there is one. It counts once the state says
+    /// so.
+    fn create_segment(&mut self, previous: LogPosition, previous_tag: u64) -> Result<Filled, LogError> {
+        let sequence = self.state.newest_segment + 1;
+        let generation = self.take_generation();
+        let standard = SegmentHeader::standard(&self.options, &self.state.identity, generation, sequence);
+        let header = SegmentHeader { previous, previous_tag, ..standard };
+        let (spare, file) = self.take_spare()?;
+        let name = file_name(sequence);
+        let install = || {
+            write_header(file.as_ref(), &header)?;
+            file.sync()?;
+            self.disk.rename(&spare, &name)?;
+            self.disk.sync_directory()
+        };
+        install().map_err(LogError::io("start", &name))?;
+        self.count_spares();
+        let tail = Tail::empty(&header);
+        Ok(Filled { segment: Arc::new(Segment { name, header, file: Some(file), damage: None }), tail })
+    }
+
+    /// A generation that no file has had. It must reach the state file before a frame is written with it.
+    pub(super) fn take_generation(&mut self) -> u64 {
+        let generation = self.state.next_generation;
+        self.state.next_generation += 1;
+        generation
+    }
+
+    fn take_spare(&mut self) -> Result<(String, Arc<dyn DiskFile>), LogError> {
+        while let Some(name) = self.spares.pop() {
+            if let Ok(file) = self.disk.open(&name)
+                && file.size().is_ok_and(|bytes| bytes == self.options.segment_bytes & !7)
+            {
+                return Ok((name, file));
+            }
+            self.remove_file(&name)?;
+        }
+        self.create_spare()
+    }
+
+    fn create_spare(&mut self) -> Result<(String, Arc<dyn DiskFile>), LogError> {
+        let name = spare_name(self.next_spare);
+        self.next_spare += 1;
+        let file = self.disk.create(&name, self.options.segment_bytes & !7).map_err(LogError::io("create", &name))?;
+        Ok((name, file))
+    }
+
+    pub(super) fn remove_file(&self, name: &str) -> Result<(), LogError> {
+        match self.disk.remove(name) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(LogError::io("remove", name)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn count_spares(&self) {
+        self.shared.write().spare_bytes = self.spares.len() as u64 * (self.options.segment_bytes & !7);
+    }
+
+    /// Makes files of segments that do not count any more spare, or removes them: those that have another size, those
+    /// that there are enough of already, and those that a reader still has open and would see being overwritten.
+    pub(super) fn discard(&mut self, segments: Vec<Filled>) -> Result<(), LogError> {
+        for Filled { segment, .. } in segments {
+            if segment.file.is_none() {
+                self.remove_file(&segment.name)?;
+                continue;
+            }
+            let reusable = segment.header.file_bytes == self.options.segment_bytes & !7
+                && self.spares.len() < self.options.spare_segments
+                && Arc::strong_count(&segment) == 1;
+            self.discard_file(&segment.name, reusable)?;
+        }
+        self.disk.sync_directory().map_err(LogError::io("sync", "the directory"))?;
+        self.count_spares();
+        Ok(())
+    }
+
+    pub(super) fn discard_file(&mut self, name: &str, reusable: bool) -> Result<(), LogError> {
+        if !reusable {
+            return self.remove_file(name);
+        }
+        let spare = spare_name(self.next_spare);
+        self.next_spare += 1;
+        self.disk.rename(name, &spare).map_err(LogError::io("recycle", name))?;
+        self.spares.push(spare);
+        Ok(())
+    }
+
+    fn purge_unchecked(&mut self, up_to: LogIndex) -> Result<LogPosition, LogError> {
+        let (count, newest) = {
+            let view = self.shared.read();
+            let count = view.segments.partition_point(|filled| filled.tail.last.index <= up_to);
+            (count.min(view.segments.len().saturating_sub(1)), view.segments.len())
+        };
+        if count == 0 || newest == 0 {
+            return Ok(self.state.base);
+        }
+        self.sync_entries()?;
+        let (base, base_tag, oldest) = {
+            let view = self.shared.read();
+            let tail = &view.segments[count - 1].tail;
+            (tail.last, tail.last_tag, view.segments[count].segment.header.sequence)
+        };
+        self.state.base = base;
+        self.state.base_tag = base_tag;
+        self.state.oldest_segment = oldest;
+        self.save_state()?;
+        let purged = {
+            let mut view = self.shared.write();
+            view.base = base;
+            view.base_tag = base_tag;
+            view.revision += 1;
+            view.segments.drain(..count).collect()
+        };
+        self.discard(purged)?;
+        Ok(base)
+    }
+
+    fn reset_unchecked(&mut self, position: LogPosition, tag: u64) -> Result<(), LogError> {
+        self.sync_entries()?;
+        let filled = self.create_segment(position, tag)?;
+        self.state.base = position;
+        self.state.base_tag = tag;
+        self.state.oldest_segment = filled.segment.header.sequence;
+        self.state.newest_segment = filled.segment.header.sequence;
+        self.state.newest_first = filled.segment.header.first();
+        self.state.durable = position.index;
+        self.state.cut_from = None;
+        self.state.hard_state.commit = self.state.hard_state.commit.max(position.index);
+        self.saved_hard_state.commit = position.index;
+        self.save_state()?;
+        self.blocked = None;
+        let dropped = {
+            let mut view = self.shared.write();
+            view.base = position;
+            view.base_tag = tag;
+            view.durable = position;
+            view.revision += 1;
+            std::mem::replace(&mut view.segments, vec![filled])
+        };
+        self.discard(dropped)
+    }
+
+    fn truncate_unchecked(&mut self, from: LogIndex) -> Result<(), LogError> {
+        self.sync_entries()?;
+        let (base, last) = {
+            let view = self.shared.read();
+            (view.base, view.last().0)
+        };
+        if from <= base.index {
+            return Err(LogError::Settled { from, oldest: base.index.next() });
+        }
+        if from > last.index && self.blocked.is_none() {
+            return Ok(());
+        }
+        let place = self.cut_place(from)?;
+        self.cut(place, from)
+    }
+
+    /// The segment that becomes the newest one when everything from `from` on goes.
+    fn cut_place(&self, from: LogIndex) -> Result<usize, LogError> {
+        let view = self.shared.read();
+        let place = view.segments.partition_point(|filled| filled.segment.header.first() <= from).saturating_sub(1);
+        let settled = view.segments.iter().rposition(|filled| filled.segment.header.sealed.is_some());
+        match settled {
+            Some(settled) if settled >= place => {
+                let oldest = view.segments[settled].tail.last.index.next();
+                Err(LogError::Settled { from, oldest })
+            }
+            _ => Ok(place),
+        }
+    }
+
+    /// Cuts in four durable steps: the state says that the entries do not exist; the segments behind are discarded; the
+    /// bytes in this one are overwritten with zeros; the state says that the cut is done. Opening resumes after a crash.
+    pub(super) fn cut(&mut self, place: usize, from: LogIndex) -> Result<(), LogError> {
+        if self.is_unusable(place) {
+            return self.cut_unusable(place, from);
+        }
+        let Some(tail) = self.tail_before(place, from)? else { return Ok(()) };
+        let dropped = {
+            let mut view = self.shared.write();
+            let dropped = view.segments.split_off(place + 1);
+            view.segments[place].tail = tail;
+            view.durable = tail.last;
+            view.revision += 1;
+            dropped
+        };
+        let Some(Filled { segment, .. }) = self.newest() else { return Ok(()) };
+        self.state.cut_from = Some(from);
+        self.state.newest_segment = segment.header.last_sequence;
+        self.state.newest_first = segment.header.first();
+        self.state.durable = tail.last.index;
+        self.state.hard_state.commit = self.state.hard_state.commit.min(tail.last.index);
+        self.saved_hard_state.commit = self.saved_hard_state.commit.min(tail.last.index);
+        self.save_state()?;
+        self.discard(dropped)?;
+        self.finish_cut(&segment, &tail)?;
+        self.blocked = None;
+        Ok(())
+    }
+
+    fn is_unusable(&self, place: usize) -> bool {
+        self.shared.read().segments.get(place).is_some_and(|filled| filled.segment.file.is_none())
+    }
+
+    /// Cuts off a segment whose file is of no use, with all behind it, and starts a new one in its place.
+    fn cut_unusable(&mut self, place: usize, from: LogIndex) -> Result<(), LogError> {
+        let (filled, before) = {
+            let view = self.shared.read();
+            let before = place.checked_sub(1).map(|before| view.segments[before].tail);
+            (view.segments[place].clone(), before)
+        };
+        if from != filled.segment.header.first() {
+            filled.file()?;
+        }
+        let (last, last_tag) = before.map_or((self.state.base, self.state.base_tag), |tail| (tail.last, tail.last_tag));
+        let started = self.create_segment(last, last_tag)?;
+        let sequence = started.segment.header.sequence;
+        if place == 0 {
+            self.state.oldest_segment = sequence;
+        }
+        self.state.newest_segment = sequence;
+        self.state.newest_first = started.segment.header.first();
+        self.state.durable = last.index;
+        self.state.cut_from = None;
+        self.state.hard_state.commit = self.state.hard_state.commit.min(last.index);
+        self.saved_hard_state.commit = self.saved_hard_state.commit.min(last.index);
+        self.save_state()?;
+        self.blocked = None;
+        let dropped = {
+            let mut view = self.shared.write();
+            let dropped = view.segments.split_off(place);
+            view.segments.push(started);
+            view.durable = last;
+            view.revision += 1;
+            dropped
+        };
+        self.discard(dropped)
+    }
+
+    /// The last two steps of a cut.
+    pub(super) fn finish_cut(&mut self, segment: &Segment, tail: &Tail) -> Result<(), LogError> {
+        if let Some(file) = &segment.file {
+            wipe_tail(file.as_ref(), &segment.header, tail).map_err(LogError::io("cut", &segment.name))?;
+        }
+        self.state.cut_from = None;
+        self.save_state()
+    }
+
+    /// How far the segment is filled once everything from `from` on is gone.
+    fn tail_before(&self, place: usize, from: LogIndex) -> Result<Option<Tail>, LogError> {
+        let filled = {
+            let view = self.shared.read();
+            view.segments.get(place).cloned()
+        };
+        let Some(filled) = filled else { return Ok(None) };
+        if from == filled.segment.header.first() {
+            return Ok(Some(Tail::empty(&filled.segment.header)));
+        }
+        let before = LogIndex(from.0 - 1);
+        let end = filled.frame_end(before)?;
+        Ok(Some(Tail {
+            entries: before.0 - filled.segment.header.previous.index.0,
+            frames_end: end.0,
+            last: end.1,
+            last_tag: end.2,
+        }))
+    }
+}
+
+/// How many of the entries fit into the segment.
+fn fitting_entries(newest: &Option<Filled>, entries: &[Entry]) -> usize {
+    let Some(Filled { segment, tail }) = newest else { return 0 };
+    if !segment.is_dense() || segment.file.is_none() {
+        return 0;
+    }
+    let slots = usize::try_from(segment.header.record_slots.saturating_sub(tail.entries)).unwrap_or(usize::MAX);
+    let mut end = tail.frames_end;
+    let fits = |entry: &&Entry| {
+        end += frame_bytes(payload_bytes(entry));
+        end <= segment.header.records_offset
+    };
+    entries.iter().take(slots).take_while(fits).count()
+}
+
+/// Overwrites what lies behind the tail with zeros: first the persist records, so that no crash leaves a record without
+/// its frame.
+fn wipe_tail(file: &dyn DiskFile, header: &SegmentHeader, tail: &Tail) -> std::io::Result<()> {
+    wipe(file, header.record_offset(tail.entries), header.record_offset(header.record_slots))?;
+    file.sync()?;
+    wipe(file, tail.frames_end.max(SEGMENT_HEADER_BYTES as u64), header.records_offset)?;
+    file.sync()
+}
+
+/// Writes zeros where there is anything else.
+fn wipe(file: &dyn DiskFile, from: u64, to: u64) -> std::io::Result<()> {
+    let zeros = vec![0; ZEROS_BYTES];
+    let mut found = vec![0; ZEROS_BYTES];
+    let mut offset = from;
+    while offset < to {
+        let length = usize::try_from(to - offset).unwrap_or(ZEROS_BYTES).min(ZEROS_BYTES);
+        file.read_at(&mut found[..length], offset)?;
+        if found[..length] != zeros[..length] {
+            file.write_at(&zeros[..length], offset)?;
+        }
+        offset += length as u64;
+    }
+    Ok(())
+}
+
+// The record size is part of the arithmetic above.
+const _: () = assert!(PERSIST_RECORD_BYTES.is_multiple_of(8));
