@@ -17,7 +17,6 @@ pub mod view;
 pub mod transaction;
 pub mod domain;
 pub mod code;
-pub mod limits;
 pub mod namespaces;
 pub mod spire;
 pub mod local;

@@ -14,3 +14,6 @@ pub mod records;
 
 pub use commands::{Answer, Command};
 pub use errors::Error;
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,11 @@
 //! An answer is never kept on its own: it is worked out from the event, for the first caller and for a repeated
 //! request alike, so that both get the same.
 
+#![expect(
+    clippy::large_enum_variant,
+    reason = "an answer is moved a few times only, and boxing it would cost an allocation for each command"
+)]
+
 use super::bundles::records::{Bundle, PublicKey};
 use super::entries::records::Entry;
 use super::federation::records::Relationship;

@@ -16,6 +16,9 @@ pub mod pages;
 pub mod selectors;
 pub mod tokens;
 
+#[cfg(test)]
+mod fixture;
+
 mod answer;
 mod command;
 mod error;

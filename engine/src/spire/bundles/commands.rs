@@ -10,7 +10,7 @@ use std::hash::Hash;
 
 use super::records::{Bundle, indexes};
 use super::{Error, authorities, deletion, limits, pruning};
-use crate::limits::check_bytes;
+use crate::spire::limits::check_bytes;
 use crate::spire::{Answer, AnswerSource, tables};
 use crate::transaction::{ChangeError, Transaction};
 use crate::view::{ReaderExtension, Record};

@@ -1,7 +1,7 @@
 //! Deleting a bundle, and what becomes of the entries that federate with it (5.8).
 //!
 //! A bundle may have any number of such entries, so a deletion that touches them goes in steps of
-//! [`STEP_ENTRIES_MAX`] entries, each an event of its own; the last one removes the bundle. Until then the
+//! [`STEP_ENTRIES_MAX`] entries and a few megabytes ([`StepBudget`]), each an event of its own; the last one removes the bundle. Until then the
 //! bundle is there and an entry may still be made to federate with it, which the next step then finds.
 //!
 //! On purpose unlike the reference, each affected entry gets an item in the registrations stream, and a
@@ -12,6 +12,7 @@ use super::commands::{DeleteMode, find};
 use crate::ids::Sequence;
 use crate::index::{Predicate, Query};
 use crate::spire::entries::records::{Entry, indexes};
+use crate::spire::limits::StepBudget;
 use crate::spire::{Answer, AnswerSource, REGISTRATIONS, tables};
 use crate::transaction::Transaction;
 use crate::view::{ReaderExtension, Record};
@@ -33,11 +34,16 @@ pub(super) fn delete(
     if federated > 0 && mode == DeleteMode::Restrict {
         return Err(Error::Federated { entries: federated });
     }
-    let step = reader.records(namespace, tables::ENTRIES, &query, Sequence::ZERO, STEP_ENTRIES_MAX)?;
-    for record in &step {
-        release(transaction, record, trust_domain_id, mode)?;
+    let mut budget = StepBudget::new(STEP_ENTRIES_MAX);
+    let mut changed = 0;
+    for sequence in reader.select(namespace, tables::ENTRIES, &query, Sequence::ZERO, budget.records_left()) {
+        let record = reader.get_listed(namespace, tables::ENTRIES, sequence)?;
+        if !budget.take(record.body.len()) {
+            break;
+        }
+        release(transaction, &record, trust_domain_id, mode)?;
+        changed += 1;
     }
-    let mut changed = step.len() as u64;
     let more = changed < federated;
     if !more {
         transaction.delete(tables::BUNDLES, &bundle);

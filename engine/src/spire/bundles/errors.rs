@@ -3,8 +3,7 @@
 use thiserror::Error;
 
 use super::certificates;
-use crate::limits::Exceeded;
-use crate::spire::Code;
+use crate::spire::{Code, limits};
 use crate::table::RecordDecodeError;
 use crate::transaction::ChangeError;
 use crate::view::ReadError;
@@ -65,7 +64,7 @@ pub enum Error {
     RevokeAmbiguous,
     /// Something in the request is too large, or the result would be.
     #[error(transparent)]
-    Limit(#[from] Exceeded),
+    Limit(#[from] limits::Error),
     /// The state could not be read or the change not be noted.
     #[error(transparent)]
     Change(#[from] ChangeError),

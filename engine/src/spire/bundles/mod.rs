@@ -13,3 +13,6 @@ mod pruning;
 
 pub use commands::Command;
 pub use errors::Error;
+
+#[cfg(test)]
+mod tests;

@@ -1,20 +1,22 @@
 //! How large a federation relationship may be.
 
 use super::records::Relationship;
-use crate::limits::{Exceeded, check_bytes};
-
-/// Longest trust domain name, in bytes.
-pub const TRUST_DOMAIN_BYTES_MAX: usize = 2_048;
+use crate::spire::limits::{Error, SPIFFE_ID_BYTES_MAX, check_bytes};
 
 /// Longest bundle endpoint URL, in bytes.
 pub const URL_BYTES_MAX: usize = 8_192;
 
-/// Longest endpoint SPIFFE ID, in bytes.
-pub const SPIFFE_ID_BYTES_MAX: usize = 2_048;
+/// Largest bundle that may come with a relationship, in bytes as stored. Smaller than for a bundle alone: the event
+/// holds it before and after, and once more in the answer.
+pub const BUNDLE_BYTES_MAX: usize = 8 << 20;
 
-/// Checks everything but the bundle, which has limits of its own.
-pub(super) fn check(relationship: &Relationship) -> Result<(), Exceeded> {
-    check_bytes("trust_domain", relationship.trust_domain.len(), TRUST_DOMAIN_BYTES_MAX)?;
+/// Checks the relationship, and its bundle as far as a bundle alone would not be checked.
+pub(super) fn check(relationship: &Relationship) -> Result<(), Error> {
+    check_bytes("trust_domain", relationship.trust_domain.len(), SPIFFE_ID_BYTES_MAX)?;
     check_bytes("bundle_endpoint_url", relationship.bundle_endpoint_url.len(), URL_BYTES_MAX)?;
-    check_bytes("endpoint_spiffe_id", relationship.endpoint_spiffe_id.len(), SPIFFE_ID_BYTES_MAX)
+    check_bytes("endpoint_spiffe_id", relationship.endpoint_spiffe_id.len(), SPIFFE_ID_BYTES_MAX)?;
+    match &relationship.bundle {
+        Some(bundle) => check_bytes("trust_domain_bundle", bundle.encode().len(), BUNDLE_BYTES_MAX),
+        None => Ok(()),
+    }
 }

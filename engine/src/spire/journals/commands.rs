@@ -7,11 +7,11 @@
 
 use super::Error;
 use super::content::last_not_after;
-use super::limits::{AUTHORITY_ID_BYTES_MAX, DATA_BYTES_MAX, PRUNE_STEP_BYTES_MAX, PRUNE_STEP_MAX};
+use super::limits::{AUTHORITY_ID_BYTES_MAX, DATA_BYTES_MAX};
 use super::records::{Journal, indexes};
 use crate::ids::{NamespaceId, Sequence};
 use crate::index::{Predicate, Query};
-use crate::limits::check_bytes;
+use crate::spire::limits::{StepBudget, check_bytes};
 use crate::spire::{Answer, AnswerSource, tables};
 use crate::transaction::Transaction;
 use crate::view::{Reader, ReaderExtension};
@@ -25,7 +25,7 @@ pub enum Command {
     Prune {
         /// Unix seconds.
         keep_after: i64,
-        /// Journals at the most.
+        /// Journals at the most; 0 means a default.
         limit: u32,
     },
 }
@@ -61,19 +61,18 @@ fn set(transaction: &mut Transaction<'_>, journal: Option<&Journal>) -> Result<A
 /// A journal that cannot be read stops pruning as a whole: what it says about its keys is not known.
 fn prune(transaction: &mut Transaction<'_>, keep_after: i64, limit: u32) -> Result<Answer, Error> {
     check_decodable(transaction.reader(), transaction.namespace())?;
-    let step = usize::try_from(limit).unwrap_or(PRUNE_STEP_MAX).clamp(1, PRUNE_STEP_MAX);
     let (reader, namespace) = (transaction.reader(), transaction.namespace());
-    let end = keep_after.saturating_add(1);
-    let stale = reader.select_lowest(namespace, tables::CA_JOURNALS, indexes::LAST_NOT_AFTER, end, step + 1);
-    let (mut removed, mut bytes) = (0, 0);
-    for &sequence in stale.iter().take(step) {
-        if bytes >= PRUNE_STEP_BYTES_MAX {
+    let mut budget = StepBudget::of_command(limit);
+    let (end, most) = (keep_after.saturating_add(1), budget.records_left() + 1);
+    let stale = reader.select_lowest(namespace, tables::CA_JOURNALS, indexes::LAST_NOT_AFTER, end, most);
+    let mut removed = 0;
+    for &sequence in &stale {
+        let record = reader.get_listed(namespace, tables::CA_JOURNALS, sequence)?;
+        if !budget.take(record.body.len()) {
             break;
         }
-        let record = reader.get_listed(namespace, tables::CA_JOURNALS, sequence)?;
         transaction.delete(tables::CA_JOURNALS, &record);
         removed += 1;
-        bytes += record.body.len();
     }
     Ok(Answer::Progress { changed: removed as u64, more: removed < stale.len() })
 }

@@ -10,3 +10,6 @@ mod content;
 
 pub use commands::Command;
 pub use errors::Error;
+
+#[cfg(test)]
+mod tests;

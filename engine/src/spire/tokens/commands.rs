@@ -6,9 +6,9 @@
 )]
 
 use super::Error;
-use super::limits::{PRUNE_STEP_MAX, TOKEN_BYTES_MAX};
+use super::limits::TOKEN_BYTES_MAX;
 use super::records::{JoinToken, indexes};
-use crate::limits::check_bytes;
+use crate::spire::limits::{check_bytes, step_records};
 use crate::spire::{Answer, AnswerSource, tables};
 use crate::transaction::{ChangeError, Transaction};
 use crate::view::ReaderExtension;
@@ -27,7 +27,7 @@ pub enum Command {
     Prune {
         /// Unix seconds.
         expires_before: i64,
-        /// Tokens at the most.
+        /// Tokens at the most; 0 means a default.
         limit: u32,
     },
 }
@@ -77,7 +77,7 @@ fn delete(transaction: &mut Transaction<'_>, token: &str) -> Result<Answer, Erro
 }
 
 fn prune(transaction: &mut Transaction<'_>, expires_before: i64, limit: u32) -> Result<Answer, Error> {
-    let step = usize::try_from(limit).unwrap_or(PRUNE_STEP_MAX).clamp(1, PRUNE_STEP_MAX);
+    let step = step_records(limit);
     let (reader, namespace) = (transaction.reader(), transaction.namespace());
     let expired = reader.select_lowest(namespace, tables::JOIN_TOKENS, indexes::EXPIRY, expires_before, step + 1);
     let doomed = &expired[..expired.len().min(step)];

@@ -2,8 +2,7 @@
 
 use thiserror::Error;
 
-use crate::limits::Exceeded;
-use crate::spire::Code;
+use crate::spire::{Code, limits};
 use crate::table::RecordDecodeError;
 use crate::transaction::ChangeError;
 use crate::view::ReadError;
@@ -22,7 +21,7 @@ pub enum Error {
     AlreadyExists,
     /// Something in the request is too large.
     #[error(transparent)]
-    Limit(#[from] Exceeded),
+    Limit(#[from] limits::Error),
     /// The state could not be read or the change not be noted.
     #[error(transparent)]
     Change(#[from] ChangeError),

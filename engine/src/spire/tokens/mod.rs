@@ -8,3 +8,6 @@ pub mod records;
 
 pub use commands::Command;
 pub use errors::Error;
+
+#[cfg(test)]
+mod tests;

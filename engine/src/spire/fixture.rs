@@ -1,0 +1,114 @@
+//! A datastore in memory, for the tests of every collection.
+
+use std::sync::Arc;
+
+use super::entries::records::Entry;
+use super::{Answer, Code, Command, REGISTRATIONS, tables};
+use crate::domain::{self, CATALOG};
+use crate::event::Event;
+use crate::ids::{LogIndex, NamespaceId, StreamSequence, Timestamp};
+use crate::local::{LocalError, LocalGroup, SeededEntropy};
+use crate::namespaces;
+use crate::transaction::Transaction;
+use crate::view::{Committed, Reader, StreamRow};
+
+/// One namespace of a group without a log.
+pub(in crate::spire) struct Datastore {
+    group: LocalGroup,
+    namespace: NamespaceId,
+}
+
+/// Status and text of a rejection.
+pub(in crate::spire) type Refusal = (Code, String);
+
+impl Datastore {
+    pub(in crate::spire) fn new() -> Self {
+        let mut group = LocalGroup::new(7, Timestamp::from_seconds(1_000)).unwrap();
+        let open = namespaces::Command::Open { name: "test".into() };
+        let answer = group.submit(NamespaceId::SYSTEM, &domain::Command::Namespace(open)).unwrap();
+        let domain::Answer::Namespace(namespaces::Answer::Opened { id, existing: false }) = answer else {
+            panic!("opening a namespace answered {answer:?}");
+        };
+        Self { group, namespace: id }
+    }
+
+    /// What the command answers.
+    pub(in crate::spire) fn submit(&mut self, command: Command) -> Answer {
+        self.attempt(command).unwrap()
+    }
+
+    /// How the command is refused; also checks that a refusal leaves no trace.
+    pub(in crate::spire) fn refuse(&mut self, command: Command) -> Refusal {
+        let before = self.group.view().folded();
+        let refusal = self.attempt(command).unwrap_err();
+        assert_eq!(self.group.view().folded(), before, "a refused command changed the state");
+        refusal
+    }
+
+    pub(in crate::spire) fn attempt(&mut self, command: Command) -> Result<Answer, Refusal> {
+        match self.group.submit(self.namespace, &domain::Command::Spire(command)) {
+            Ok(domain::Answer::Spire(answer)) => Ok(answer),
+            Ok(other) => panic!("a datastore command answered {other:?}"),
+            Err(LocalError::Rejected(rejection)) => Err((rejection.code(), rejection.to_string())),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Submits a bounded command until it has nothing more to do; what each step changed.
+    pub(in crate::spire) fn finish(&mut self, command: &Command) -> Vec<u64> {
+        let mut steps = Vec::new();
+        loop {
+            match self.submit(command.clone()) {
+                Answer::Progress { changed, more } => {
+                    steps.push(changed);
+                    if !more {
+                        return steps;
+                    }
+                }
+                other => panic!("a bounded command answered {other:?}"),
+            }
+        }
+    }
+
+    /// Runs a query.
+    pub(in crate::spire) fn query<T>(&self, query: impl FnOnce(&dyn Reader, NamespaceId) -> T) -> T {
+        query(&self.group.read(), self.namespace)
+    }
+
+    /// How many events there have been.
+    pub(in crate::spire) fn revision(&self) -> u64 {
+        self.group.revision()
+    }
+
+    /// The items of the registrations stream after the first `after`.
+    pub(in crate::spire) fn registrations(&self, after: u64) -> Vec<StreamRow> {
+        self.query(|reader, namespace| {
+            reader.stream_rows(namespace, REGISTRATIONS, StreamSequence(after), usize::MAX).unwrap()
+        })
+    }
+
+    /// Puts entries into the state as they are, in one event, without asking the rules for entries.
+    pub(in crate::spire) fn plant_entries(&mut self, entries: &[Entry]) {
+        let folded = self.group.view().folded();
+        let content = {
+            let reader = self.group.read();
+            let mut entropy = SeededEntropy::new(0);
+            let mut transaction = Transaction::new(&reader, CATALOG, self.namespace, folded.time, &mut entropy);
+            for entry in entries {
+                transaction.insert(tables::ENTRIES, entry.encode()).unwrap();
+            }
+            transaction.into_content()
+        };
+        let event = Arc::new(Event {
+            revision: folded.revision.next(),
+            time: folded.time,
+            namespace: self.namespace,
+            request: None,
+            changes: content.changes,
+            items: content.items,
+            marks: content.marks,
+            answer: Vec::new(),
+        });
+        self.group.view().fold(&[Committed { index: LogIndex(event.revision.0), event }]).unwrap();
+    }
+}
