@@ -1,1 +1,73 @@
-//! Placeholder.
+//! The client of a Steeple node.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), steeple_client::Error> {
+//! use steeple_client::types::{RegistrationEntry, Selector};
+//! use steeple_client::{Client, TailOptions};
+//!
+//! let client = Client::connect("http://127.0.0.1:7400").await?;
+//! let spire = client.namespace("production");
+//!
+//! let entry = RegistrationEntry {
+//!     parent_id: "spiffe://td.example/agent".into(),
+//!     spiffe_id: "spiffe://td.example/billing".into(),
+//!     selectors: vec![Selector { r#type: "unix".into(), value: "uid:1000".into() }],
+//!     ..Default::default()
+//! };
+//! let entry = spire.create_registration_entry(entry).await?;
+//!
+//! let mut tail = spire.tail(TailOptions::default());
+//! loop {
+//!     let message = tail.next().await?;
+//!     // Persist `message.cursor` once the message is dealt with.
+//!     println!("{message:?}");
+//! }
+//! # }
+//! ```
+//!
+//! **Retries.** Every mutation carries a request id, so sending it again is safe. While the deadline allows, calls are
+//! repeated after a broken connection, after a node that is busy and after an unknown outcome. What is left is told by
+//! [`Error`]; [`Error::OutcomeUnknown`] alone leaves open whether the mutation was carried out.
+//!
+//! **Freshness.** Reads see everything acknowledged before them. [`Namespace::stale`] gives that up, though never behind
+//! what the same [`Namespace`] has already seen.
+
+mod admin;
+mod batch;
+mod bootstrap;
+mod call;
+mod calls;
+mod client;
+mod error;
+mod history;
+mod namespace;
+mod retry;
+mod streams;
+mod tail;
+
+pub use admin::{Admin, SnapshotChunks};
+pub use batch::{Operation, Outcome};
+pub use bootstrap::{Bootstrap, BootstrapState};
+pub use calls::entries::Created;
+pub use calls::nodes::Pruned;
+pub use client::{Client, Options};
+pub use error::Error;
+pub use history::{History, Moment};
+pub use namespace::{Namespace, RequestId};
+pub use streams::Records;
+pub use tail::{Tail, TailContent, TailMessage, TailOptions, TailStart, TailStream};
+
+/// The protocol's messages about SPIRE's records.
+pub mod types {
+    pub use steeple_wire::spire::v1::*;
+}
+
+/// The protocol's messages about events.
+pub mod events {
+    pub use steeple_wire::events::v1::*;
+}
+
+/// The protocol's messages about a node.
+pub mod administration {
+    pub use steeple_wire::admin::v1::*;
+}

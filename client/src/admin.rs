@@ -1,0 +1,157 @@
+//! Looking after a node.
+
+use steeple_wire::admin::v1::{
+    CompactRequest, CompactResponse, DeleteNamespaceRequest, DeleteNamespaceResponse, DigestRequest, DigestResponse,
+    ListNamespacesRequest, ListNamespacesResponse, LogStatisticsRequest, LogStatisticsResponse,
+    Namespace as NamespaceRecord, OpenNamespaceRequest, OpenNamespaceResponse, SaveSnapshotRequest,
+    SaveSnapshotResponse, SnapshotSummary, StatusRequest, StatusResponse,
+};
+use tonic::Streaming;
+
+use crate::call::{Call, calls};
+use crate::namespace::required;
+use crate::retry::Stake;
+use crate::streams::read_error;
+use crate::{Client, Error, Namespace, RequestId};
+
+calls! { "steeple.admin.v1.Admin", plain:
+    "Status": StatusRequest => StatusResponse,
+    "Digest": DigestRequest => DigestResponse,
+    "Compact": CompactRequest => CompactResponse,
+    "SaveSnapshot": SaveSnapshotRequest => SaveSnapshotResponse,
+    "LogStatistics": LogStatisticsRequest => LogStatisticsResponse,
+    "OpenNamespace": OpenNamespaceRequest => OpenNamespaceResponse,
+    "ListNamespaces": ListNamespacesRequest => ListNamespacesResponse,
+    "DeleteNamespace": DeleteNamespaceRequest => DeleteNamespaceResponse,
+}
+
+/// A node, to be looked after.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    client: Client,
+}
+
+impl Admin {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// What the node is and how it is doing.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn status(&self) -> Result<StatusResponse, Error> {
+        self.call(StatusRequest {}).await
+    }
+
+    /// Hash over all records; read from the store again if asked.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn digest(&self, recompute: bool) -> Result<DigestResponse, Error> {
+        self.call(DigestRequest { recompute }).await
+    }
+
+    /// Gives back the space of events that nobody needs any more.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn compact(&self) -> Result<CompactResponse, Error> {
+        self.call(CompactRequest {}).await
+    }
+
+    /// What the log on disk consists of.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn log_statistics(&self) -> Result<LogStatisticsResponse, Error> {
+        self.call(LogStatisticsRequest {}).await
+    }
+
+    /// A snapshot file, in chunks.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn save_snapshot(&self, with_events: bool) -> Result<SnapshotChunks, Error> {
+        let messages = self.client.streaming(SaveSnapshotRequest { with_events }).await?.into_inner();
+        Ok(SnapshotChunks { messages, summary: None })
+    }
+
+    /// Makes sure that a namespace exists and returns it for use.
+    ///
+    /// # Errors
+    /// When the name is not one; see also [`Error`].
+    pub async fn open_namespace(&self, name: impl Into<String>) -> Result<Namespace, Error> {
+        let name = name.into();
+        self.open(name.clone(), false).await?;
+        Ok(self.client.namespace(name))
+    }
+
+    /// Creates a namespace.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when there is one of that name; see also [`Error`].
+    pub async fn create_namespace(&self, name: impl Into<String>) -> Result<NamespaceRecord, Error> {
+        required(self.open(name.into(), true).await?.namespace, "namespace")
+    }
+
+    /// All namespaces in creation order.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn list_namespaces(&self) -> Result<Vec<NamespaceRecord>, Error> {
+        Ok(self.call(ListNamespacesRequest {}).await?.namespaces)
+    }
+
+    /// Deletes a namespace and everything in it.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none of that name; see also [`Error`].
+    pub async fn delete_namespace(&self, name: impl Into<String>) -> Result<(), Error> {
+        let id = RequestId::random();
+        let request = DeleteNamespaceRequest { name: name.into(), request_id: id.0.to_vec() };
+        self.client.unary(request, Stake::Mutation(id)).await?;
+        Ok(())
+    }
+
+    async fn open(&self, name: String, must_create: bool) -> Result<OpenNamespaceResponse, Error> {
+        let id = RequestId::random();
+        let request = OpenNamespaceRequest { name, must_exist: false, must_create, request_id: id.0.to_vec() };
+        Ok(self.client.unary(request, Stake::Mutation(id)).await?.into_inner())
+    }
+
+    async fn call<C: Call>(&self, call: C) -> Result<C::Answer, Error> {
+        Ok(self.client.unary(call, Stake::None).await?.into_inner())
+    }
+}
+
+/// A snapshot file on its way. It is complete only once [`SnapshotChunks::next`] has returned `None`.
+#[derive(Debug)]
+pub struct SnapshotChunks {
+    messages: Streaming<SaveSnapshotResponse>,
+    summary: Option<SnapshotSummary>,
+}
+
+impl SnapshotChunks {
+    /// The next bytes of the file; `None` at its end.
+    ///
+    /// # Errors
+    /// When the snapshot failed or the connection broke; what was received is then of no use.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        while self.summary.is_none() {
+            let message = self.messages.message().await.map_err(|status| read_error(&status))?;
+            let message = message.ok_or(Error::Protocol("end of the snapshot"))?;
+            self.summary = message.summary;
+            if !message.chunk.is_empty() {
+                return Ok(Some(message.chunk));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What the complete file holds; `None` before its end.
+    #[must_use]
+    pub fn summary(&self) -> Option<&SnapshotSummary> {
+        self.summary.as_ref()
+    }
+}

@@ -1,0 +1,180 @@
+//! Sending one message and receiving one, or many.
+
+use std::time::Duration;
+
+use steeple_wire::MESSAGE_BYTES_MAX;
+use steeple_wire::common::v1::{ReadContext, RequestContext};
+use steeple_wire::status::REVISION_HEADER;
+use tokio::time::Instant;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::metadata::MetadataMap;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status, Streaming};
+use tonic_prost::ProstCodec;
+
+use crate::Client;
+use crate::error::Error;
+use crate::retry::{Stake, retry};
+
+/// A request message, with the call that it belongs to.
+pub(crate) trait Call: prost::Message + Clone + Default + 'static {
+    /// What it is answered with; for a streaming call one of the messages.
+    type Answer: prost::Message + Default + 'static;
+    /// Names the call on the wire.
+    const PATH: &'static str;
+}
+
+/// The request of a call that changes something.
+pub(crate) trait Mutation: Call {
+    /// Its context.
+    fn context(&mut self) -> &mut Option<RequestContext>;
+}
+
+/// The request of a call that only reads.
+pub(crate) trait Query: Call {
+    /// Its context.
+    fn context(&mut self) -> &mut Option<ReadContext>;
+}
+
+/// Declares calls: of which service, of which kind, request message, answer message, name of the call.
+macro_rules! calls {
+    ($service:literal, $kind:ident: $($name:literal: $request:ty => $answer:ty,)*) => {
+        $(
+            impl $crate::call::Call for $request {
+                type Answer = $answer;
+                const PATH: &'static str = concat!("/", $service, "/", $name);
+            }
+            $crate::call::calls!(@$kind $request);
+        )*
+    };
+    (@mutation $request:ty) => {
+        impl $crate::call::Mutation for $request {
+            fn context(&mut self) -> &mut Option<steeple_wire::common::v1::RequestContext> {
+                &mut self.context
+            }
+        }
+    };
+    (@query $request:ty) => {
+        impl $crate::call::Query for $request {
+            fn context(&mut self) -> &mut Option<steeple_wire::common::v1::ReadContext> {
+                &mut self.context
+            }
+        }
+    };
+    (@plain $request:ty) => {};
+}
+pub(crate) use calls;
+
+/// The revision that an answer's headers tell; 0 when they do not.
+pub(crate) fn revision(metadata: &MetadataMap) -> u64 {
+    metadata.get(REVISION_HEADER).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
+}
+
+impl Client {
+    fn grpc(&self) -> Grpc<Channel> {
+        Grpc::new(self.channel())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// Sends a request until it is answered.
+    pub(crate) async fn unary<C: Call>(&self, call: C, stake: Stake) -> Result<Response<C::Answer>, Error> {
+        let deadline = Instant::now() + self.options().deadline;
+        retry(deadline, self.options().backoff(), stake, |left| self.unary_once(call.clone(), left)).await
+    }
+
+    /// Sends a request once.
+    pub(crate) async fn unary_once<C: Call>(&self, call: C, left: Duration) -> Result<Response<C::Answer>, Status> {
+        let mut grpc = self.grpc();
+        ready(&mut grpc).await?;
+        let mut request = Request::new(call);
+        request.set_timeout(left);
+        grpc.unary(request, PathAndQuery::from_static(C::PATH), ProstCodec::default()).await
+    }
+
+    /// Sends a request until a stream of answers begins. How long that takes is limited, the stream is not.
+    pub(crate) async fn streaming<C: Call>(&self, call: C) -> Result<Response<Streaming<C::Answer>>, Error> {
+        let deadline = Instant::now() + self.options().deadline;
+        retry(deadline, self.options().backoff(), Stake::None, |_| self.streaming_once(call.clone())).await
+    }
+
+    /// Sends a request once.
+    pub(crate) async fn streaming_once<C: Call>(&self, call: C) -> Result<Response<Streaming<C::Answer>>, Status> {
+        let mut grpc = self.grpc();
+        ready(&mut grpc).await?;
+        grpc.server_streaming(Request::new(call), PathAndQuery::from_static(C::PATH), ProstCodec::default()).await
+    }
+}
+
+async fn ready(grpc: &mut Grpc<Channel>) -> Result<(), Status> {
+    grpc.ready().await.map_err(|error| Status::from_error(error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use prost::Message;
+    use prost_types::FileDescriptorSet;
+
+    /// Every source that declares calls.
+    const SOURCES: [&str; 11] = [
+        include_str!("admin.rs"),
+        include_str!("batch.rs"),
+        include_str!("bootstrap.rs"),
+        include_str!("history.rs"),
+        include_str!("tail.rs"),
+        include_str!("calls/bundles.rs"),
+        include_str!("calls/entries.rs"),
+        include_str!("calls/federation.rs"),
+        include_str!("calls/journals.rs"),
+        include_str!("calls/nodes.rs"),
+        include_str!("calls/tokens.rs"),
+    ];
+
+    /// Calls that the client does without, since it streams these lists.
+    const UNUSED: [&str; 3] = ["ListRegistrationEntryEvents", "ListAttestedNodeEvents", "ListNodeSelectors"];
+
+    /// Path of each call in the protocol, with its messages.
+    fn protocol() -> BTreeMap<String, (String, String)> {
+        let name = |path: &str| path.rsplit('.').next().unwrap_or_default().to_lowercase();
+        let mut calls = BTreeMap::new();
+        for file in FileDescriptorSet::decode(steeple_wire::DESCRIPTORS).unwrap().file {
+            for service in &file.service {
+                for method in service.method.iter().filter(|method| !UNUSED.contains(&method.name())) {
+                    let path = format!("{}.{}/{}", file.package(), service.name(), method.name());
+                    calls.insert(path, (name(method.input_type()), name(method.output_type())));
+                }
+            }
+        }
+        calls
+    }
+
+    /// The same as declared here.
+    fn declared() -> BTreeMap<String, (String, String)> {
+        let mut calls = BTreeMap::new();
+        for source in SOURCES {
+            let mut service = "";
+            for line in source.lines() {
+                if let Some(head) = line.strip_prefix("calls! { \"") {
+                    service = head.split('"').next().unwrap();
+                } else if let Some((name, types)) = line.strip_prefix("    \"").and_then(|line| line.split_once("\": "))
+                {
+                    let (request, answer) = types.trim_end_matches(',').split_once(" => ").unwrap();
+                    calls.insert(format!("{service}/{name}"), (request.to_lowercase(), answer.to_lowercase()));
+                }
+            }
+        }
+        calls
+    }
+
+    #[test]
+    fn every_call_of_the_protocol_is_declared_as_it_is() {
+        let (protocol, declared) = (protocol(), declared());
+        let names = |calls: &BTreeMap<String, _>| calls.keys().cloned().collect::<BTreeSet<_>>();
+        assert_eq!(names(&protocol), names(&declared));
+        assert_eq!(protocol, declared);
+        assert!(protocol.len() > 60, "{}", protocol.len());
+    }
+}

@@ -1,0 +1,179 @@
+//! What can go wrong, sorted by what a caller can do about it.
+
+use steeple_wire::status::ErrorKind;
+use thiserror::Error;
+use tonic::{Code, Status};
+
+use crate::RequestId;
+
+/// Why a call has no answer.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The datastore refused; code and text are those of SPIRE's datastore. Nothing was changed.
+    #[error("{message}")]
+    Refused {
+        /// The status code.
+        code: Code,
+        /// The text.
+        message: String,
+    },
+    /// The mutation may or may not have been carried out. Repeating it under the same id
+    /// ([`crate::Namespace::with_request`]) is safe and tells.
+    #[error("outcome of request {request} is unknown: {message}")]
+    OutcomeUnknown {
+        /// The id that the mutation was sent under.
+        request: RequestId,
+        /// What stood in the way.
+        message: String,
+    },
+    /// The node could not be reached or could not serve until the deadline. Nothing was changed.
+    #[error("unavailable: {message}")]
+    Unavailable {
+        /// What stood in the way.
+        message: String,
+    },
+    /// The deadline passed without an answer. Nothing was changed.
+    #[error("deadline exceeded")]
+    DeadlineExceeded,
+    /// The request cannot be served as it is; the kind says why, and [`ErrorKind`] what helps.
+    #[error("{message}")]
+    Unsuitable {
+        /// What is wrong.
+        kind: ErrorKind,
+        /// The text.
+        message: String,
+    },
+    /// The node's answer makes no sense to this client.
+    #[error("answer of the node is incomplete: {0}")]
+    Protocol(&'static str),
+    /// The endpoint is malformed or nobody answers there.
+    #[error("cannot connect: {0}")]
+    Connect(#[from] tonic::transport::Error),
+}
+
+impl Error {
+    /// The gRPC status code that comes closest.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Refused { code, .. } => *code,
+            Self::OutcomeUnknown { .. } => Code::Aborted,
+            Self::Unavailable { .. } | Self::Connect(_) => Code::Unavailable,
+            Self::DeadlineExceeded => Code::DeadlineExceeded,
+            Self::Unsuitable { kind, .. } => kind.code(),
+            Self::Protocol(_) => Code::Internal,
+        }
+    }
+
+    /// Whether the datastore says that the target does not exist.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { code: Code::NotFound, .. })
+    }
+
+    /// Whether the datastore says that the key is taken.
+    #[must_use]
+    pub fn is_already_exists(&self) -> bool {
+        matches!(self, Self::Refused { code: Code::AlreadyExists, .. })
+    }
+
+    /// The kind of an error that is Steeple's own.
+    #[must_use]
+    pub fn kind(&self) -> Option<ErrorKind> {
+        match self {
+            Self::Unsuitable { kind, .. } => Some(*kind),
+            Self::OutcomeUnknown { .. } => Some(ErrorKind::OutcomeUnknown),
+            _ => None,
+        }
+    }
+}
+
+/// What a failed attempt means.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Another attempt would fail alike.
+    Final(Error),
+    /// Another attempt may succeed.
+    Transient {
+        /// Whether this attempt may have changed something.
+        may_have_happened: bool,
+        /// What stood in the way.
+        message: String,
+    },
+}
+
+/// Sorts a status of one attempt.
+pub(crate) fn sort(status: &Status) -> Failure {
+    let message = || status.message().to_owned();
+    let transient = |may_have_happened| Failure::Transient {
+        may_have_happened,
+        message: format!("{}: {}", status.code(), message()),
+    };
+    match ErrorKind::of(status) {
+        Some(ErrorKind::OutcomeUnknown) => transient(true),
+        Some(ErrorKind::Overloaded | ErrorKind::Unavailable | ErrorKind::NotLeader) => transient(false),
+        Some(kind) => Failure::Final(Error::Unsuitable { kind, message: message() }),
+        None if is_connect_error(status) => transient(false),
+        // Only a status that was made on this side has a source: the connection broke under the call.
+        None if std::error::Error::source(status).is_some() && !is_limit(status) => transient(true),
+        None if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled) => {
+            transient(true)
+        }
+        None => Failure::Final(Error::Refused { code: status.code(), message: message() }),
+    }
+}
+
+/// A message above the size limit will be as large the next time.
+fn is_limit(status: &Status) -> bool {
+    matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted)
+}
+
+/// Whether no connection could be made, so that the request cannot have arrived.
+fn is_connect_error(status: &Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_of_the_datastore_are_final() {
+        for status in [
+            Status::not_found("datastore-sql: record not found"),
+            Status::unknown("unable to find federated bundle \"spiffe://x\""),
+            Status::internal("failed to parse rootCA: x509: malformed certificate"),
+        ] {
+            let Failure::Final(Error::Refused { code, message }) = sort(&status) else { panic!("{status:?}") };
+            assert_eq!((code, message.as_str()), (status.code(), status.message()));
+        }
+    }
+
+    #[test]
+    fn only_some_failures_leave_the_outcome_open() {
+        let open = |status: &Status| match sort(status) {
+            Failure::Transient { may_have_happened, .. } => Some(may_have_happened),
+            Failure::Final(_) => None,
+        };
+        assert_eq!(open(&ErrorKind::OutcomeUnknown.status("")), Some(true));
+        assert_eq!(open(&Status::unavailable("")), Some(true));
+        assert_eq!(open(&ErrorKind::Overloaded.status("")), Some(false));
+        assert_eq!(open(&ErrorKind::NotLeader.status("")), Some(false));
+        assert_eq!(open(&ErrorKind::Compacted.status("")), None);
+        assert_eq!(open(&ErrorKind::AnswerTooLarge.status("")), None);
+        let mut broken = Status::unknown("transport error");
+        broken.set_source(std::sync::Arc::new(std::io::Error::other("broken pipe")));
+        assert_eq!(open(&broken), Some(true));
+        let mut refused = Status::unknown("transport error");
+        refused.set_source(std::sync::Arc::new(tonic::ConnectError("refused".into())));
+        assert_eq!(open(&refused), Some(false));
+    }
+}

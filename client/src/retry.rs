@@ -1,0 +1,187 @@
+//! Repeating calls until they succeed, fail for good, or run out of time.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tonic::Status;
+
+use crate::RequestId;
+use crate::error::{Error, Failure, sort};
+
+/// How long to wait between attempts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backoff {
+    next: Duration,
+    longest: Duration,
+}
+
+impl Backoff {
+    /// The first pause is about `shortest`; they double up to `longest`.
+    pub(crate) fn new(shortest: Duration, longest: Duration) -> Self {
+        Self { next: shortest.min(longest), longest }
+    }
+
+    /// The next pause, drawn from the upper half of its range so that clients which failed together come back apart.
+    pub(crate) fn pause(&mut self) -> Duration {
+        let whole = self.next;
+        self.next = (whole * 2).min(self.longest);
+        whole.mul_f64(rand::random_range(0.5..=1.0))
+    }
+}
+
+/// What is at stake when an attempt fails midway.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stake {
+    /// Nothing: the call only reads, or may be carried out twice without harm.
+    None,
+    /// A mutation under this id.
+    Mutation(RequestId),
+}
+
+/// Repeats `attempt` until it succeeds, fails for good, or `deadline` passes.
+///
+/// `attempt` gets the time that it may take at the most.
+pub(crate) async fn retry<T, Attempt, Running>(
+    deadline: Instant,
+    mut backoff: Backoff,
+    stake: Stake,
+    mut attempt: Attempt,
+) -> Result<T, Error>
+where
+    Attempt: FnMut(Duration) -> Running,
+    Running: Future<Output = Result<T, Status>>,
+{
+    let mut so_far = SoFar::default();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match timeout_at(deadline, attempt(left)).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(status)) => so_far.note(&status)?,
+            Err(_) => return Err(so_far.timed_out(stake)),
+        }
+        let wake = Instant::now() + backoff.pause();
+        if wake >= deadline {
+            return Err(so_far.give_up(stake));
+        }
+        sleep_until(wake).await;
+    }
+}
+
+/// What the attempts so far came to.
+#[derive(Debug, Default)]
+struct SoFar {
+    may_have_happened: bool,
+    message: Option<String>,
+}
+
+impl SoFar {
+    /// Remembers a failed attempt, unless it failed for good.
+    fn note(&mut self, status: &Status) -> Result<(), Error> {
+        match sort(status) {
+            Failure::Final(error) => Err(error),
+            Failure::Transient { may_have_happened, message } => {
+                tracing::debug!(%message, may_have_happened, "attempt failed");
+                self.may_have_happened |= may_have_happened;
+                self.message = Some(message);
+                Ok(())
+            }
+        }
+    }
+
+    /// The error when time ran out between attempts.
+    fn give_up(self, stake: Stake) -> Error {
+        let message = self.message.unwrap_or_else(|| "no attempt was made".into());
+        match stake {
+            Stake::Mutation(request) if self.may_have_happened => Error::OutcomeUnknown { request, message },
+            _ => Error::Unavailable { message },
+        }
+    }
+
+    /// The error when time ran out during an attempt.
+    fn timed_out(self, stake: Stake) -> Error {
+        match (stake, self.message) {
+            (Stake::Mutation(request), message) => Error::OutcomeUnknown {
+                request,
+                message: message.unwrap_or_else(|| "no answer before the deadline".into()),
+            },
+            (Stake::None, Some(message)) => Error::Unavailable { message },
+            (Stake::None, None) => Error::DeadlineExceeded,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use steeple_wire::status::ErrorKind;
+
+    use super::*;
+
+    const ID: RequestId = RequestId([7; 16]);
+
+    fn backoff() -> Backoff {
+        Backoff::new(Duration::from_millis(10), Duration::from_millis(40))
+    }
+
+    async fn run(stake: Stake, script: &[Result<u32, Status>]) -> (Result<u32, Error>, usize) {
+        let attempts = Cell::new(0);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let result = retry(deadline, backoff(), stake, |_| {
+            let step = script.get(attempts.get()).or(script.last()).cloned();
+            attempts.set(attempts.get() + 1);
+            async move { step.unwrap() }
+        })
+        .await;
+        (result, attempts.get())
+    }
+
+    #[test]
+    fn pauses_grow_up_to_the_longest() {
+        let mut backoff = backoff();
+        for whole in [10, 20, 40, 40] {
+            let pause = backoff.pause();
+            assert!(pause >= Duration::from_millis(whole) / 2 && pause <= Duration::from_millis(whole), "{pause:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn transient_failures_are_repeated() {
+        let script = [Err(ErrorKind::Overloaded.status("busy")), Err(ErrorKind::OutcomeUnknown.status("?")), Ok(3)];
+        let (result, attempts) = run(Stake::Mutation(ID), &script).await;
+        assert_eq!((result.unwrap(), attempts), (3, 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn final_failures_are_not() {
+        let (result, attempts) = run(Stake::Mutation(ID), &[Err(Status::already_exists("taken"))]).await;
+        assert!(result.unwrap_err().is_already_exists());
+        assert_eq!(attempts, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_open_attempt_leaves_the_whole_open() {
+        let script = [Err(ErrorKind::OutcomeUnknown.status("?")), Err(ErrorKind::Overloaded.status("busy"))];
+        let (result, attempts) = run(Stake::Mutation(ID), &script).await;
+        assert!(matches!(result, Err(Error::OutcomeUnknown { request: ID, .. })), "{result:?}");
+        assert!(attempts > 2, "{attempts}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_that_did_nothing_leave_nothing_open() {
+        let (result, _) = run(Stake::Mutation(ID), &[Err(ErrorKind::Overloaded.status("busy"))]).await;
+        assert!(matches!(result, Err(Error::Unavailable { .. })), "{result:?}");
+        let (result, _) = run(Stake::None, &[Err(Status::unavailable("gone"))]).await;
+        assert!(matches!(result, Err(Error::Unavailable { .. })), "{result:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_hangs_ends_with_the_deadline() {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let hang = |_| std::future::pending::<Result<(), Status>>();
+        let result = retry(deadline, backoff(), Stake::Mutation(ID), hang).await;
+        assert!(matches!(result, Err(Error::OutcomeUnknown { .. })), "{result:?}");
+        let result = retry(deadline, backoff(), Stake::None, hang).await;
+        assert!(matches!(result, Err(Error::DeadlineExceeded)), "{result:?}");
+    }
+}

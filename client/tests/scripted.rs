@@ -1,0 +1,213 @@
+//! The client against a node that answers by script: retries, tails that resume, batches, long lists.
+
+mod fake;
+
+use std::time::Duration;
+
+use fake::{Fake, Reply, Then};
+use steeple_client::events::tail_response::Content;
+use steeple_client::events::{Event, Progress, StreamStatusResponse, TailRequest, TailResponse};
+use steeple_client::types::mutation_outcome::Result as Answer;
+use steeple_client::types::{
+    AttestedNode, BatchRequest, BatchResponse, CountBundlesRequest, CountBundlesResponse, CreateAttestedNodeRequest,
+    CreateAttestedNodeResponse, DeleteAttestedNodeRequest, DeleteAttestedNodeResponse, MutationFailure,
+    MutationOutcome, RegistrationEntry, RegistrationEntryFilter, StreamRegistrationEntriesResponse,
+};
+use steeple_client::{Error, Operation, Options, RequestId, TailContent, TailOptions, TailStart};
+use steeple_wire::common::v1::Consistency;
+use steeple_wire::status::ErrorKind;
+use tokio_stream::StreamExt;
+use tonic::{Code, Status};
+
+fn node() -> AttestedNode {
+    AttestedNode { spiffe_id: "spiffe://td.example/agent".into(), ..Default::default() }
+}
+
+fn created(revision: u64) -> Reply {
+    Reply::answer(&CreateAttestedNodeResponse { node: Some(node()) }, revision)
+}
+
+fn event(revision: u64) -> TailResponse {
+    let content = Some(Content::Event(Event { revision, ..Default::default() }));
+    TailResponse { content, cursor: format!("c{revision}") }
+}
+
+fn progress(revision: u64) -> TailResponse {
+    let content = Some(Content::Progress(Progress { revision, live: true }));
+    TailResponse { content, cursor: format!("c{revision}") }
+}
+
+#[tokio::test]
+async fn a_mutation_is_repeated_under_its_request_id() {
+    let fake = Fake::new([
+        Reply::Refuse(ErrorKind::Overloaded.status("busy")),
+        Reply::Break,
+        Reply::Refuse(ErrorKind::OutcomeUnknown.status("lost leadership")),
+        created(5),
+    ]);
+    let namespace = fake.client().await.namespace("prod");
+    assert_eq!(namespace.create_attested_node(node()).await.unwrap(), node());
+    assert_eq!(namespace.seen_revision(), 5);
+    let requests: Vec<CreateAttestedNodeRequest> = fake.arrived().iter().map(fake::Arrived::decode).collect();
+    assert_eq!(requests.len(), 4);
+    assert!(requests.iter().all(|request| *request == requests[0]), "{requests:?}");
+    let context = requests[0].context.clone().unwrap();
+    assert_eq!((context.namespace.as_str(), context.request_id.len()), ("prod", 16));
+}
+
+#[tokio::test]
+async fn two_mutations_have_two_ids_unless_the_caller_chose_one() {
+    let fake = Fake::new([created(1), created(2), created(2), created(2)]);
+    let namespace = fake.client().await.namespace("prod");
+    namespace.create_attested_node(node()).await.unwrap();
+    namespace.create_attested_node(node()).await.unwrap();
+    let chosen = namespace.with_request(RequestId([9; 16]));
+    chosen.create_attested_node(node()).await.unwrap();
+    chosen.create_attested_node(node()).await.unwrap();
+    let ids: Vec<_> = fake
+        .arrived()
+        .iter()
+        .map(|arrived| arrived.decode::<CreateAttestedNodeRequest>().context.unwrap().request_id)
+        .collect();
+    assert_ne!(ids[0], ids[1]);
+    assert_eq!(ids[2..], [[9; 16], [9; 16]]);
+}
+
+#[tokio::test]
+async fn a_mutation_that_stays_open_says_so() {
+    let script = std::iter::repeat_with(|| Reply::Refuse(ErrorKind::OutcomeUnknown.status("?"))).take(1000);
+    let fake = Fake::new(script);
+    let namespace = fake.client().await.namespace("prod").with_deadline(Duration::from_millis(200));
+    let error = namespace.with_request(RequestId([3; 16])).create_attested_node(node()).await.unwrap_err();
+    assert!(matches!(error, Error::OutcomeUnknown { request: RequestId([3, ..]), .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn refusals_come_with_code_and_text_and_are_not_repeated() {
+    let fake = Fake::new([Reply::Refuse(Status::unknown("datastore-sql: missing bundle in request"))]);
+    let error = fake.client().await.namespace("prod").create_attested_node(node()).await.unwrap_err();
+    assert_eq!((error.code(), error.to_string().as_str()), (Code::Unknown, "datastore-sql: missing bundle in request"));
+    assert_eq!(fake.arrived().len(), 1);
+}
+
+#[tokio::test]
+async fn a_stale_read_is_never_behind_what_was_seen() {
+    let count = || Reply::answer(&CountBundlesResponse { count: 1 }, 8);
+    let fake = Fake::new([created(7), count(), count()]);
+    let namespace = fake.client().await.namespace("prod");
+    namespace.create_attested_node(node()).await.unwrap();
+    namespace.stale().count_bundles().await.unwrap();
+    namespace.count_bundles().await.unwrap();
+    let contexts: Vec<_> =
+        fake.arrived()[1..].iter().map(|arrived| arrived.decode::<CountBundlesRequest>().context.unwrap()).collect();
+    assert_eq!((contexts[0].consistency(), contexts[0].min_revision), (Consistency::TolerateStale, 7));
+    assert_eq!((contexts[1].consistency(), contexts[1].min_revision), (Consistency::RequireCurrent, 0));
+    assert_eq!(namespace.seen_revision(), 8);
+}
+
+#[tokio::test]
+async fn a_tail_resumes_behind_its_last_message() {
+    let fake = Fake::new([
+        Reply::answer(&StreamStatusResponse { cursor: "c0".into(), ..Default::default() }, 0),
+        Reply::Break,
+        Reply::stream(&[progress(0), event(1), event(2)], Then::Hang),
+        Reply::Refuse(ErrorKind::Unavailable.status("starting")),
+        Reply::stream(&[event(3)], Then::End),
+        Reply::stream(&[event(4)], Then::Hang),
+        Reply::stream(&[event(5)], Then::Hang),
+        Reply::Refuse(ErrorKind::Compacted.status("compacted: oldest sequence is 9")),
+    ]);
+    let options = Options::default()
+        .with_pauses(Duration::from_millis(1), Duration::from_millis(5))
+        .with_tail_silence_max(Duration::from_millis(150));
+    let namespace = fake.client().await.with_options(options).namespace("prod");
+    let mut tail = namespace.tail(TailOptions { streams: vec!["nodes".into()], ..Default::default() }).into_stream();
+    let mut revisions = Vec::new();
+    let error = loop {
+        match tail.next().await.unwrap() {
+            Ok(message) => match message.content {
+                TailContent::Event(event) => {
+                    revisions.push(event.revision);
+                    if event.revision == 2 {
+                        fake.cut();
+                    }
+                }
+                TailContent::Progress { revision, live } => assert_eq!((revision, live), (0, true)),
+            },
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(revisions, [1, 2, 3, 4, 5]);
+    assert_eq!(error.kind(), Some(ErrorKind::Compacted));
+    assert!(tail.next().await.is_none());
+    let cursors: Vec<_> = fake.arrived()[1..].iter().map(|arrived| arrived.decode::<TailRequest>().cursor).collect();
+    assert_eq!(fake.arrived()[0].call, "StreamStatus");
+    assert_eq!(cursors, ["c0", "c0", "c2", "c2", "c3", "c4", "c5"]);
+}
+
+#[tokio::test]
+async fn a_tail_from_a_cursor_asks_for_nothing_else_first() {
+    let fake = Fake::new([Reply::stream(&[event(8)], Then::Hang)]);
+    let start = TailStart::Cursor("c7".into());
+    let mut tail = fake.client().await.namespace("prod").tail(TailOptions { start, ..Default::default() });
+    assert_eq!(tail.cursor(), Some("c7"));
+    assert_eq!(tail.next().await.unwrap().cursor, "c8");
+    assert_eq!(tail.cursor(), Some("c8"));
+    assert_eq!(fake.arrived()[0].decode::<TailRequest>().cursor, "c7");
+}
+
+#[tokio::test]
+async fn a_tail_gives_up_when_told_to() {
+    let script = std::iter::repeat_with(|| Reply::Refuse(ErrorKind::Unavailable.status("down"))).take(1000);
+    let client = Fake::new(script).client().await;
+    let unreachable_max = Some(Duration::from_millis(50));
+    let mut tail = client.namespace("prod").tail(TailOptions { unreachable_max, ..Default::default() });
+    assert!(matches!(tail.next().await, Err(Error::Unavailable { .. })));
+}
+
+#[tokio::test]
+async fn a_batch_sends_again_what_is_open() {
+    let delete = |spiffe_id: &str| {
+        Operation::DeleteAttestedNode(DeleteAttestedNodeRequest { context: None, spiffe_id: spiffe_id.into() })
+    };
+    let done = |revision| MutationOutcome {
+        revision,
+        result: Some(Answer::DeleteAttestedNode(DeleteAttestedNodeResponse { node: Some(node()) })),
+    };
+    let open = MutationFailure { code: Code::Aborted.into(), message: "?".into(), error: "outcome-unknown".into() };
+    let open = MutationOutcome { revision: 0, result: Some(Answer::Failure(open)) };
+    let fake = Fake::new([
+        Reply::Break,
+        Reply::answer(&BatchResponse { outcomes: vec![done(3), open] }, 0),
+        Reply::answer(&BatchResponse { outcomes: vec![done(4)] }, 0),
+    ]);
+    let namespace = fake.client().await.namespace("prod");
+    let outcomes = namespace.batch(vec![delete("a"), delete("b")]).await;
+    assert!(outcomes.iter().all(|outcome| outcome.answer.is_ok()), "{outcomes:?}");
+    assert_eq!(namespace.seen_revision(), 4);
+    let requests: Vec<BatchRequest> = fake.arrived().iter().map(fake::Arrived::decode).collect();
+    assert_eq!(requests[0], requests[1]);
+    assert_eq!(requests[2].mutations, requests[1].mutations[1..]);
+}
+
+#[tokio::test]
+async fn a_long_list_arrives_record_by_record() {
+    let entry = |id: &str| RegistrationEntry { entry_id: id.into(), ..Default::default() };
+    let messages = [
+        StreamRegistrationEntriesResponse { entries: vec![entry("a"), entry("b")] },
+        StreamRegistrationEntriesResponse { entries: vec![] },
+        StreamRegistrationEntriesResponse { entries: vec![entry("c")] },
+    ];
+    let fake = Fake::new([Reply::stream(&messages, Then::End), Reply::stream(&messages, Then::Hang)]);
+    let namespace = fake.client().await.namespace("prod");
+    let whole = namespace.stream_registration_entries(RegistrationEntryFilter::default()).await.unwrap();
+    let whole: Vec<_> = whole.map(|entry| entry.unwrap().entry_id).collect().await;
+    assert_eq!(whole, ["a", "b", "c"]);
+    let mut broken = namespace.stream_registration_entries(RegistrationEntryFilter::default()).await.unwrap();
+    for id in ["a", "b", "c"] {
+        assert_eq!(broken.next().await.unwrap().unwrap().entry_id, id);
+    }
+    fake.cut();
+    assert!(matches!(broken.next().await, Some(Err(Error::Unavailable { .. }))));
+    assert!(broken.next().await.is_none());
+}
