@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::entries::records::Entry;
+use super::notices::{Notice, notices};
 use super::{Answer, Code, Command, REGISTRATIONS, tables};
 use crate::domain::{self, CATALOG};
 use crate::event::Event;
@@ -78,6 +79,12 @@ impl Datastore {
     /// How many events there have been.
     pub(in crate::spire) fn revision(&self) -> u64 {
         self.group.revision()
+    }
+
+    /// The log lines that go with a command that was just submitted.
+    pub(in crate::spire) fn notices(&self, command: &Command) -> Vec<Notice> {
+        let changes = self.group.events().last().map_or(&[][..], |event| &event.changes);
+        notices(command, changes).unwrap()
     }
 
     /// The items of the registrations stream after the first `after`.

@@ -1,10 +1,10 @@
-//! Log lines that operators of SPIRE know (7.10, 9.7, 9.8).
+//! Log lines that operators of SPIRE know (7.10, 9.7, 9.8, 13).
 //!
 //! Deciding writes no log: it may happen twice, or come to nothing. Whoever answers the caller gets the lines from the
 //! command and from what the committed event changed.
 
 use super::entries::records::Entry;
-use super::{Command, entries, nodes, tables};
+use super::{Command, entries, journals, nodes, tables};
 use crate::event::Change;
 use crate::table::RecordDecodeError;
 
@@ -19,6 +19,11 @@ pub enum Notice {
     ExpiredNodes {
         /// How many.
         count: usize,
+    },
+    /// A CA journal was pruned.
+    StaleJournal {
+        /// Its id.
+        id: u64,
     },
 }
 
@@ -41,6 +46,7 @@ impl Notice {
             Self::ExpiredEntry(_) => "Pruned an expired registration",
             Self::CascadedEntry(_) => "Cascade-deleted registration entry on attested node deletion",
             Self::ExpiredNodes { .. } => "Pruned expired agents",
+            Self::StaleJournal { .. } => "Pruned stale CA journal record",
         }
     }
 
@@ -54,6 +60,7 @@ impl Notice {
                 ("entry_id", ids.entry_id.clone()),
             ],
             Self::ExpiredNodes { count } => vec![("count", count.to_string())],
+            Self::StaleJournal { id } => vec![("ca_journal_id", id.to_string())],
         }
     }
 }
@@ -73,6 +80,9 @@ pub fn notices(command: &Command, changes: &[Change]) -> Result<Vec<Notice>, Rec
                 lines.push(Notice::ExpiredNodes { count });
             }
             Ok(lines)
+        }
+        Command::Journal(journals::Command::Prune { .. }) => {
+            Ok(deletions(changes).map(|(change, _)| Notice::StaleJournal { id: change.sequence.0 }).collect())
         }
         _ => Ok(Vec::new()),
     }

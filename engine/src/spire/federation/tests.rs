@@ -2,12 +2,13 @@ use super::Command;
 use super::commands::RelationshipMask;
 use super::limits::{BUNDLE_BYTES_MAX, URL_BYTES_MAX};
 use super::queries::{fetch_relationship, list_relationships};
-use super::records::{PROFILE_HTTPS_SPIFFE, PROFILE_HTTPS_WEB, Relationship};
+use super::records::{PROFILE_HTTPS_SPIFFE, PROFILE_HTTPS_WEB, Relationship, StoredRelationship, indexes};
 use crate::spire::bundles::queries::fetch_bundle;
 use crate::spire::bundles::records::{Bundle, Certificate};
 use crate::spire::fixture::Datastore;
 use crate::spire::pages::PageRequest;
-use crate::spire::{self, Answer, Code, bundles};
+use crate::spire::{self, Answer, Code, bundles, tables};
+use crate::view::ReaderExtension;
 
 const NONE: RelationshipMask =
     RelationshipMask { bundle_endpoint_url: false, bundle_endpoint_profile: false, trust_domain_bundle: false };
@@ -191,6 +192,17 @@ fn endpoint_id_means_nothing_for_the_web_profile() {
     let request = Relationship { bundle_endpoint_profile: PROFILE_HTTPS_WEB.into(), ..spiffe("td") };
     assert_eq!(store.submit(create(request.clone())), Answer::Relationship(request), "create answers the request");
     assert_eq!(fetch(&store, "td"), Some(web("td")));
+}
+
+#[test]
+fn switching_to_the_web_profile_forgets_the_endpoint_id() {
+    let mut store = Datastore::new();
+    store.submit(create(spiffe("td")));
+    store.submit(update(web("td"), None));
+    let record = store.query(|reader, namespace| {
+        reader.get_by_key(namespace, tables::FEDERATION, indexes::TRUST_DOMAIN, b"td").unwrap().unwrap()
+    });
+    assert_eq!(StoredRelationship::decode(&record.body).unwrap().endpoint_spiffe_id, "");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::limits::{AUTHORITY_ID_BYTES_MAX, DATA_BYTES_MAX};
 use super::queries::{fetch_journal, list_journals};
 use super::records::Journal;
 use crate::spire::fixture::Datastore;
+use crate::spire::notices::Notice;
 use crate::spire::{self, Answer, Code};
 
 fn journal(id: u64, authority_id: &str, data: &[u8]) -> Journal {
@@ -103,6 +104,12 @@ fn prune_refuses_what_it_cannot_read_and_prunes_nothing() {
 
     store.submit(set(journal(2, "text", &content(&[2_000], &[], &[]))));
     assert_eq!(store.finish(&prune(1_000)), [1]);
+    let lines = store.notices(&prune(1_000));
+    assert_eq!(lines, [Notice::StaleJournal { id: 1 }]);
+    assert_eq!(
+        (lines[0].message(), lines[0].fields()),
+        ("Pruned stale CA journal record", vec![("ca_journal_id", "1".to_owned())])
+    );
     assert_eq!(ids(&store), [2]);
 }
 
