@@ -1,0 +1,268 @@
+//! The table of all keys.
+
+use std::path::PathBuf;
+
+use super::value::{address, bytes, bytes_text, choice, choice_text, count, duration, duration_text, flag};
+use super::{Config, StoreKind, TracingFormat};
+
+/// What kind of value a key takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `true` or `false`.
+    Flag,
+    /// A whole number.
+    Count,
+    /// A size: text like `64MiB`, or a number of bytes.
+    Bytes,
+    /// Text like `10m`.
+    Duration,
+    /// Text with an IP address and a port.
+    Address,
+    /// Text with a path.
+    Path,
+    /// Any text.
+    Text,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+}
+
+/// One key.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Section and name, such as `node.listen`.
+    pub name: &'static str,
+    /// The flag that overrides it, without dashes.
+    pub flag: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// What it does, in a sentence or two.
+    pub summary: &'static str,
+    pub(super) set: fn(&mut Config, &str) -> Result<(), String>,
+    pub(super) get: fn(&Config) -> String,
+}
+
+impl Key {
+    /// The environment variable that overrides it.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("STEEPLE_{}", self.name.replace('.', "_").to_uppercase())
+    }
+
+    /// The section of the file.
+    #[must_use]
+    pub fn section(&self) -> &'static str {
+        self.name.split_once('.').map_or("", |(section, _)| section)
+    }
+
+    /// The name inside the section.
+    #[must_use]
+    pub fn short_name(&self) -> &'static str {
+        self.name.split_once('.').map_or(self.name, |(_, name)| name)
+    }
+
+    /// The value in a configuration, as it would be written after a flag.
+    #[must_use]
+    pub fn value(&self, config: &Config) -> String {
+        (self.get)(config)
+    }
+}
+
+const STORE_KINDS: [(&str, StoreKind); 3] =
+    [("sled", StoreKind::Sled), ("fjall", StoreKind::Fjall), ("memory", StoreKind::Memory)];
+
+const TRACING_FORMATS: [(&str, TracingFormat); 2] = [("text", TracingFormat::Text), ("json", TracingFormat::Json)];
+
+/// Every key there is, in the order of the sections.
+pub const KEYS: &[Key] = &[
+    Key {
+        name: "node.data",
+        flag: "data",
+        kind: Kind::Path,
+        summary: "Directory of everything that the node keeps. It is created when it is missing.",
+        set: |config, text| store(&mut config.node.data, path(text)),
+        get: |config| config.node.data.display().to_string(),
+    },
+    Key {
+        name: "node.listen",
+        flag: "listen",
+        kind: Kind::Address,
+        summary: "Address of the gRPC services. Port 0 takes any free port.",
+        set: |config, text| store(&mut config.node.listen, address(text)),
+        get: |config| config.node.listen.to_string(),
+    },
+    Key {
+        name: "node.http_listen",
+        flag: "http-listen",
+        kind: Kind::Address,
+        summary: "Address of `/metrics`, `/healthz` and `/readyz`. Port 0 takes any free port.",
+        set: |config, text| store(&mut config.node.http_listen, address(text)),
+        get: |config| config.node.http_listen.to_string(),
+    },
+    Key {
+        name: "node.allow_insecure",
+        flag: "allow-insecure",
+        kind: Kind::Flag,
+        summary: "Serve addresses that other machines can reach although nothing is encrypted and nobody has to prove \
+                  who they are. Without it only loopback addresses are accepted.",
+        set: |config, text| store(&mut config.node.allow_insecure, flag(text)),
+        get: |config| config.node.allow_insecure.to_string(),
+    },
+    Key {
+        name: "node.namespace",
+        flag: "open-namespace",
+        kind: Kind::Text,
+        summary: "Namespace that the node makes sure to have when it starts. Empty for none.",
+        set: |config, text| store(&mut config.node.namespace, Ok(text.to_owned())),
+        get: |config| config.node.namespace.clone(),
+    },
+    Key {
+        name: "log.segment_bytes",
+        flag: "log-segment-bytes",
+        kind: Kind::Bytes,
+        summary: "Size of one file of the log. Takes effect for new files. No mutation can be larger than a file.",
+        set: |config, text| store(&mut config.log.segment_bytes, bytes(text, 1 << 20..=1 << 30)),
+        get: |config| bytes_text(config.log.segment_bytes),
+    },
+    Key {
+        name: "log.segment_entries",
+        flag: "log-segment-entries",
+        kind: Kind::Count,
+        summary: "Most entries of one file of the log. Each takes 64 bytes at most of the file, whether used or not.",
+        set: |config, text| store(&mut config.log.segment_entries, count(text, 64..=4_194_304)),
+        get: |config| config.log.segment_entries.to_string(),
+    },
+    Key {
+        name: "log.spare_segments",
+        flag: "log-spare-segments",
+        kind: Kind::Count,
+        summary: "Files without entries that are kept to be written again, which is faster than making new ones.",
+        set: |config, text| store(&mut config.log.spare_segments, count(text, 0..=64)),
+        get: |config| config.log.spare_segments.to_string(),
+    },
+    Key {
+        name: "log.verify_everything",
+        flag: "log-verify-everything",
+        kind: Kind::Flag,
+        summary: "Verify every entry of the log at start. Without it damage in older files is found when they are read.",
+        set: |config, text| store(&mut config.log.verify_everything, flag(text)),
+        get: |config| config.log.verify_everything.to_string(),
+    },
+    Key {
+        name: "store.kind",
+        flag: "store-kind",
+        kind: Kind::Choice(&["sled", "fjall", "memory"]),
+        summary: "Engine that keeps the records. Changing it makes the node rebuild them from the log; `memory` keeps \
+                  nothing on disk and rebuilds at every start.",
+        set: |config, text| store(&mut config.store.kind, choice(text, &STORE_KINDS)),
+        get: |config| choice_text(config.store.kind, &STORE_KINDS),
+    },
+    Key {
+        name: "store.flush_interval",
+        flag: "store-flush-interval",
+        kind: Kind::Duration,
+        summary: "Time between flushes of the record store. Longer means less work now and more to replay after a crash; \
+                  nothing is lost either way.",
+        set: |config, text| store(&mut config.store.flush_interval, duration(text)),
+        get: |config| duration_text(config.store.flush_interval),
+    },
+    Key {
+        name: "retention.history",
+        flag: "retention-history",
+        kind: Kind::Duration,
+        summary: "How long events are kept at least when nothing else needs them: the reach of history, of states in the \
+                  past and of old cursors. `0` keeps them for ever.",
+        set: |config, text| store(&mut config.retention.history, duration(text)),
+        get: |config| duration_text(config.retention.history),
+    },
+    Key {
+        name: "retention.registrations",
+        flag: "retention-registrations",
+        kind: Kind::Duration,
+        summary: "Age at which items of the stream `registrations` are pruned. `0` never prunes them.",
+        set: |config, text| store(&mut config.retention.registrations, duration(text)),
+        get: |config| duration_text(config.retention.registrations),
+    },
+    Key {
+        name: "retention.nodes",
+        flag: "retention-nodes",
+        kind: Kind::Duration,
+        summary: "Age at which items of the stream `nodes` are pruned. `0` never prunes them.",
+        set: |config, text| store(&mut config.retention.nodes, duration(text)),
+        get: |config| duration_text(config.retention.nodes),
+    },
+    Key {
+        name: "retention.request_ids",
+        flag: "retention-request-ids",
+        kind: Kind::Duration,
+        summary: "How long a mutation may be repeated under its request id and get the first answer.",
+        set: |config, text| store(&mut config.retention.request_ids, duration(text)),
+        get: |config| duration_text(config.retention.request_ids),
+    },
+    Key {
+        name: "compaction.interval",
+        flag: "compaction-interval",
+        kind: Kind::Duration,
+        summary: "Time between rounds of automatic pruning and compaction. `0` turns both off.",
+        set: |config, text| store(&mut config.compaction.interval, duration(text)),
+        get: |config| duration_text(config.compaction.interval),
+    },
+    Key {
+        name: "compaction.rewrite_below_percent",
+        flag: "compaction-rewrite-below-percent",
+        kind: Kind::Count,
+        summary: "A log file is written again without what is dead once less than this share of it is still wanted.",
+        set: |config, text| store(&mut config.compaction.rewrite_below_percent, count(text, 0..=100)),
+        get: |config| config.compaction.rewrite_below_percent.to_string(),
+    },
+    Key {
+        name: "limits.queued_mutations",
+        flag: "limits-queued-mutations",
+        kind: Kind::Count,
+        summary: "Mutations that may wait to be decided. More are refused with `overloaded`.",
+        set: |config, text| store(&mut config.limits.queued_mutations, count(text, 1..=1_000_000)),
+        get: |config| config.limits.queued_mutations.to_string(),
+    },
+    Key {
+        name: "limits.batch_mutations",
+        flag: "limits-batch-mutations",
+        kind: Kind::Count,
+        summary: "Mutations that may share one sync of the log.",
+        set: |config, text| store(&mut config.limits.batch_mutations, count(text, 1..=65_536)),
+        get: |config| config.limits.batch_mutations.to_string(),
+    },
+    Key {
+        name: "limits.tails",
+        flag: "limits-tails",
+        kind: Kind::Count,
+        summary: "Tails served at a time. More are refused with `overloaded`.",
+        set: |config, text| store(&mut config.limits.tails, count(text, 1..=100_000)),
+        get: |config| config.limits.tails.to_string(),
+    },
+    Key {
+        name: "tracing.level",
+        flag: "tracing-level",
+        kind: Kind::Text,
+        summary: "Least important level that is written to standard error: `error` (somebody must act), `warn` (the node \
+                  copes, somebody should look), `info` (starts, stops, milestones), `debug` (each connection and round), \
+                  `trace` (each request). A filter such as `info,steeple_engine=debug` is accepted too.",
+        set: |config, text| store(&mut config.tracing.level, Ok(text.to_owned())),
+        get: |config| config.tracing.level.clone(),
+    },
+    Key {
+        name: "tracing.format",
+        flag: "tracing-format",
+        kind: Kind::Choice(&["text", "json"]),
+        summary: "Lines for people, or a JSON object a line.",
+        set: |config, text| store(&mut config.tracing.format, choice(text, &TRACING_FORMATS)),
+        get: |config| choice_text(config.tracing.format, &TRACING_FORMATS),
+    },
+];
+
+fn store<Value>(place: &mut Value, value: Result<Value, String>) -> Result<(), String> {
+    *place = value?;
+    Ok(())
+}
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("the path is empty".into()) } else { Ok(PathBuf::from(text)) }
+}

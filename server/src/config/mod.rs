@@ -1,0 +1,200 @@
+//! What a node can be told: one TOML file, overridden by the environment, overridden by flags.
+//!
+//! Every key is one row of [`KEYS`]; the file's keys, the flags, the environment variables and
+//! `docs/configuration.md` all follow from that table.
+
+mod error;
+mod file;
+mod keys;
+mod overrides;
+mod print;
+mod validate;
+mod value;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use error::{ConfigError, Origin};
+pub use keys::{KEYS, Key, Kind};
+pub use overrides::Overrides;
+pub use print::{reference, to_toml};
+
+/// Everything that a node can be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where the node lives and listens.
+    pub node: NodeConfig,
+    /// The log.
+    pub log: LogConfig,
+    /// The record store.
+    pub store: StoreConfig,
+    /// How long things are kept.
+    pub retention: RetentionConfig,
+    /// When space is given back.
+    pub compaction: CompactionConfig,
+    /// How much the node takes on.
+    pub limits: LimitsConfig,
+    /// What it writes to its standard error.
+    pub tracing: TracingConfig,
+}
+
+/// Where a node lives and listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// Directory of everything that the node keeps.
+    pub data: PathBuf,
+    /// Address of the gRPC services.
+    pub listen: SocketAddr,
+    /// Address of `/metrics`, `/healthz` and `/readyz`.
+    pub http_listen: SocketAddr,
+    /// Whether addresses that others can reach may be served although nothing is encrypted.
+    pub allow_insecure: bool,
+    /// Namespace that the node makes sure to have when it starts; empty for none.
+    pub namespace: String,
+}
+
+/// The log of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Size of one file.
+    pub segment_bytes: u64,
+    /// Most entries of one file.
+    pub segment_entries: u32,
+    /// Files without entries that are kept to be written again.
+    pub spare_segments: usize,
+    /// Whether every frame is verified at start, not only those of the newest segment.
+    pub verify_everything: bool,
+}
+
+/// The record store of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// Which one.
+    pub kind: StoreKind,
+    /// Time between flushes.
+    pub flush_interval: Duration,
+}
+
+/// Record stores to choose from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// sled.
+    Sled,
+    /// fjall.
+    Fjall,
+    /// Nothing on disk: the records are rebuilt from the log at every start.
+    Memory,
+}
+
+/// How long a node keeps things. Zero always means "for ever".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetentionConfig {
+    /// How long events stay in the log at least, for tails and history.
+    pub history: Duration,
+    /// Age at which items of the stream `registrations` are pruned.
+    pub registrations: Duration,
+    /// Age at which items of the stream `nodes` are pruned.
+    pub nodes: Duration,
+    /// How long request ids are remembered.
+    pub request_ids: Duration,
+}
+
+/// When a node gives space back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompactionConfig {
+    /// Time between two rounds of pruning and compaction; zero turns both off.
+    pub interval: Duration,
+    /// A segment is written again without what is dead once less than this share of it is wanted, in percent.
+    pub rewrite_below_percent: u8,
+}
+
+/// How much a node takes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitsConfig {
+    /// Mutations that may wait; more are refused as overload.
+    pub queued_mutations: usize,
+    /// Mutations that may share one sync.
+    pub batch_mutations: usize,
+    /// Tails served at a time.
+    pub tails: usize,
+}
+
+/// What a node writes to its standard error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TracingConfig {
+    /// The least important level that is written, or a filter in the manner of `info,steeple_engine=debug`.
+    pub level: String,
+    /// How it looks.
+    pub format: TracingFormat,
+}
+
+/// Looks of what is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TracingFormat {
+    /// Lines for people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            node: NodeConfig {
+                data: PathBuf::from("steeple-data"),
+                listen: SocketAddr::from(([127, 0, 0, 1], 7400)),
+                http_listen: SocketAddr::from(([127, 0, 0, 1], 7401)),
+                allow_insecure: false,
+                namespace: "default".into(),
+            },
+            log: LogConfig {
+                segment_bytes: 64 << 20,
+                segment_entries: 128 << 10,
+                spare_segments: 2,
+                verify_everything: false,
+            },
+            store: StoreConfig { kind: StoreKind::Sled, flush_interval: Duration::from_secs(5) },
+            retention: RetentionConfig {
+                history: Duration::from_secs(24 * 3600),
+                registrations: Duration::from_secs(24 * 3600),
+                nodes: Duration::from_secs(24 * 3600),
+                request_ids: Duration::from_secs(10 * 60),
+            },
+            compaction: CompactionConfig { interval: Duration::from_secs(60), rewrite_below_percent: 50 },
+            limits: LimitsConfig { queued_mutations: 16_384, batch_mutations: 1_024, tails: 1_024 },
+            tracing: TracingConfig { level: "info".into(), format: TracingFormat::Text },
+        }
+    }
+}
+
+impl Config {
+    /// The defaults, changed by `file`, then by `overrides`.
+    ///
+    /// # Errors
+    /// When the file cannot be read, a key is unknown or given twice, or a value makes no sense.
+    pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        if let Some(path) = file {
+            file::apply(&mut config, path)?;
+        }
+        overrides.apply(&mut config)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// As [`Config::load`], with the file's content given.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str, path: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        file::apply_text(&mut config, text, path)?;
+        overrides.apply(&mut config)?;
+        config.check()?;
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests;

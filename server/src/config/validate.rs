@@ -1,0 +1,82 @@
+//! What values have to be, beyond what each of them is read as.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use super::{Config, ConfigError, Origin};
+
+/// Longest name of a namespace.
+const NAMESPACE_BYTES_MAX: usize = 255;
+
+impl Config {
+    /// Checks what single values cannot show.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        self.check_address("node.listen", self.node.listen)?;
+        self.check_address("node.http_listen", self.node.http_listen)?;
+        require("node.http_listen", self.addresses_differ(), "is the same address as node.listen")?;
+        require("node.namespace", is_namespace(&self.node.namespace), NAMESPACE_RULE)?;
+        let reserved = u64::from(self.log.segment_entries) * 64;
+        require(
+            "log.segment_entries",
+            reserved <= self.log.segment_bytes / 2,
+            "takes more than half of log.segment_bytes",
+        )?;
+        let flush = self.store.flush_interval;
+        require("store.flush_interval", in_range(flush, 10, 3_600_000), "has to be between 10ms and 1h")?;
+        let request_ids = self.retention.request_ids;
+        require("retention.request_ids", in_range(request_ids, 1_000, 86_400_000), "has to be between 1s and 24h")?;
+        let interval = self.compaction.interval;
+        require(
+            "compaction.interval",
+            interval.is_zero() || in_range(interval, 100, 86_400_000),
+            "has to be `0` or between 100ms and 24h",
+        )?;
+        self.check_level()
+    }
+
+    fn check_address(&self, key: &'static str, address: SocketAddr) -> Result<(), ConfigError> {
+        let safe = address.ip().is_loopback() || self.node.allow_insecure;
+        let message = format!(
+            "{address} can be reached from other machines, and nothing is encrypted; use a loopback address, or set \
+             node.allow_insecure if the network is trusted"
+        );
+        require(key, safe, &message)
+    }
+
+    fn addresses_differ(&self) -> bool {
+        self.node.listen != self.node.http_listen || self.node.listen.port() == 0
+    }
+
+    fn check_level(&self) -> Result<(), ConfigError> {
+        let filter = EnvFilter::builder().parse(&self.tracing.level);
+        // `EnvFilter` takes any word for the name of a target, so a misspelt level would silence everything.
+        let plausible = self.tracing.level.split(',').all(|part| part.contains('=') || is_level(part));
+        let message = format!(
+            "`{}` is neither a level (`error`, `warn`, `info`, `debug`, `trace`, `off`) nor a filter such as \
+             `info,steeple_engine=debug`",
+            self.tracing.level
+        );
+        require("tracing.level", filter.is_ok() && plausible, &message)
+    }
+}
+
+const NAMESPACE_RULE: &str = "has to be empty, or up to 255 letters, digits and `-._/`";
+
+fn is_namespace(name: &str) -> bool {
+    name.len() <= NAMESPACE_BYTES_MAX
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._/".contains(&byte))
+}
+
+fn is_level(word: &str) -> bool {
+    ["error", "warn", "info", "debug", "trace", "off"].iter().any(|level| word.trim().eq_ignore_ascii_case(level))
+}
+
+fn in_range(duration: Duration, milliseconds_min: u64, milliseconds_max: u64) -> bool {
+    (Duration::from_millis(milliseconds_min)..=Duration::from_millis(milliseconds_max)).contains(&duration)
+}
+
+fn require(key: &'static str, holds: bool, message: &str) -> Result<(), ConfigError> {
+    if holds { Ok(()) } else { Err(ConfigError::Value { origin: Origin::Whole, key, message: message.to_owned() }) }
+}
