@@ -175,20 +175,13 @@ pub const KEYS: &[Key] = &[
         get: |config| duration_text(config.retention.history),
     },
     Key {
-        name: "retention.registrations",
-        flag: "retention-registrations",
+        name: "retention.streams",
+        flag: "retention-streams",
         kind: Kind::Duration,
-        summary: "Age at which items of the stream `registrations` are pruned. `0` never prunes them.",
-        set: |config, text| store(&mut config.retention.registrations, duration(text)),
-        get: |config| duration_text(config.retention.registrations),
-    },
-    Key {
-        name: "retention.nodes",
-        flag: "retention-nodes",
-        kind: Kind::Duration,
-        summary: "Age at which items of the stream `nodes` are pruned. `0` never prunes them.",
-        set: |config, text| store(&mut config.retention.nodes, duration(text)),
-        get: |config| duration_text(config.retention.nodes),
+        summary: "Age at which items of the streams `registrations` and `nodes` are pruned in every namespace. `0` leaves \
+                  pruning to SPIRE and to `steeple prune events`.",
+        set: |config, text| store(&mut config.retention.streams, duration(text)),
+        get: |config| duration_text(config.retention.streams),
     },
     Key {
         name: "retention.request_ids",
@@ -215,20 +208,21 @@ pub const KEYS: &[Key] = &[
         get: |config| config.compaction.rewrite_below_percent.to_string(),
     },
     Key {
+        name: "compaction.base_interval_bytes",
+        flag: "compaction-base-interval-bytes",
+        kind: Kind::Bytes,
+        summary: "A copy of all records is written once the log has grown by this much since the last one; only log files \
+                  that such a copy covers are given back.",
+        set: |config, text| store(&mut config.compaction.base_interval_bytes, bytes(text, 1 << 20..=1 << 40)),
+        get: |config| bytes_text(config.compaction.base_interval_bytes),
+    },
+    Key {
         name: "limits.queued_mutations",
         flag: "limits-queued-mutations",
         kind: Kind::Count,
-        summary: "Mutations that may wait to be decided. More are refused with `overloaded`.",
+        summary: "Mutations that may wait or be under way. More wait at the door.",
         set: |config, text| store(&mut config.limits.queued_mutations, count(text, 1..=1_000_000)),
         get: |config| config.limits.queued_mutations.to_string(),
-    },
-    Key {
-        name: "limits.batch_mutations",
-        flag: "limits-batch-mutations",
-        kind: Kind::Count,
-        summary: "Mutations that may share one sync of the log.",
-        set: |config, text| store(&mut config.limits.batch_mutations, count(text, 1..=65_536)),
-        get: |config| config.limits.batch_mutations.to_string(),
     },
     Key {
         name: "limits.tails",

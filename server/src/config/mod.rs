@@ -92,10 +92,8 @@ pub enum StoreKind {
 pub struct RetentionConfig {
     /// How long events stay in the log at least, for tails and history.
     pub history: Duration,
-    /// Age at which items of the stream `registrations` are pruned.
-    pub registrations: Duration,
-    /// Age at which items of the stream `nodes` are pruned.
-    pub nodes: Duration,
+    /// Age at which items of the streams are pruned.
+    pub streams: Duration,
     /// How long request ids are remembered.
     pub request_ids: Duration,
 }
@@ -107,15 +105,15 @@ pub struct CompactionConfig {
     pub interval: Duration,
     /// A segment is written again without what is dead once less than this share of it is wanted, in percent.
     pub rewrite_below_percent: u8,
+    /// A base snapshot is written once the log has grown by this much since the last one.
+    pub base_interval_bytes: u64,
 }
 
 /// How much a node takes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitsConfig {
-    /// Mutations that may wait; more are refused as overload.
+    /// Mutations that may wait or be under way.
     pub queued_mutations: usize,
-    /// Mutations that may share one sync.
-    pub batch_mutations: usize,
     /// Tails served at a time.
     pub tails: usize,
 }
@@ -157,12 +155,15 @@ impl Default for Config {
             store: StoreConfig { kind: StoreKind::Sled, flush_interval: Duration::from_secs(5) },
             retention: RetentionConfig {
                 history: Duration::from_secs(24 * 3600),
-                registrations: Duration::from_secs(24 * 3600),
-                nodes: Duration::from_secs(24 * 3600),
+                streams: Duration::from_secs(24 * 3600),
                 request_ids: Duration::from_secs(10 * 60),
             },
-            compaction: CompactionConfig { interval: Duration::from_secs(60), rewrite_below_percent: 50 },
-            limits: LimitsConfig { queued_mutations: 16_384, batch_mutations: 1_024, tails: 1_024 },
+            compaction: CompactionConfig {
+                interval: Duration::from_secs(60),
+                rewrite_below_percent: 30,
+                base_interval_bytes: 256 << 20,
+            },
+            limits: LimitsConfig { queued_mutations: 8_192, tails: 1_024 },
             tracing: TracingConfig { level: "info".into(), format: TracingFormat::Text },
         }
     }
