@@ -19,4 +19,5 @@ pub mod domain;
 pub mod code;
 pub mod namespaces;
 pub mod spire;
+pub mod history;
 pub mod local;

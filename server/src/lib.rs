@@ -1,3 +1,4 @@
-//! The node as a process: threads, sockets, clock, configuration, and the `steeple` command.
+//! The node as a process or inside one: threads, sockets, clock, configuration.
 
 pub mod config;
+pub mod node;

@@ -1,0 +1,133 @@
+//! Why a node did not start, and why it did not carry something out.
+
+use std::io;
+use std::path::PathBuf;
+
+use steeple_engine::domain::Rejection;
+use steeple_engine::event::EventDecodeError;
+use steeple_engine::ids::{LogIndex, RequestId, Revision};
+use steeple_engine::log::LogError;
+use steeple_engine::record_store::RecordStoreError;
+use steeple_engine::table::RecordDecodeError;
+use steeple_engine::view::{ReadError, ViewError};
+use thiserror::Error;
+
+/// Why a node did not start. Nothing was lost by trying.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Directory {
+        /// What was being done.
+        action: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A restore into the directory was not finished.
+    #[error("{} holds an unfinished restore: empty it and restore again", .0.display())]
+    UnfinishedRestore(PathBuf),
+    /// The log cannot be opened.
+    #[error("log: {0}")]
+    Log(#[from] LogError),
+    /// The view could not be rebuilt.
+    #[error("view: {0}")]
+    View(#[from] ViewError),
+    /// The record store could not even be created anew.
+    #[error("record store: {0}")]
+    Store(#[from] RecordStoreError),
+    /// The log does not reach back far enough to rebuild the view.
+    #[error(
+        "the records are folded up to log index {folded} and the log begins at {first}: the events between are gone, \
+         and no base snapshot holds them ({base}); restore a snapshot"
+    )]
+    MissingEvents {
+        /// The last entry folded.
+        folded: LogIndex,
+        /// The oldest entry of the log.
+        first: LogIndex,
+        /// What became of the base snapshot.
+        base: String,
+    },
+    /// The records are newer than the log.
+    #[error(
+        "the records are folded up to log index {folded} and the log ends at {last}: log files are missing; put them \
+         back, or restore a snapshot"
+    )]
+    LogBehind {
+        /// The last entry folded.
+        folded: LogIndex,
+        /// The newest entry of the log.
+        last: LogIndex,
+    },
+    /// An entry of the log cannot be read as an event.
+    #[error("log entry {index}: {source}")]
+    Event {
+        /// The entry.
+        index: LogIndex,
+        /// What is wrong with it.
+        source: EventDecodeError,
+    },
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// Why a mutation has no answer.
+#[derive(Debug, Error)]
+pub enum SubmitError {
+    /// Refused; nothing changed.
+    #[error("{rejection}")]
+    Rejected {
+        /// The state that the refusal is about.
+        revision: Revision,
+        /// Why.
+        rejection: Rejection,
+    },
+    /// It may have happened or not. Repeating it with the same request id finds out.
+    #[error("the outcome is unknown: {0}")]
+    OutcomeUnknown(String),
+    /// It did not happen: the node takes no mutations now.
+    #[error("the node takes no mutations: {0}")]
+    Unavailable(String),
+    /// It did not happen: the request id stands for another mutation.
+    #[error("request id {0} was used for a different request")]
+    RequestReused(RequestId),
+    /// It did not happen: it is too large.
+    #[error("the change takes {bytes} bytes, the limit is {limit}")]
+    TooLarge {
+        /// Size of the event.
+        bytes: usize,
+        /// The most there may be.
+        limit: usize,
+    },
+}
+
+/// Why something that was asked about the past or present has no answer.
+#[derive(Debug, Error)]
+pub enum QueryError {
+    /// The view failed.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The log failed.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A stored event cannot be read.
+    #[error(transparent)]
+    Event(#[from] EventDecodeError),
+    /// A stored body cannot be read.
+    #[error(transparent)]
+    Record(#[from] RecordDecodeError),
+    /// The event is not kept any more.
+    #[error("the event of revision {0} is no longer kept")]
+    Compacted(Revision),
+    /// The node has not reached that revision and did not in time.
+    #[error("revision {wanted} was asked for, this node is at {reached}")]
+    Behind {
+        /// What was asked for.
+        wanted: Revision,
+        /// Where the node is.
+        reached: Revision,
+    },
+}

@@ -1,0 +1,342 @@
+//! Giving space back, and keeping restarts short.
+//!
+//! A log segment may go once nothing wants it: no retained stream item, no one who may still repeat a request, no one who
+//! may look back within the retention, not the record store (flushed past it), and not a rebuild of the record store
+//! (a base snapshot covers it). Whole segments at the front are purged; sealed ones in which little is wanted are
+//! rewritten without the rest. So pruning a stream moves a mark, and compaction gives the space back.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::sync::Arc;
+use std::time::Duration;
+
+use roaring::RoaringTreemap;
+use steeple_engine::domain::{CATALOG, Command};
+use steeple_engine::event::Event;
+use steeple_engine::ids::{ClusterId, HistoryId, LogIndex, LogPosition, NamespaceId, NodeId, Revision, StreamSequence, Timestamp};
+use steeple_engine::log::{EntryKind, LogError, Rewritten, SegmentInfo};
+use steeple_engine::spire;
+use steeple_engine::view::{Digest, Reader};
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use super::log_writer::Task;
+use super::{Node, QueryError, Shared};
+
+/// Items pruned in one step at the most.
+const PRUNE_STEP: u32 = 10_000;
+
+/// Rows looked at under one read lock.
+const ROWS_STEP: usize = 4096;
+
+/// What a compaction gave back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compacted {
+    /// Stream items pruned by age.
+    pub items_pruned: u64,
+    /// Segments dropped whole.
+    pub segments_purged: u64,
+    /// Segments replaced by smaller ones.
+    pub segments_rewritten: u64,
+    /// Log bytes on disk before.
+    pub log_bytes_before: u64,
+    /// Log bytes on disk after.
+    pub log_bytes_after: u64,
+    /// Whether a new base snapshot was written.
+    pub base_written: bool,
+}
+
+/// Why space was not given back. Nothing was lost.
+#[derive(Debug, Error)]
+pub enum CompactError {
+    /// A prune was refused.
+    #[error(transparent)]
+    Submit(#[from] super::SubmitError),
+    /// The view or log could not be read.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// The record store could not be flushed.
+    #[error(transparent)]
+    Store(#[from] steeple_engine::record_store::RecordStoreError),
+    /// The log refused.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The base snapshot could not be written or did not verify.
+    #[error("base snapshot: {0}")]
+    Base(String),
+    /// The node has stopped.
+    #[error("the node has stopped")]
+    Stopped,
+}
+
+/// How a node is doing.
+#[derive(Clone, Debug)]
+pub struct NodeStatus {
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Which member it is.
+    pub node: NodeId,
+    /// Which line of revisions it holds.
+    pub history: HistoryId,
+    /// The newest event.
+    pub revision: Revision,
+    /// Its time.
+    pub time: Timestamp,
+    /// Digest of all records at that event.
+    pub digest: Digest,
+    /// The oldest log entry.
+    pub log_first: LogIndex,
+    /// The newest one.
+    pub log_last: LogPosition,
+    /// Size of the log on disk.
+    pub log_bytes: u64,
+    /// Its segments.
+    pub log_segments: Vec<SegmentInfo>,
+    /// Size of the record store on disk; `None` when it cannot say.
+    pub store_bytes: Option<u64>,
+    /// The log entry that the record store is flushed up to.
+    pub flushed: LogIndex,
+    /// The log entry that the base snapshot covers.
+    pub base_covers: LogIndex,
+    /// Namespaces with anything in them, the system's own left out.
+    pub namespaces: usize,
+    /// Why the record store was rebuilt at the last start, if it was.
+    pub rebuilt: Option<String>,
+    /// Why the node takes no mutations any more, once it does not.
+    pub failure: Option<String>,
+}
+
+impl Node {
+    /// How the node is doing.
+    #[must_use]
+    pub fn status(&self) -> NodeStatus {
+        let shared = &self.shared;
+        let folded = shared.view.folded();
+        NodeStatus {
+            cluster: shared.identity.cluster,
+            node: shared.identity.node,
+            history: shared.identity.history,
+            revision: folded.revision,
+            time: folded.time,
+            digest: folded.digest,
+            log_first: shared.log.first(),
+            log_last: shared.log.last(),
+            log_bytes: shared.log.disk_bytes(),
+            log_segments: shared.log.segments(),
+            store_bytes: shared.view.store().disk_bytes().ok(),
+            flushed: *shared.flushed.lock(),
+            base_covers: shared.base.covers(),
+            namespaces: self.read(|reader| reader.namespaces().iter().filter(|id| **id != NamespaceId::SYSTEM).count()),
+            rebuilt: shared.rebuilt.clone(),
+            failure: self.failure(),
+        }
+    }
+
+    /// Makes everything folded so far survive in the record store, so that a start has less to fold again.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn flush(&self) -> Result<(), CompactError> {
+        let shared = Arc::clone(&self.shared);
+        let flushing = tokio::task::spawn_blocking(move || {
+            let folded = shared.view.folded().index;
+            shared.view.store().flush()?;
+            let mut flushed = shared.flushed.lock();
+            *flushed = flushed.max(folded);
+            Ok(())
+        });
+        flushing.await.map_err(|_| CompactError::Stopped)?
+    }
+
+    /// Prunes what the settings say, and gives back the space that nothing wants any more.
+    ///
+    /// # Errors
+    /// See [`CompactError`]. Nothing is lost; a later compaction goes on.
+    pub async fn compact(&self) -> Result<Compacted, CompactError> {
+        let _alone = self.shared.maintenance.lock().await;
+        let mut compacted = Compacted { log_bytes_before: self.shared.log.disk_bytes(), ..Compacted::default() };
+        compacted.items_pruned = self.prune_streams().await?;
+        self.flush().await?;
+        let unwanted = self.blocking(|node| node.unwanted_segments()).await?;
+        if let Some(last) = unwanted.last() {
+            compacted.base_written = self.cover_by_base(last.last).await?;
+            self.give_back(&mut compacted).await?;
+        }
+        compacted.log_bytes_after = self.shared.log.disk_bytes();
+        Ok(compacted)
+    }
+
+    /// Prunes every namespace's streams by the configured age.
+    async fn prune_streams(&self) -> Result<u64, CompactError> {
+        let Some(retention) = self.shared.options.stream_retention else { return Ok(0) };
+        let older_than_micros = self.time_before(retention).0;
+        let mut pruned = 0;
+        for namespace in self.read(|reader| reader.namespaces()) {
+            if namespace == NamespaceId::SYSTEM {
+                continue;
+            }
+            let entries = spire::events::Command::PruneEntryEvents { older_than_micros, limit: PRUNE_STEP };
+            let nodes = spire::events::Command::PruneNodeEvents { older_than_micros, limit: PRUNE_STEP };
+            for command in [entries, nodes] {
+                let command = Command::Spire(spire::Command::Event(command));
+                pruned += self.submit_to_end(namespace, None, command).await?.1;
+            }
+        }
+        Ok(pruned)
+    }
+
+    /// Segments at the front in which every event is older than anyone may look back to or repeat.
+    fn unwanted_segments(&self) -> Result<Vec<SegmentInfo>, QueryError> {
+        let options = &self.shared.options;
+        let keep_from = self.time_before(options.history_retention.max(options.request_window));
+        let mut segments = self.shared.log.segments();
+        // The newest is being written.
+        segments.pop();
+        let mut unwanted = Vec::new();
+        for segment in segments {
+            match self.last_event_time(&segment)? {
+                Some(time) if time >= keep_from => break,
+                _ => unwanted.push(segment),
+            }
+        }
+        Ok(unwanted)
+    }
+
+    /// Sees to it that a base snapshot covers the log up to `index`; whether one was written for that.
+    async fn cover_by_base(&self, index: LogIndex) -> Result<bool, CompactError> {
+        if self.shared.base.covers() >= index || self.shared.base.path().is_none() {
+            return Ok(false);
+        }
+        self.blocking(|node| write_base(&node.shared)).await?;
+        Ok(true)
+    }
+
+    async fn give_back(&self, compacted: &mut Compacted) -> Result<(), CompactError> {
+        let safe = self.safe_to_drop();
+        let segments_before = self.shared.log.segments().len() as u64;
+        let (kept, unwanted) = self
+            .blocking(|node| Ok::<_, CompactError>((node.retained_revisions()?, node.unwanted_segments()?)))
+            .await?;
+        let first_kept = kept.min().unwrap_or(u64::MAX);
+        let dead = unwanted.iter().take_while(|segment| segment.last <= safe && segment.last_tag < first_kept);
+        if let Some(segment) = dead.last() {
+            let (done, purged) = oneshot::channel();
+            self.ask_log(Task::Purge(segment.last, done))?;
+            purged.await.map_err(|_| CompactError::Stopped)??;
+        }
+        compacted.segments_purged = segments_before - self.shared.log.segments().len() as u64;
+        if let Some(up_to) = unwanted.iter().map(|segment| segment.last).filter(|last| *last <= safe).max() {
+            compacted.segments_rewritten = self.rewrite(up_to, kept).await?.segments_before;
+        }
+        Ok(())
+    }
+
+    async fn rewrite(&self, up_to: LogIndex, kept: RoaringTreemap) -> Result<Rewritten, CompactError> {
+        let (done, rewritten) = oneshot::channel();
+        let wanted = Box::new(move |_: LogIndex, tag: u64| kept.contains(tag));
+        let live_fraction_max = self.shared.options.rewrite_below;
+        self.ask_log(Task::Rewrite { up_to, live_fraction_max, wanted, done })?;
+        Ok(rewritten.await.map_err(|_| CompactError::Stopped)??)
+    }
+
+    /// The newest log entry that neither the record store nor its rebuild needs.
+    fn safe_to_drop(&self) -> LogIndex {
+        let flushed = *self.shared.flushed.lock();
+        match self.shared.base.path() {
+            Some(_) => flushed.min(self.shared.base.covers()),
+            None => flushed,
+        }
+    }
+
+    /// The events that some stream still lists.
+    fn retained_revisions(&self) -> Result<RoaringTreemap, QueryError> {
+        let mut kept = RoaringTreemap::new();
+        for namespace in self.read(|reader| reader.namespaces()) {
+            for stream in CATALOG.streams {
+                let mut after = StreamSequence::ZERO;
+                loop {
+                    let rows = self.read(|reader| reader.stream_rows(namespace, stream.id, after, ROWS_STEP))?;
+                    kept.extend(rows.iter().map(|row| row.revision.0));
+                    let Some(last) = rows.last() else { break };
+                    after = last.sequence;
+                }
+            }
+        }
+        Ok(kept)
+    }
+
+    /// The time of a segment's last event; `None` when it has none.
+    fn last_event_time(&self, segment: &SegmentInfo) -> Result<Option<Timestamp>, QueryError> {
+        match self.shared.log.read_tag(segment.last_tag)? {
+            Some(entry) if entry.kind == EntryKind::Event => {
+                Ok(Some(Timestamp(Event::view(&entry.payload)?.time.0.to_native())))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn time_before(&self, age: Duration) -> Timestamp {
+        let micros = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
+        Timestamp(self.shared.clock.now().0.saturating_sub(micros))
+    }
+
+    fn ask_log(&self, task: Task) -> Result<(), CompactError> {
+        let tasks = self.shared.tasks.lock();
+        tasks.as_ref().ok_or(CompactError::Stopped)?.send(task).map_err(|_| CompactError::Stopped)
+    }
+
+    async fn blocking<T: Send + 'static, E: Into<CompactError> + Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, CompactError> {
+        let node = self.weakly();
+        tokio::task::spawn_blocking(move || work(&node)).await.map_err(|_| CompactError::Stopped)?.map_err(Into::into)
+    }
+}
+
+/// Writes a base snapshot, reads it back, and only then lets the log go by it.
+fn write_base(shared: &Arc<Shared>) -> Result<(), CompactError> {
+    let Some(path) = shared.base.path() else { return Ok(()) };
+    let failed = |error: steeple_snapshot::SnapshotError| CompactError::Base(error.to_string());
+    let candidate = path.with_extension("candidate");
+    let identity = steeple_snapshot::Identity {
+        cluster: shared.identity.cluster,
+        group: shared.identity.group,
+        history: shared.identity.history,
+    };
+    let source = (shared.view.as_ref(), &shared.log);
+    steeple_snapshot::save_file(&candidate, identity, &source, false).map_err(failed)?;
+    let file = File::open(&candidate).map_err(|error| CompactError::Base(error.to_string()))?;
+    let report = steeple_snapshot::verify(BufReader::new(file)).map_err(failed)?;
+    steeple_snapshot::publish(&candidate, &path).map_err(failed)?;
+    shared.base.advance(report.manifest.log_position.index);
+    Ok(())
+}
+
+/// Flushes and compacts at their intervals until the node is gone.
+pub(super) async fn run(shared: std::sync::Weak<Shared>) {
+    let Some((flush_interval, compaction_interval)) = shared
+        .upgrade()
+        .map(|shared| (shared.options.flush_interval, shared.options.compaction_interval))
+    else {
+        return;
+    };
+    let mut flush = tokio::time::interval(flush_interval);
+    let mut compaction = tokio::time::interval(compaction_interval);
+    loop {
+        let compacting = tokio::select! {
+            _ = flush.tick() => false,
+            _ = compaction.tick() => true,
+        };
+        let Some(node) = shared.upgrade().map(Node::unguarded) else { return };
+        if node.failure().is_some() {
+            return;
+        }
+        let done = if compacting { node.compact().await.map(|_| ()) } else { node.flush().await };
+        if let Err(error) = done
+            && node.failure().is_none()
+        {
+            tracing::warn!(%error, compacting, "maintenance did not succeed and will be tried again");
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! A node: one group's log, view and pipeline, with the threads that drive them.
+//!
+//! [`Node`] is a cheap handle. It is the same node whether it is embedded in a process or served over sockets: the
+//! gRPC services are a thin layer over it. Two threads do the work: the *decider* decides, folds and answers, the *log
+//! writer* appends and syncs; commands that arrive while a sync runs form the next batch. Reads go to the view on the
+//! caller's thread.
+
+pub mod options;
+pub mod errors;
+mod recent;
+mod base;
+mod open;
+mod log_writer;
+mod decider;
+mod events;
+pub mod tail;
+mod maintenance;
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use steeple_engine::domain::{Answer, Command};
+use steeple_engine::ids::{ClusterId, HistoryId, LogIndex, NamespaceId, NodeId, RequestId, Revision};
+use steeple_engine::local::SeededEntropy;
+use steeple_engine::log::{HardState, LogIdentity, LogReader};
+use steeple_engine::namespaces;
+use steeple_engine::spire::notices;
+use steeple_engine::view::{Reader, View, ViewReader};
+use steeple_raft::pipeline::EVENT_BYTES_MAX;
+use steeple_raft::{Consensus, Outcome, Pipeline};
+use tokio::sync::{Semaphore, oneshot, watch};
+
+pub use self::errors::{QueryError, StartError, SubmitError};
+pub use self::maintenance::{Compacted, NodeStatus};
+pub use self::options::{Clock, NodeOptions, NodeParts, SystemClock};
+
+use self::base::Base;
+use self::decider::{Decider, Message, Waiting};
+use self::log_writer::Task;
+use self::recent::RecentEvents;
+
+/// Messages on their way to the decider at the most.
+const INBOX_MAX: usize = 4096;
+
+/// What an accepted mutation came to.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// The event, or the state that was seen when nothing had to change. A read at this revision reflects it.
+    pub revision: Revision,
+    /// The answer.
+    pub answer: Answer,
+}
+
+/// A handle on a running node. The node stops when it is told to or when the last handle is gone.
+#[derive(Clone)]
+pub struct Node {
+    shared: Arc<Shared>,
+    /// Held by the handles of users, not by the node's own threads.
+    guard: Option<Arc<StopGuard>>,
+}
+
+/// Stops the node when the last handle is dropped.
+struct StopGuard {
+    inbox: tokio::sync::mpsc::Sender<Message>,
+    shared: std::sync::Weak<Shared>,
+}
+
+impl Drop for StopGuard {
+    fn drop(&mut self) {
+        // With a full inbox the decider is alive and finds out from the closed log instead.
+        drop(self.inbox.try_send(Message::Stop));
+        if let Some(shared) = self.shared.upgrade() {
+            shared.fail("node stopped".into());
+            shared.tasks.lock().take();
+        }
+    }
+}
+
+/// What handles and threads share.
+pub(crate) struct Shared {
+    identity: LogIdentity,
+    options: NodeOptions,
+    clock: Arc<dyn Clock>,
+    view: Arc<View>,
+    log: LogReader,
+    base: Base,
+    recent: RecentEvents,
+    /// The newest revision folded; consumers wait on it.
+    folded: watch::Sender<Revision>,
+    inbox: tokio::sync::mpsc::Sender<Message>,
+    tasks: Mutex<Option<mpsc::Sender<Task>>>,
+    submissions: Arc<Semaphore>,
+    /// Why the node takes no mutations any more, once it does not.
+    failure: watch::Sender<Option<String>>,
+    /// Everything up to here survives in the record store.
+    flushed: Mutex<LogIndex>,
+    /// One compaction or base snapshot at a time.
+    maintenance: tokio::sync::Mutex<()>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    rebuilt: Option<String>,
+}
+
+impl Shared {
+    /// Takes no mutations from now on; the first reason is kept.
+    fn fail(&self, reason: String) {
+        self.failure.send_if_modified(|failure| {
+            let first = failure.is_none();
+            failure.get_or_insert(reason);
+            first
+        });
+        self.submissions.close();
+    }
+}
+
+impl Node {
+    /// Opens the data directory, recovers, and starts. Blocks until the node is ready.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start(options: NodeOptions, parts: NodeParts) -> Result<Self, StartError> {
+        let opened = open::open(&options, open::fresh_identity())?;
+        if let Some(torn) = &opened.recovery.torn {
+            tracing::info!(?torn, "cut off what an unfinished write had left at the end of the log");
+        }
+        let mut writer = opened.writer;
+        let hard_state = opened.recovery.hard_state;
+        let consensus = Consensus::lead(hard_state.term, opened.log.last().index);
+        let vote = Some(opened.identity.node);
+        let opening = HardState { term: consensus.term(), vote, commit: opened.log.last().index };
+        log_writer::open_term(&mut writer, opening)?;
+
+        let view = Arc::new(opened.view);
+        let (inbox, messages) = tokio::sync::mpsc::channel(INBOX_MAX);
+        let (tasks, task_queue) = mpsc::channel();
+        let shared = Arc::new(Shared {
+            identity: opened.identity,
+            submissions: Arc::new(Semaphore::new(options.submissions_max)),
+            options,
+            clock: parts.clock,
+            log: opened.log,
+            base: opened.base,
+            recent: RecentEvents::default(),
+            folded: watch::Sender::new(view.folded().revision),
+            inbox: inbox.clone(),
+            tasks: Mutex::new(Some(tasks.clone())),
+            failure: watch::Sender::new(None),
+            flushed: Mutex::new(LogIndex::ZERO),
+            maintenance: tokio::sync::Mutex::new(()),
+            threads: Mutex::new(Vec::new()),
+            rebuilt: opened.rebuilt,
+            view: Arc::clone(&view),
+        });
+        let entropy = Box::new(SeededEntropy::new(rand::random()));
+        let pipeline = Pipeline::lead(view, consensus, opened.requests, entropy);
+        let guard = StopGuard { inbox: inbox.clone(), shared: Arc::downgrade(&shared) };
+        let node = Self { shared, guard: Some(Arc::new(guard)) };
+        node.spawn("steeple-log", move || {
+            log_writer::run(writer, &task_queue, |persisted| inbox.blocking_send(Message::Persisted(persisted)).is_ok());
+        })?;
+        let decider = Decider {
+            pipeline,
+            shared: Arc::clone(&node.shared),
+            tasks,
+            appending: false,
+            next_ticket: 0,
+            waiting: std::collections::HashMap::new(),
+        };
+        let mut messages = messages;
+        node.spawn("steeple-decider", move || decider.run(&mut messages))?;
+        let weak = Arc::downgrade(&node.shared);
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(StartError::Thread)?;
+        node.spawn("steeple-maintenance", move || runtime.block_on(maintenance::run(weak)))?;
+        Ok(node)
+    }
+
+    /// A handle for the node's own threads, which does not keep it running.
+    fn unguarded(shared: Arc<Shared>) -> Self {
+        Self { shared, guard: None }
+    }
+
+    /// This handle without its hold on the node.
+    fn weakly(&self) -> Self {
+        Self::unguarded(Arc::clone(&self.shared))
+    }
+
+    fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
+        let shared = Arc::downgrade(&self.shared);
+        let body = move || {
+            if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
+                && let Some(shared) = shared.upgrade()
+            {
+                let reason = panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "a thread panicked".into());
+                shared.fail(reason);
+            }
+        };
+        let thread = std::thread::Builder::new().name(name.into()).spawn(body).map_err(StartError::Thread)?;
+        self.shared.threads.lock().push(thread);
+        Ok(())
+    }
+
+    /// Submits a mutation and waits for its outcome. With a request id it may be repeated safely: the same id gets the
+    /// same answer as long as it is remembered.
+    ///
+    /// # Errors
+    /// See [`SubmitError`]. Dropping the future does not take the mutation back.
+    pub async fn submit(
+        &self,
+        namespace: NamespaceId,
+        request: Option<RequestId>,
+        command: Command,
+    ) -> Result<Accepted, SubmitError> {
+        let notable = notable(&command);
+        let outcome = self.carry_out(namespace, request, command).await?;
+        if let (Some(command), Outcome::Committed { event, .. }) = (notable, &outcome) {
+            log_notices(&command, &event.changes);
+        }
+        self.read_outcome(request, outcome)
+    }
+
+    /// Submits a bounded mutation again and again until nothing is left to do, and answers how many records all steps
+    /// changed together. Each step is one event; a reader may see the state between two of them.
+    ///
+    /// # Errors
+    /// See [`SubmitError`]; steps before the failed one stay done.
+    pub async fn submit_to_end(
+        &self,
+        namespace: NamespaceId,
+        request: Option<RequestId>,
+        command: Command,
+    ) -> Result<(Accepted, u64), SubmitError> {
+        let mut total = 0;
+        loop {
+            let accepted = self.submit(namespace, request, command.clone()).await?;
+            let Some((changed, more)) = accepted.answer.progress() else { return Ok((accepted, total)) };
+            total += changed;
+            if !more {
+                return Ok((accepted, total));
+            }
+        }
+    }
+
+    async fn carry_out(
+        &self,
+        namespace: NamespaceId,
+        request: Option<RequestId>,
+        command: Command,
+    ) -> Result<Outcome, SubmitError> {
+        let permit = Arc::clone(&self.shared.submissions).acquire_owned().await.map_err(|_| self.unavailable())?;
+        let (answer, outcome) = oneshot::channel();
+        let waiting = Waiting { namespace, request, command, answer, permit };
+        self.shared.inbox.send(Message::Submit(waiting)).await.map_err(|_| self.unavailable())?;
+        outcome.await.map_err(|_| SubmitError::OutcomeUnknown(self.failure().unwrap_or_else(|| "node stopped".into())))
+    }
+
+    fn read_outcome(&self, request: Option<RequestId>, outcome: Outcome) -> Result<Accepted, SubmitError> {
+        match outcome {
+            Outcome::Committed { event, answer } => Ok(Accepted { revision: event.revision, answer }),
+            Outcome::Unchanged { revision, answer } => Ok(Accepted { revision, answer }),
+            Outcome::Rejected { revision, rejection } => Err(SubmitError::Rejected { revision, rejection }),
+            Outcome::Repeated { revision } => self.answer_again(revision),
+            Outcome::RequestReused => Err(SubmitError::RequestReused(request.unwrap_or(RequestId([0; 16])))),
+            Outcome::TooLarge { bytes } => Err(SubmitError::TooLarge { bytes, limit: EVENT_BYTES_MAX }),
+        }
+    }
+
+    /// The answer of an event that is committed already.
+    fn answer_again(&self, revision: Revision) -> Result<Accepted, SubmitError> {
+        let again = || -> Result<Answer, QueryError> {
+            let event = self.event(revision)?;
+            let source = steeple_engine::domain::AnswerSource::decode(&event.answer)?;
+            Ok(source.resolve(&event.changes)?)
+        };
+        again().map(|answer| Accepted { revision, answer }).map_err(|error| {
+            SubmitError::OutcomeUnknown(format!("it was carried out at revision {revision}, but: {error}"))
+        })
+    }
+
+    /// Reads the state now, at or after every mutation that was answered before the call. Folding waits meanwhile, so
+    /// long results are read in chunks.
+    pub fn read<T>(&self, read: impl FnOnce(&ViewReader<'_>) -> T) -> T {
+        read(&self.shared.view.read())
+    }
+
+    /// Waits until the node has folded `revision`.
+    ///
+    /// # Errors
+    /// [`QueryError::Behind`] when that takes longer than `patience`.
+    pub async fn reach(&self, revision: Revision, patience: Duration) -> Result<(), QueryError> {
+        let mut folded = self.shared.folded.subscribe();
+        let reached = folded.wait_for(|folded| *folded >= revision);
+        match tokio::time::timeout(patience, reached).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(QueryError::Behind { wanted: revision, reached: self.revision() }),
+        }
+    }
+
+    /// The namespace with this name, if there is one.
+    #[must_use]
+    pub fn namespace(&self, name: &str) -> Option<NamespaceId> {
+        self.read(|reader| namespaces::queries::find(reader, name))
+    }
+
+    /// The namespace with this name, created when there is none.
+    ///
+    /// # Errors
+    /// See [`SubmitError`].
+    pub async fn open_namespace(&self, name: &str) -> Result<NamespaceId, SubmitError> {
+        if let Some(id) = self.namespace(name) {
+            return Ok(id);
+        }
+        let open = Command::Namespace(namespaces::Command::Open { name: name.to_owned() });
+        let accepted = self.submit(NamespaceId::SYSTEM, None, open).await?;
+        match accepted.answer {
+            Answer::Namespace(namespaces::Answer::Opened { id, .. }) => Ok(id),
+            other => Err(SubmitError::Unavailable(format!("opening a namespace was answered with {other:?}"))),
+        }
+    }
+
+    /// The newest revision.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.shared.view.folded().revision
+    }
+
+    /// Follows the newest revision.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Revision> {
+        self.shared.folded.subscribe()
+    }
+
+    /// Which history the node's revisions belong to.
+    #[must_use]
+    pub fn history_id(&self) -> HistoryId {
+        self.shared.identity.history
+    }
+
+    /// Which cluster the node belongs to.
+    #[must_use]
+    pub fn cluster_id(&self) -> ClusterId {
+        self.shared.identity.cluster
+    }
+
+    /// Which member of it the node is.
+    #[must_use]
+    pub fn node_id(&self) -> NodeId {
+        self.shared.identity.node
+    }
+
+    /// The node's clock.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.shared.clock
+    }
+
+    /// The view, for snapshots and checks.
+    #[must_use]
+    pub fn view(&self) -> &Arc<View> {
+        &self.shared.view
+    }
+
+    /// The log, for snapshots and checks.
+    #[must_use]
+    pub fn log(&self) -> &LogReader {
+        &self.shared.log
+    }
+
+    /// Why the node takes no mutations any more; `None` while it does.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.shared.failure.borrow().clone()
+    }
+
+    /// Waits until the node takes no mutations any more, and says why.
+    pub async fn failed(&self) -> String {
+        let mut failure = self.shared.failure.subscribe();
+        match failure.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => "node stopped".into(),
+        }
+    }
+
+    /// Finishes what is in flight, flushes the record store, and ends the threads. Handles that are left answer reads,
+    /// and refuse mutations.
+    pub async fn stop(&self) {
+        // A decider that has ended already has nothing left to finish.
+        drop(self.shared.inbox.send(Message::Stop).await);
+        let shared = Arc::clone(&self.shared);
+        let ended = tokio::task::spawn_blocking(move || {
+            shared.fail("node stopped".into());
+            shared.tasks.lock().take();
+            for thread in shared.threads.lock().drain(..) {
+                // A panic was noted by the thread itself.
+                drop(thread.join());
+            }
+            shared.view.store().flush()
+        });
+        match ended.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the record store was not flushed; the next start folds again"),
+            Err(error) => tracing::warn!(%error, "stopping was interrupted"),
+        }
+    }
+
+    fn unavailable(&self) -> SubmitError {
+        SubmitError::Unavailable(self.failure().unwrap_or_else(|| "it is stopping".into()))
+    }
+}
+
+/// The command again, when what it changes is worth a line in the log.
+fn notable(command: &Command) -> Option<steeple_engine::spire::Command> {
+    use steeple_engine::spire::{Command as Spire, entries, nodes};
+    match command {
+        Command::Spire(
+            command @ (Spire::Entry(entries::Command::Prune { .. })
+            | Spire::Node(nodes::Command::Delete { .. } | nodes::Command::Prune { .. })),
+        ) => Some(command.clone()),
+        _ => None,
+    }
+}
+
+fn log_notices(command: &steeple_engine::spire::Command, changes: &[steeple_engine::event::Change]) {
+    for notice in notices::notices(command, changes).unwrap_or_default() {
+        let fields: Vec<String> = notice.fields().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        tracing::info!(target: "steeple::spire", "{} {}", notice.message(), fields.join(" "));
+    }
+}

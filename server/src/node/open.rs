@@ -1,0 +1,242 @@
+//! Starting: the log first, then a view that holds exactly what the log says.
+//!
+//! The record store is only a view. Whatever is wrong with it (an error, a panic, a digest that does not match), it is
+//! deleted and rebuilt from the base snapshot and the log. What is wrong with the log is never mended by guessing.
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use steeple_engine::disk::simulated::SimulatedDisk;
+use steeple_engine::disk::{Disk, RealDisk};
+use steeple_engine::domain::CATALOG;
+use steeple_engine::event::Event;
+use steeple_engine::ids::{ClusterId, GroupId, HistoryId, LogIndex, NodeId, Timestamp};
+use steeple_engine::log::{Entry, EntryKind, Log, LogError, LogIdentity, LogReader, LogWriter, Recovery};
+use steeple_engine::record_store::{self, RecordStore, RecordStoreKind};
+use steeple_engine::view::{Committed, View};
+use steeple_raft::RequestLedger;
+
+use super::base::Base;
+use super::errors::StartError;
+use super::options::NodeOptions;
+
+/// Events folded in one batch while catching up.
+const FOLD_BATCH: usize = 256;
+
+/// An opened node, before its threads run.
+pub(super) struct Opened {
+    pub(super) identity: LogIdentity,
+    pub(super) writer: LogWriter,
+    pub(super) log: LogReader,
+    pub(super) recovery: Recovery,
+    pub(super) view: View,
+    pub(super) requests: RequestLedger,
+    pub(super) base: Base,
+    /// Whether the record store had to be rebuilt, and why.
+    pub(super) rebuilt: Option<String>,
+}
+
+/// Places inside the data directory.
+pub(super) struct Directories {
+    root: Option<PathBuf>,
+}
+
+impl Directories {
+    pub(super) fn new(root: Option<PathBuf>) -> Self {
+        Self { root }
+    }
+
+    fn group(&self) -> Option<PathBuf> {
+        self.root.as_ref().map(|root| root.join("group-0"))
+    }
+
+    pub(super) fn log(&self) -> Option<PathBuf> {
+        self.group().map(|group| group.join("log"))
+    }
+
+    pub(super) fn records(&self) -> Option<PathBuf> {
+        self.group().map(|group| group.join("records"))
+    }
+
+    pub(super) fn base(&self) -> Option<PathBuf> {
+        self.group().map(|group| group.join("base"))
+    }
+}
+
+/// Opens log and view.
+pub(super) fn open(options: &NodeOptions, fresh: LogIdentity) -> Result<Opened, StartError> {
+    let directories = Directories::new(options.data.clone());
+    if let Some(root) = &options.data {
+        if steeple_snapshot::is_unfinished(root) {
+            return Err(StartError::UnfinishedRestore(root.clone()));
+        }
+        for directory in [directories.log(), directories.records(), directories.base()].into_iter().flatten() {
+            make_directory(&directory)?;
+        }
+    }
+    let disk = open_disk(directories.log().as_deref())?;
+    let identity = steeple_engine::log::read_identity(disk.as_ref())?.unwrap_or(fresh);
+    let (writer, log, recovery) = Log::open(disk, options.log, identity)?;
+    let base = Base::open(directories.base());
+    let (view, rebuilt) = open_view(options, &directories, &log, &base)?;
+    let requests = recall_requests(options, &log, view.folded().time)?;
+    Ok(Opened { identity, writer, log, recovery, view, requests, base, rebuilt })
+}
+
+/// The identity of a node that is started for the first time.
+pub(super) fn fresh_identity() -> LogIdentity {
+    LogIdentity {
+        cluster: ClusterId(rand::random()),
+        node: NodeId(1),
+        group: GroupId(0),
+        history: HistoryId(rand::random()),
+    }
+}
+
+fn make_directory(path: &Path) -> Result<(), StartError> {
+    fs::create_dir_all(path)
+        .map_err(|source| StartError::Directory { action: "create", path: path.to_owned(), source })
+}
+
+fn open_disk(path: Option<&Path>) -> Result<Arc<dyn Disk>, StartError> {
+    Ok(match path {
+        None => Arc::new(SimulatedDisk::new(0)),
+        Some(path) => Arc::new(RealDisk::open(path).map_err(|source| StartError::Directory {
+            action: "lock (is another node running on it?)",
+            path: path.to_owned(),
+            source,
+        })?),
+    })
+}
+
+/// Opens the view as it is, or rebuilds it.
+fn open_view(
+    options: &NodeOptions,
+    directories: &Directories,
+    log: &LogReader,
+    base: &Base,
+) -> Result<(View, Option<String>), StartError> {
+    let reason = match open_store(options, directories).map_err(|error| error.to_string()) {
+        Err(reason) => reason,
+        Ok(store) => match View::open(CATALOG, store).map_err(|error| error.to_string()) {
+            Err(reason) => reason,
+            Ok(view) => match follow(&view, log) {
+                Ok(()) => return Ok((view, None)),
+                Err(error @ (StartError::LogBehind { .. } | StartError::Log(_) | StartError::Event { .. })) => {
+                    return Err(error);
+                }
+                Err(error) => error.to_string(),
+            },
+        },
+    };
+    tracing::warn!(reason, "the record store cannot be used as it is and is rebuilt from base snapshot and log");
+    let view = rebuild(options, directories, log, base)?;
+    Ok((view, Some(reason)))
+}
+
+fn open_store(options: &NodeOptions, directories: &Directories) -> Result<Arc<dyn RecordStore>, StartError> {
+    match directories.records() {
+        Some(path) => Ok(record_store::open(options.store, &path, &options.store_options)?),
+        None => Ok(record_store::open(RecordStoreKind::Memory, Path::new(""), &options.store_options)?),
+    }
+}
+
+fn rebuild(
+    options: &NodeOptions,
+    directories: &Directories,
+    log: &LogReader,
+    base: &Base,
+) -> Result<View, StartError> {
+    if let Some(path) = directories.records() {
+        record_store::destroy(&path)?;
+        make_directory(&path)?;
+    }
+    let store = open_store(options, directories)?;
+    let loaded = base.load(store.as_ref());
+    let view = View::open(CATALOG, store)?;
+    match follow(&view, log) {
+        Err(StartError::MissingEvents { folded, first, .. }) => {
+            Err(StartError::MissingEvents { folded, first, base: loaded })
+        }
+        Err(error) => Err(error),
+        Ok(()) => Ok(view),
+    }
+}
+
+/// Folds what the log has and the view has not.
+fn follow(view: &View, log: &LogReader) -> Result<(), StartError> {
+    let folded = view.folded().index;
+    let (first, last) = (log.first(), log.last().index);
+    if folded > last {
+        return Err(StartError::LogBehind { folded, last });
+    }
+    if first > folded.next() || log.base().index > folded {
+        return Err(StartError::MissingEvents { folded, first, base: "none was needed".into() });
+    }
+    let mut batch = Vec::with_capacity(FOLD_BATCH);
+    let mut outcome = Ok(());
+    log.scan(folded.next(), &mut |entry| {
+        outcome = collect(entry, &mut batch).and_then(|()| {
+            if batch.len() == FOLD_BATCH { fold(view, &mut batch) } else { Ok(()) }
+        });
+        if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    outcome?;
+    fold(view, &mut batch)
+}
+
+fn collect(entry: Entry, batch: &mut Vec<Committed>) -> Result<(), StartError> {
+    if entry.kind == EntryKind::Event {
+        let index = entry.position.index;
+        let event = Event::decode(&entry.payload).map_err(|source| StartError::Event { index, source })?;
+        batch.push(Committed { index, event: Arc::new(event) });
+    }
+    Ok(())
+}
+
+fn fold(view: &View, batch: &mut Vec<Committed>) -> Result<(), StartError> {
+    view.fold(batch)?;
+    batch.clear();
+    Ok(())
+}
+
+/// Fills the ledger from the recent events. Walks back segment by segment, so that only what lies within the window
+/// (and the rest of its oldest segment) is read.
+fn recall_requests(options: &NodeOptions, log: &LogReader, now: Timestamp) -> Result<RequestLedger, StartError> {
+    let window = u64::try_from(options.request_window.as_micros()).unwrap_or(u64::MAX);
+    let mut requests = RequestLedger::new(window);
+    let oldest = Timestamp(now.0.saturating_sub(window));
+    let mut from = log.last().index.next();
+    for segment in log.segments().iter().rev() {
+        from = segment.first;
+        if first_event_time(log, from)?.is_none_or(|time| time < oldest) {
+            break;
+        }
+    }
+    let mut outcome = Ok(());
+    log.scan(from, &mut |entry| {
+        if entry.kind == EntryKind::Event {
+            match Event::decode(&entry.payload) {
+                Ok(event) => requests.remember(&event),
+                Err(source) => outcome = Err(StartError::Event { index: entry.position.index, source }),
+            }
+        }
+        if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    outcome.map(|()| requests)
+}
+
+/// The time of the first event at or after `from`.
+fn first_event_time(log: &LogReader, from: LogIndex) -> Result<Option<Timestamp>, LogError> {
+    let mut time = None;
+    log.scan(from, &mut |entry| {
+        time = match entry.kind {
+            EntryKind::Event => Event::view(&entry.payload).ok().map(|event| Timestamp(event.time.0.to_native())),
+            _ => None,
+        };
+        if time.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    Ok(time)
+}

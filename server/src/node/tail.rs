@@ -1,0 +1,232 @@
+//! Following a namespace's streams: from any position, history and then live, without a seam.
+//!
+//! A tail holds positions and one chunk of rows, however slow its consumer is: it reads what comes next from the view
+//! and the log, and waits only when there is nothing. Positions advance with what was handed out, never ahead of it.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use steeple_engine::event::{Event, StreamItem};
+use steeple_engine::ids::{NamespaceId, Revision, StreamId, StreamSequence};
+use steeple_engine::view::{Reader, StreamRow, StreamState, ViewReader};
+use thiserror::Error;
+use tokio::sync::watch;
+
+use super::{Node, QueryError};
+
+/// Rows read of each stream in one turn.
+const CHUNK: usize = 256;
+
+/// Where a consumer stands in one stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamPosition {
+    /// The stream.
+    pub stream: StreamId,
+    /// The last item handed out; zero for none.
+    pub after: StreamSequence,
+}
+
+/// What one event has for the consumer.
+#[derive(Clone, Debug)]
+pub struct TailItem {
+    /// The event.
+    pub event: Arc<Event>,
+    /// Its items that the consumer follows, in stream order; never empty.
+    pub items: Vec<StreamItem>,
+}
+
+/// Why a tail cannot go on.
+#[derive(Debug, Error)]
+pub enum TailError {
+    /// Items that come next were pruned.
+    #[error("stream {stream} is compacted up to {oldest}: the item after {after} is no longer kept")]
+    Compacted {
+        /// The stream.
+        stream: StreamId,
+        /// Where the consumer stood.
+        after: StreamSequence,
+        /// The oldest item left.
+        oldest: StreamSequence,
+    },
+    /// The position lies beyond the stream's end.
+    #[error("stream {stream} ends at {last}: there is nothing after {after} to wait for yet")]
+    Ahead {
+        /// The stream.
+        stream: StreamId,
+        /// Where the consumer claims to stand.
+        after: StreamSequence,
+        /// The newest item.
+        last: StreamSequence,
+    },
+    /// The view or the log failed.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// The node has stopped.
+    #[error("the node has stopped")]
+    Stopped,
+}
+
+/// A consumer of one or more streams of a namespace.
+pub struct Tail {
+    node: Node,
+    namespace: NamespaceId,
+    positions: Vec<StreamPosition>,
+    /// Only items about these; all when there is none.
+    keys: Option<HashSet<Vec<u8>>>,
+    folded: watch::Receiver<Revision>,
+    /// Events read and not yet handed out, each with the positions that hold once it is.
+    ready: VecDeque<(Option<TailItem>, Vec<StreamPosition>)>,
+}
+
+impl Node {
+    /// Follows streams from positions. Opening fails where reading on from there would.
+    ///
+    /// # Errors
+    /// See [`TailError`].
+    pub fn tail(
+        &self,
+        namespace: NamespaceId,
+        positions: Vec<StreamPosition>,
+        keys: Option<HashSet<Vec<u8>>>,
+    ) -> Result<Tail, TailError> {
+        // Subscribed before the first look, so that nothing folded in between is missed.
+        let folded = self.watch();
+        self.read(|reader| {
+            for position in &positions {
+                let state = reader.stream(namespace, position.stream);
+                check_position(*position, state)?;
+                if position.after > state.last {
+                    let StreamPosition { stream, after } = *position;
+                    return Err(TailError::Ahead { stream, after, last: state.last });
+                }
+            }
+            Ok(())
+        })?;
+        Ok(Tail { node: self.clone(), namespace, positions, keys, folded, ready: VecDeque::new() })
+    }
+}
+
+impl Tail {
+    /// The next event, or `None` when there is none within `patience`; [`Tail::positions`] may have advanced even then.
+    ///
+    /// # Errors
+    /// See [`TailError`].
+    pub async fn next(&mut self, patience: Duration) -> Result<Option<TailItem>, TailError> {
+        let deadline = tokio::time::Instant::now() + patience;
+        loop {
+            while let Some((item, positions)) = self.ready.pop_front() {
+                self.positions = positions;
+                if item.is_some() {
+                    return Ok(item);
+                }
+            }
+            self.folded.borrow_and_update();
+            if self.read_chunk()? {
+                continue;
+            }
+            match tokio::time::timeout_at(deadline, self.folded.changed()).await {
+                Err(_) => return Ok(None),
+                Ok(Err(_)) => return Err(TailError::Stopped),
+                Ok(Ok(())) => {}
+            }
+        }
+    }
+
+    /// Where the consumer stands after what was handed out.
+    #[must_use]
+    pub fn positions(&self) -> &[StreamPosition] {
+        &self.positions
+    }
+
+    /// Reads the rows that come next; whether there were any.
+    fn read_chunk(&mut self) -> Result<bool, TailError> {
+        let mut limit = CHUNK;
+        let rows = loop {
+            let (rows, cut) = self.node.read(|reader| self.rows(reader, limit))?;
+            // Items of one event are handed out together, so a chunk has to hold all of at least one.
+            if !rows.is_empty() || !cut {
+                break rows;
+            }
+            limit *= 4;
+        };
+        let mut positions = self.positions.clone();
+        let found = !rows.is_empty();
+        for (revision, rows) in rows {
+            for (stream, row) in &rows {
+                advance(&mut positions, *stream, row.sequence);
+            }
+            let wanted = |(_, row): &(StreamId, StreamRow)| {
+                self.keys.as_ref().is_none_or(|keys| keys.contains(&row.key[..]))
+            };
+            let item = if rows.iter().any(wanted) { Some(self.item(revision, &rows)?) } else { None };
+            self.ready.push_back((item, positions.clone()));
+        }
+        Ok(found)
+    }
+
+    /// Rows of all streams by event, and whether some were left out. An event is whole or left out.
+    #[expect(clippy::type_complete, reason = "used once, named by the doc above")]
+    fn rows(
+        &self,
+        reader: &ViewReader<'_>,
+        limit: usize,
+    ) -> Result<(BTreeMap<Revision, Vec<(StreamId, StreamRow)>>, bool), TailError> {
+        let mut events: BTreeMap<Revision, Vec<(StreamId, StreamRow)>> = BTreeMap::new();
+        let mut whole_below = None;
+        for position in &self.positions {
+            check_position(*position, reader.stream(self.namespace, position.stream))?;
+            let rows = reader
+                .stream_rows(self.namespace, position.stream, position.after, limit)
+                .map_err(QueryError::from)?;
+            if rows.len() == limit
+                && let Some(last) = rows.last()
+            {
+                whole_below = Some(whole_below.map_or(last.revision, |below: Revision| below.min(last.revision)));
+            }
+            for row in rows {
+                events.entry(row.revision).or_default().push((position.stream, row));
+            }
+        }
+        if let Some(below) = whole_below {
+            events.split_off(&below);
+        }
+        Ok((events, whole_below.is_some()))
+    }
+
+    fn item(&self, revision: Revision, rows: &[(StreamId, StreamRow)]) -> Result<TailItem, TailError> {
+        let event = match self.node.event(revision) {
+            Ok(event) => event,
+            Err(QueryError::Compacted(_)) => return Err(self.compacted(rows)),
+            Err(error) => return Err(error.into()),
+        };
+        let followed = |item: &&StreamItem| {
+            rows.iter().any(|(stream, row)| *stream == item.stream && row.sequence == item.sequence)
+                && self.keys.as_ref().is_none_or(|keys| keys.contains(&item.key))
+        };
+        let items = event.items.iter().filter(followed).cloned().collect();
+        Ok(TailItem { event, items })
+    }
+
+    /// A row was there a moment ago and its event is gone: the mark was raised in between.
+    fn compacted(&self, rows: &[(StreamId, StreamRow)]) -> TailError {
+        let Some((stream, row)) = rows.first() else { return TailError::Stopped };
+        let state = self.node.read(|reader| reader.stream(self.namespace, *stream));
+        let after = StreamSequence(row.sequence.0.saturating_sub(1));
+        TailError::Compacted { stream: *stream, after, oldest: state.low_water }
+    }
+}
+
+fn check_position(position: StreamPosition, state: StreamState) -> Result<(), TailError> {
+    if position.after.next() < state.low_water {
+        let StreamPosition { stream, after } = position;
+        return Err(TailError::Compacted { stream, after, oldest: state.low_water });
+    }
+    Ok(())
+}
+
+fn advance(positions: &mut [StreamPosition], stream: StreamId, to: StreamSequence) {
+    for position in positions.iter_mut().filter(|position| position.stream == stream) {
+        position.after = position.after.max(to);
+    }
+}
