@@ -8,6 +8,9 @@ pub mod consensus;
 pub mod requests;
 pub mod pipeline;
 
+#[cfg(test)]
+mod tests;
+
 pub use consensus::Consensus;
 pub use pipeline::{Outcome, Pipeline, PipelineError, Submission, Ticket};
 pub use requests::RequestLedger;

@@ -313,25 +313,22 @@ fn write_base(shared: &Arc<Shared>) -> Result<(), CompactError> {
     Ok(())
 }
 
-/// Flushes and compacts at their intervals until the node is gone.
+/// Flushes and compacts at their intervals until the node stops or is gone.
 pub(super) async fn run(shared: std::sync::Weak<Shared>) {
-    let Some((flush_interval, compaction_interval)) = shared
-        .upgrade()
-        .map(|shared| (shared.options.flush_interval, shared.options.compaction_interval))
+    let Some((mut failure, options)) =
+        shared.upgrade().map(|shared| (shared.failure.subscribe(), shared.options.clone()))
     else {
         return;
     };
-    let mut flush = tokio::time::interval(flush_interval);
-    let mut compaction = tokio::time::interval(compaction_interval);
+    let mut flush = tokio::time::interval(options.flush_interval);
+    let mut compaction = tokio::time::interval(options.compaction_interval);
     loop {
         let compacting = tokio::select! {
             _ = flush.tick() => false,
             _ = compaction.tick() => true,
+            _ = failure.wait_for(Option::is_some) => return,
         };
         let Some(node) = shared.upgrade().map(Node::unguarded) else { return };
-        if node.failure().is_some() {
-            return;
-        }
         let done = if compacting { node.compact().await.map(|_| ()) } else { node.flush().await };
         if let Err(error) = done
             && node.failure().is_none()
