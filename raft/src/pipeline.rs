@@ -91,9 +91,17 @@ pub enum PipelineError {
 
 /// An event on its way to commitment, or an answer that waits for one.
 enum InFlight {
-    Event { index: LogIndex, event: Arc<Event>, source: AnswerSource, ticket: Ticket },
+    Event {
+        index: LogIndex,
+        event: Arc<Event>,
+        source: AnswerSource,
+        ticket: Ticket,
+    },
     /// Waits until everything before it is folded.
-    Held { ticket: Ticket, outcome: Outcome },
+    Held {
+        ticket: Ticket,
+        outcome: Outcome,
+    },
 }
 
 /// Decides, in order, what becomes of commands.
@@ -249,8 +257,7 @@ impl Pipeline {
     ) -> (Result<(Content, AnswerSource), Rejection>, Revision) {
         let committed = self.view.read();
         let reader = OverlayReader::new(&committed, &self.overlay);
-        let mut transaction =
-            Transaction::new(&reader, self.view.catalog(), namespace, time, self.entropy.as_mut());
+        let mut transaction = Transaction::new(&reader, self.view.catalog(), namespace, time, self.entropy.as_mut());
         let decided = command.decide(&mut transaction).map(|source| (transaction.into_content(), source));
         (decided, reader.revision())
     }

@@ -13,7 +13,9 @@ use std::time::Duration;
 use roaring::RoaringTreemap;
 use steeple_engine::domain::{CATALOG, Command};
 use steeple_engine::event::Event;
-use steeple_engine::ids::{ClusterId, HistoryId, LogIndex, LogPosition, NamespaceId, NodeId, Revision, StreamSequence, Timestamp};
+use steeple_engine::ids::{
+    ClusterId, HistoryId, LogIndex, LogPosition, NamespaceId, NodeId, Revision, StreamSequence, Timestamp,
+};
 use steeple_engine::log::{EntryKind, LogError, Rewritten, SegmentInfo};
 use steeple_engine::spire;
 use steeple_engine::view::{Digest, Reader};

@@ -158,7 +158,9 @@ impl Node {
         let guard = StopGuard { inbox: inbox.clone(), shared: Arc::downgrade(&shared) };
         let node = Self { shared, guard: Some(Arc::new(guard)) };
         node.spawn("steeple-log", move || {
-            log_writer::run(writer, &task_queue, |persisted| inbox.blocking_send(Message::Persisted(persisted)).is_ok());
+            log_writer::run(writer, &task_queue, |persisted| {
+                inbox.blocking_send(Message::Persisted(persisted)).is_ok()
+            });
         })?;
         let decider = Decider {
             pipeline,

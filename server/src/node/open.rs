@@ -96,8 +96,7 @@ pub(super) fn fresh_identity() -> LogIdentity {
 }
 
 fn make_directory(path: &Path) -> Result<(), StartError> {
-    fs::create_dir_all(path)
-        .map_err(|source| StartError::Directory { action: "create", path: path.to_owned(), source })
+    fs::create_dir_all(path).map_err(|source| StartError::Directory { action: "create", path: path.to_owned(), source })
 }
 
 fn open_disk(path: Option<&Path>) -> Result<Arc<dyn Disk>, StartError> {
@@ -143,12 +142,7 @@ fn open_store(options: &NodeOptions, directories: &Directories) -> Result<Arc<dy
     }
 }
 
-fn rebuild(
-    options: &NodeOptions,
-    directories: &Directories,
-    log: &LogReader,
-    base: &Base,
-) -> Result<View, StartError> {
+fn rebuild(options: &NodeOptions, directories: &Directories, log: &LogReader, base: &Base) -> Result<View, StartError> {
     if let Some(path) = directories.records() {
         record_store::destroy(&path)?;
         make_directory(&path)?;
@@ -178,9 +172,8 @@ fn follow(view: &View, log: &LogReader) -> Result<(), StartError> {
     let mut batch = Vec::with_capacity(FOLD_BATCH);
     let mut outcome = Ok(());
     log.scan(folded.next(), &mut |entry| {
-        outcome = collect(entry, &mut batch).and_then(|()| {
-            if batch.len() == FOLD_BATCH { fold(view, &mut batch) } else { Ok(()) }
-        });
+        outcome = collect(entry, &mut batch)
+            .and_then(|()| if batch.len() == FOLD_BATCH { fold(view, &mut batch) } else { Ok(()) });
         if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
     outcome?;

@@ -156,9 +156,8 @@ impl Tail {
             for (stream, row) in &rows {
                 advance(&mut positions, *stream, row.sequence);
             }
-            let wanted = |(_, row): &(StreamId, StreamRow)| {
-                self.keys.as_ref().is_none_or(|keys| keys.contains(&row.key[..]))
-            };
+            let wanted =
+                |(_, row): &(StreamId, StreamRow)| self.keys.as_ref().is_none_or(|keys| keys.contains(&row.key[..]));
             let item = if rows.iter().any(wanted) { Some(self.item(revision, &rows)?) } else { None };
             self.ready.push_back((item, positions.clone()));
         }
@@ -176,9 +175,8 @@ impl Tail {
         let mut whole_below = None;
         for position in &self.positions {
             check_position(*position, reader.stream(self.namespace, position.stream))?;
-            let rows = reader
-                .stream_rows(self.namespace, position.stream, position.after, limit)
-                .map_err(QueryError::from)?;
+            let rows =
+                reader.stream_rows(self.namespace, position.stream, position.after, limit).map_err(QueryError::from)?;
             if rows.len() == limit
                 && let Some(last) = rows.last()
             {
