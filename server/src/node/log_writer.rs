@@ -14,7 +14,7 @@ pub(super) enum Task {
     /// Append, sync, and report the end of the log.
     Append(Vec<Entry>),
     /// Drop whole segments up to and with this entry.
-    Purge(LogIndex, oneshot::Sender<Result<(), LogError>>),
+    Purge(LogIndex, oneshot::Sender<Result<LogPosition, LogError>>),
     /// Rewrite mostly-dead segments up to and with `up_to`.
     Rewrite {
         up_to: LogIndex,

@@ -5,8 +5,6 @@
 //! (a base snapshot covers it). Whole segments at the front are purged; sealed ones in which little is wanted are
 //! rewritten without the rest. So pruning a stream moves a mark, and compaction gives the space back.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -160,8 +158,7 @@ impl Node {
         compacted.items_pruned = self.prune_streams().await?;
         self.flush().await?;
         let unwanted = self.blocking(|node| node.unwanted_segments()).await?;
-        if let Some(last) = unwanted.last() {
-            compacted.base_written = self.cover_by_base(last.last).await?;
+        if !unwanted.is_empty() {
             self.give_back(&mut compacted).await?;
         }
         compacted.log_bytes_after = self.shared.log.disk_bytes();
@@ -202,15 +199,6 @@ impl Node {
             }
         }
         Ok(unwanted)
-    }
-
-    /// Sees to it that a base snapshot covers the log up to `index`; whether one was written for that.
-    async fn cover_by_base(&self, index: LogIndex) -> Result<bool, CompactError> {
-        if self.shared.base.covers() >= index || self.shared.base.path().is_none() {
-            return Ok(false);
-        }
-        self.blocking(|node| write_base(&node.shared)).await?;
-        Ok(true)
     }
 
     async fn give_back(&self, compacted: &mut Compacted) -> Result<(), CompactError> {
@@ -294,25 +282,6 @@ impl Node {
         let node = self.weakly();
         tokio::task::spawn_blocking(move || work(&node)).await.map_err(|_| CompactError::Stopped)?.map_err(Into::into)
     }
-}
-
-/// Writes a base snapshot, reads it back, and only then lets the log go by it.
-fn write_base(shared: &Arc<Shared>) -> Result<(), CompactError> {
-    let Some(path) = shared.base.path() else { return Ok(()) };
-    let failed = |error: steeple_snapshot::SnapshotError| CompactError::Base(error.to_string());
-    let candidate = path.with_extension("candidate");
-    let identity = steeple_snapshot::Identity {
-        cluster: shared.identity.cluster,
-        group: shared.identity.group,
-        history: shared.identity.history,
-    };
-    let source = (shared.view.as_ref(), &shared.log);
-    steeple_snapshot::save_file(&candidate, identity, &source, false).map_err(failed)?;
-    let file = File::open(&candidate).map_err(|error| CompactError::Base(error.to_string()))?;
-    let report = steeple_snapshot::verify(BufReader::new(file)).map_err(failed)?;
-    steeple_snapshot::publish(&candidate, &path).map_err(failed)?;
-    shared.base.advance(report.manifest.log_position.index);
-    Ok(())
 }
 
 /// Flushes and compacts at their intervals until the node stops or is gone.

@@ -16,6 +16,9 @@ mod events;
 pub mod tail;
 mod maintenance;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -28,7 +31,7 @@ use steeple_engine::local::SeededEntropy;
 use steeple_engine::log::{HardState, LogIdentity, LogReader};
 use steeple_engine::namespaces;
 use steeple_engine::spire::notices;
-use steeple_engine::view::{Reader, View, ViewReader};
+use steeple_engine::view::{View, ViewReader};
 use steeple_raft::pipeline::EVENT_BYTES_MAX;
 use steeple_raft::{Consensus, Outcome, Pipeline};
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -58,8 +61,8 @@ pub struct Accepted {
 #[derive(Clone)]
 pub struct Node {
     shared: Arc<Shared>,
-    /// Held by the handles of users, not by the node's own threads.
-    guard: Option<Arc<StopGuard>>,
+    /// Held by the handles of users, not by the node's own threads; only its drop matters.
+    _guard: Option<Arc<StopGuard>>,
 }
 
 /// Stops the node when the last handle is dropped.
@@ -156,7 +159,7 @@ impl Node {
         let entropy = Box::new(SeededEntropy::new(rand::random()));
         let pipeline = Pipeline::lead(view, consensus, opened.requests, entropy);
         let guard = StopGuard { inbox: inbox.clone(), shared: Arc::downgrade(&shared) };
-        let node = Self { shared, guard: Some(Arc::new(guard)) };
+        let node = Self { shared, _guard: Some(Arc::new(guard)) };
         node.spawn("steeple-log", move || {
             log_writer::run(writer, &task_queue, |persisted| {
                 inbox.blocking_send(Message::Persisted(persisted)).is_ok()
@@ -181,7 +184,7 @@ impl Node {
 
     /// A handle for the node's own threads, which does not keep it running.
     fn unguarded(shared: Arc<Shared>) -> Self {
-        Self { shared, guard: None }
+        Self { shared, _guard: None }
     }
 
     /// This handle without its hold on the node.

@@ -68,10 +68,7 @@ impl Directories {
 /// Opens log and view.
 pub(super) fn open(options: &NodeOptions, fresh: LogIdentity) -> Result<Opened, StartError> {
     let directories = Directories::new(options.data.clone());
-    if let Some(root) = &options.data {
-        if steeple_snapshot::is_unfinished(root) {
-            return Err(StartError::UnfinishedRestore(root.clone()));
-        }
+    if options.data.is_some() {
         for directory in [directories.log(), directories.records(), directories.base()].into_iter().flatten() {
             make_directory(&directory)?;
         }
@@ -101,7 +98,7 @@ fn make_directory(path: &Path) -> Result<(), StartError> {
 
 fn open_disk(path: Option<&Path>) -> Result<Arc<dyn Disk>, StartError> {
     Ok(match path {
-        None => Arc::new(SimulatedDisk::new(0)),
+        None => Arc::new(SimulatedDisk::new()),
         Some(path) => Arc::new(RealDisk::open(path).map_err(|source| StartError::Directory {
             action: "lock (is another node running on it?)",
             path: path.to_owned(),

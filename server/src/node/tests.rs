@@ -1,0 +1,153 @@
+//! A node from outside: what is acknowledged is there, also after a restart.
+
+use std::time::Duration;
+
+use steeple_engine::spire::{self, entries::records::Entry, selectors::Selector};
+use steeple_engine::view::Reader;
+
+use super::tail::{StreamPosition, TailError};
+use super::*;
+use steeple_engine::ids::StreamSequence;
+
+fn entry(number: u64) -> Command {
+    let entry = Entry {
+        spiffe_id: format!("spiffe://example.org/workload/{number}"),
+        parent_id: "spiffe://example.org/agent".into(),
+        selectors: vec![Selector { kind: "unix".into(), value: format!("uid:{number}") }],
+        ..Entry::default()
+    };
+    Command::Spire(spire::Command::Entry(spire::entries::Command::CreateOrReturn(Some(entry))))
+}
+
+fn prune_events(older_than_micros: u64) -> Command {
+    let prune = spire::events::Command::PruneEntryEvents { older_than_micros, limit: 100 };
+    Command::Spire(spire::Command::Event(prune))
+}
+
+async fn create(node: &Node, namespace: NamespaceId, numbers: std::ops::Range<u64>) {
+    for number in numbers {
+        node.submit(namespace, None, entry(number)).await.unwrap();
+    }
+}
+
+fn from_start() -> Vec<StreamPosition> {
+    vec![StreamPosition { stream: spire::REGISTRATIONS, after: StreamSequence::ZERO }]
+}
+
+#[tokio::test]
+async fn acknowledged_mutations_survive_a_restart_and_repeat_safely() {
+    let directory = tempfile::tempdir().unwrap();
+    let request = Some(RequestId([3; 16]));
+    let (first, digest) = {
+        let node = Node::start(NodeOptions::at(directory.path()), NodeParts::default()).unwrap();
+        let namespace = node.open_namespace("test").await.unwrap();
+        create(&node, namespace, 0..50).await;
+        let first = node.submit(namespace, request, entry(1000)).await.unwrap();
+        let again = node.submit(namespace, request, entry(1000)).await.unwrap();
+        assert_eq!((first.revision, &first.answer), (again.revision, &again.answer));
+        let reused = node.submit(namespace, request, entry(1001)).await;
+        assert!(matches!(reused, Err(SubmitError::RequestReused(_))));
+        node.stop().await;
+        assert!(matches!(node.submit(namespace, None, entry(7)).await, Err(SubmitError::Unavailable(_))));
+        (first, node.status().digest)
+    };
+    let node = Node::start(NodeOptions::at(directory.path()), NodeParts::default()).unwrap();
+    assert_eq!(node.status().rebuilt, None);
+    assert_eq!(node.status().digest, digest);
+    let namespace = node.namespace("test").unwrap();
+    let again = node.submit(namespace, request, entry(1000)).await.unwrap();
+    assert_eq!((first.revision, first.answer), (again.revision, again.answer));
+    let last = node.read(|reader| reader.stream(namespace, spire::REGISTRATIONS).last);
+    assert_eq!(last, StreamSequence(51));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_lost_record_store_is_rebuilt_from_the_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let digest = {
+        let node = Node::start(NodeOptions::at(directory.path()), NodeParts::default()).unwrap();
+        let namespace = node.open_namespace("test").await.unwrap();
+        create(&node, namespace, 0..20).await;
+        node.stop().await;
+        node.status().digest
+    };
+    let records = directory.path().join("group-0").join("records");
+    std::fs::remove_dir_all(&records).unwrap();
+    let node = Node::start(NodeOptions::at(directory.path()), NodeParts::default()).unwrap();
+    assert_eq!(node.status().digest, digest);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_tail_sees_history_and_then_what_happens_live() {
+    let node = Node::start(NodeOptions::in_memory(), NodeParts::default()).unwrap();
+    let namespace = node.open_namespace("test").await.unwrap();
+    create(&node, namespace, 0..600).await;
+    let mut tail = node.tail(namespace, from_start(), None).unwrap();
+    let writer = {
+        let node = node.clone();
+        tokio::spawn(async move { create(&node, namespace, 600..900).await })
+    };
+    for expected in 1..=900 {
+        let item = tail.next(Duration::from_secs(20)).await.unwrap().unwrap();
+        assert_eq!(item.items.len(), 1);
+        assert_eq!(item.items[0].sequence, StreamSequence(expected));
+        assert_eq!(tail.positions()[0].after, StreamSequence(expected));
+    }
+    writer.await.unwrap();
+    assert!(tail.next(Duration::from_millis(1)).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_tail_below_the_mark_is_told_where_the_stream_begins() {
+    let node = Node::start(NodeOptions::in_memory(), NodeParts::default()).unwrap();
+    let namespace = node.open_namespace("test").await.unwrap();
+    create(&node, namespace, 0..250).await;
+    let mut behind = node.tail(namespace, from_start(), None).unwrap();
+    behind.next(Duration::from_secs(20)).await.unwrap().unwrap();
+    let (_, pruned) = node.submit_to_end(namespace, None, prune_events(u64::MAX)).await.unwrap();
+    assert_eq!(pruned, 250);
+    let refused = node.tail(namespace, from_start(), None).err().unwrap();
+    let TailError::Compacted { oldest, .. } = refused else { panic!("{refused}") };
+    assert_eq!(oldest, StreamSequence(251));
+    let ahead = vec![StreamPosition { stream: spire::REGISTRATIONS, after: StreamSequence(251) }];
+    assert!(matches!(node.tail(namespace, ahead, None), Err(TailError::Ahead { .. })));
+    create(&node, namespace, 250..251).await;
+    let next =
+        node.tail(namespace, vec![StreamPosition { stream: spire::REGISTRATIONS, after: StreamSequence(250) }], None);
+    let item = next.unwrap().next(Duration::from_secs(20)).await.unwrap().unwrap();
+    assert_eq!(item.items[0].sequence, StreamSequence(251));
+}
+
+#[tokio::test]
+async fn a_filtered_tail_advances_past_what_it_leaves_out() {
+    let node = Node::start(NodeOptions::in_memory(), NodeParts::default()).unwrap();
+    let namespace = node.open_namespace("test").await.unwrap();
+    create(&node, namespace, 0..30).await;
+    let keys = Some([b"nobody".to_vec()].into_iter().collect());
+    let mut tail = node.tail(namespace, from_start(), keys).unwrap();
+    assert!(tail.next(Duration::from_millis(1)).await.unwrap().is_none());
+    assert_eq!(tail.positions()[0].after, StreamSequence(30));
+}
+
+#[tokio::test]
+async fn many_writers_make_a_stream_without_holes() {
+    let node = Node::start(NodeOptions::in_memory(), NodeParts::default()).unwrap();
+    let namespace = node.open_namespace("test").await.unwrap();
+    let writers: Vec<_> = (0..16_u64)
+        .map(|writer| {
+            let node = node.clone();
+            tokio::spawn(async move { create(&node, namespace, writer * 100..writer * 100 + 100).await })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let rows =
+        node.read(|reader| reader.stream_rows(namespace, spire::REGISTRATIONS, StreamSequence::ZERO, 5000)).unwrap();
+    let sequences: Vec<u64> = rows.iter().map(|row| row.sequence.0).collect();
+    assert_eq!(sequences, (1..=1600).collect::<Vec<_>>());
+    let (revision, digest) = node.view().recompute_digest().unwrap();
+    assert_eq!((revision, digest), (node.revision(), node.status().digest));
+}
