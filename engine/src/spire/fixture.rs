@@ -1,5 +1,6 @@
 //! A datastore in memory, for the tests of every collection.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use super::entries::records::Entry;
@@ -7,11 +8,12 @@ use super::notices::{Notice, notices};
 use super::{Answer, Code, Command, REGISTRATIONS, tables};
 use crate::domain::{self, CATALOG};
 use crate::event::Event;
-use crate::ids::{LogIndex, NamespaceId, StreamSequence, Timestamp};
+use crate::ids::{IndexId, LogIndex, NamespaceId, Revision, Sequence, StreamId, StreamSequence, TableId, Timestamp};
+use crate::index::Query;
 use crate::local::{LocalError, LocalGroup, SeededEntropy};
 use crate::namespaces;
 use crate::transaction::Transaction;
-use crate::view::{Committed, Reader, StreamRow};
+use crate::view::{Committed, ReadError, Reader, Record, StreamRow, StreamState};
 
 /// One namespace of a group without a log.
 pub(in crate::spire) struct Datastore {
@@ -76,6 +78,16 @@ impl Datastore {
         query(&self.group.read(), self.namespace)
     }
 
+    /// Sets the time of the events to come.
+    pub(in crate::spire) fn set_now(&mut self, now: Timestamp) {
+        self.group.set_now(now);
+    }
+
+    /// The newest event.
+    pub(in crate::spire) fn last_event(&self) -> Arc<Event> {
+        Arc::clone(self.group.events().last().unwrap())
+    }
+
     /// How many events there have been.
     pub(in crate::spire) fn revision(&self) -> u64 {
         self.group.revision()
@@ -117,5 +129,77 @@ impl Datastore {
             answer: Vec::new(),
         });
         self.group.view().fold(&[Committed { index: LogIndex(event.revision.0), event }]).unwrap();
+    }
+}
+
+/// A reader that counts the records that are read through it.
+pub(in crate::spire) struct CountingReader<'a> {
+    reader: &'a dyn Reader,
+    pub(in crate::spire) reads: Cell<usize>,
+}
+
+impl<'a> CountingReader<'a> {
+    pub(in crate::spire) fn new(reader: &'a dyn Reader) -> Self {
+        Self { reader, reads: Cell::new(0) }
+    }
+}
+
+impl Reader for CountingReader<'_> {
+    fn revision(&self) -> Revision {
+        self.reader.revision()
+    }
+
+    fn get(&self, namespace: NamespaceId, table: TableId, sequence: Sequence) -> Result<Option<Record>, ReadError> {
+        self.reads.set(self.reads.get() + 1);
+        self.reader.get(namespace, table, sequence)
+    }
+
+    fn find(&self, namespace: NamespaceId, table: TableId, index: IndexId, key: &[u8]) -> Option<Sequence> {
+        self.reader.find(namespace, table, index, key)
+    }
+
+    fn select(
+        &self,
+        namespace: NamespaceId,
+        table: TableId,
+        query: &Query,
+        after: Sequence,
+        limit: usize,
+    ) -> Vec<Sequence> {
+        self.reader.select(namespace, table, query, after, limit)
+    }
+
+    fn count(&self, namespace: NamespaceId, table: TableId, query: &Query) -> u64 {
+        self.reader.count(namespace, table, query)
+    }
+
+    fn select_lowest(
+        &self,
+        namespace: NamespaceId,
+        table: TableId,
+        index: IndexId,
+        below: i64,
+        limit: usize,
+    ) -> Vec<Sequence> {
+        self.reader.select_lowest(namespace, table, index, below, limit)
+    }
+
+    fn last_sequence(&self, namespace: NamespaceId, table: TableId) -> Sequence {
+        self.reader.last_sequence(namespace, table)
+    }
+
+    fn stream(&self, namespace: NamespaceId, stream: StreamId) -> StreamState {
+        self.reader.stream(namespace, stream)
+    }
+
+    fn stream_rows(
+        &self,
+        namespace: NamespaceId,
+        stream: StreamId,
+        after: StreamSequence,
+        limit: usize,
+    ) -> Result<Vec<StreamRow>, ReadError> {
+        self.reads.set(self.reads.get() + 1);
+        self.reader.stream_rows(namespace, stream, after, limit)
     }
 }

@@ -8,7 +8,8 @@
 use super::records::{AdditionalAttributes, Entry, indexes};
 use super::validation;
 use super::{Error, queries};
-use crate::ids::{IndexId, NamespaceId};
+use crate::ids::NamespaceId;
+use crate::spire::bundles::records::indexes::TRUST_DOMAIN_ID;
 use crate::spire::limits::{self, StepBudget};
 use crate::spire::selectors;
 use crate::spire::{self, Answer, AnswerSource, REGISTRATIONS, tables};
@@ -191,11 +192,8 @@ pub(crate) fn remove(transaction: &mut Transaction<'_>, record: &Record) -> Resu
     Ok(change)
 }
 
-/// Bundles are found under their trust domain id, which is their first index.
-const BUNDLE_ID: IndexId = IndexId(0);
-
 fn check_bundles(reader: &dyn Reader, namespace: NamespaceId, trust_domain_ids: &[String]) -> Result<(), Error> {
-    let known = |id: &&String| reader.find(namespace, tables::BUNDLES, BUNDLE_ID, id.as_bytes()).is_some();
+    let known = |id: &&String| reader.find(namespace, tables::BUNDLES, TRUST_DOMAIN_ID, id.as_bytes()).is_some();
     match trust_domain_ids.iter().find(|id| !known(id)) {
         Some(missing) => Err(Error::MissingBundle(missing.clone())),
         None => Ok(()),

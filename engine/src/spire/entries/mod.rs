@@ -6,5 +6,8 @@ pub mod queries;
 pub mod records;
 pub mod validation;
 
+#[cfg(test)]
+mod tests;
+
 pub use commands::Command;
 pub use errors::Error;

@@ -4,5 +4,8 @@ pub mod commands;
 pub mod errors;
 pub mod queries;
 
+#[cfg(test)]
+mod tests;
+
 pub use commands::Command;
 pub use errors::Error;

@@ -5,5 +5,8 @@ pub mod errors;
 pub mod queries;
 pub mod records;
 
+#[cfg(test)]
+mod tests;
+
 pub use commands::Command;
 pub use errors::Error;

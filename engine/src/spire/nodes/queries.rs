@@ -286,22 +286,31 @@ pub fn list_node_selectors_chunk(
     let mut items = reader.records(namespace, tables::NODE_SELECTORS, &Query::all(), after, limit)?;
     let next = items.last().filter(|_| items.len() >= limit).map(|record| record.sequence);
     if valid_at != 0 {
-        let mut valid = Vec::with_capacity(items.len());
-        for record in items {
-            if expires_after(reader, namespace, &NodeSelectors::view(&record.body)?.spiffe_id, valid_at)? {
-                valid.push(record);
-            }
-        }
-        items = valid;
+        items = with_valid_node(reader, namespace, items, valid_at)?;
     }
     Ok(Chunk { items, next })
 }
 
-fn expires_after(reader: &dyn Reader, namespace: NamespaceId, spiffe_id: &str, instant: i64) -> Result<bool, Error> {
-    match fetch_node_record(reader, namespace, spiffe_id)? {
-        Some(record) => Ok(Node::view(&record.body)?.cert_not_after.to_native() > instant),
-        None => Ok(false),
+/// Keeps the lists of selectors whose node expires after an instant; asks the indexes only.
+fn with_valid_node(
+    reader: &dyn Reader,
+    namespace: NamespaceId,
+    lists: Vec<Record>,
+    valid_at: i64,
+) -> Result<Vec<Record>, Error> {
+    let Some(number) = valid_at.checked_add(1) else { return Ok(Vec::new()) };
+    let mut pairs = Vec::with_capacity(lists.len());
+    for list in lists {
+        if let Some(node) = find_node(reader, namespace, &NodeSelectors::view(&list.body)?.spiffe_id) {
+            pairs.push((node, list));
+        }
     }
+    let mut sequences: Vec<Sequence> = pairs.iter().map(|(node, _)| *node).collect();
+    sequences.sort_unstable();
+    let query =
+        Query::all().and(Predicate::Among { sequences }).and(Predicate::AtLeast { index: indexes::EXPIRY, number });
+    let valid = reader.select(namespace, tables::NODES, &query, Sequence::ZERO, usize::MAX);
+    Ok(pairs.into_iter().filter(|(node, _)| valid.binary_search(node).is_ok()).map(|(_, list)| list).collect())
 }
 
 fn read_nodes(
@@ -328,8 +337,9 @@ fn read_nodes(
 /// The first `limit` nodes above `after` that a filter selects.
 ///
 /// Selectors belong to SPIFFE IDs and are numbered apart from nodes, so a selector filter is answered in one of two
-/// ways, whichever touches fewer records: look up the node of every list of selectors that matches, or walk the nodes
-/// in order and look at the selectors of each until the page is full.
+/// ways: look up the node of every list of selectors that matches, or walk the nodes in order and look at the
+/// selectors of each until the page is full. Of `n` nodes with `m` matching lists, a walk is expected to look at
+/// `limit * n / m`, so lookup is cheaper while `m` is below the root of `limit * n`, and neither costs more than that.
 fn select(
     reader: &dyn Reader,
     namespace: NamespaceId,
@@ -341,30 +351,34 @@ fn select(
     let Some(selectors) = &filter.selectors else {
         return Ok(reader.select(namespace, tables::NODES, &query, after, limit));
     };
+    let node_count = reader.count(namespace, tables::NODES, &Query::all());
+    let lookups_max =
+        usize::try_from((limit as u64).saturating_mul(node_count).isqrt().min(node_count)).unwrap_or(usize::MAX);
     let matching = Query::all().and(selectors.predicate(selector_indexes::SELECTORS));
-    let matching_count = reader.count(namespace, tables::NODE_SELECTORS, &matching);
-    let node_count = reader.count(namespace, tables::NODES, &query);
-    if matching_count == 0 || node_count == 0 {
-        return Ok(Vec::new());
+    let one_more = lookups_max.saturating_add(1);
+    let lists = reader.select(namespace, tables::NODE_SELECTORS, &matching, Sequence::ZERO, one_more);
+    // Other conditions may leave fewer nodes to walk over than there are lists to look up.
+    let few_nodes = || reader.select(namespace, tables::NODES, &query, after, lists.len()).len() < lists.len();
+    if lists.len() > lookups_max || few_nodes() {
+        return walk(reader, namespace, &query, selectors, after, limit);
     }
-    let walk_cost = (limit as u64).saturating_mul(node_count.div_ceil(matching_count)).min(node_count);
-    if matching_count <= walk_cost {
-        let sequences = nodes_with(reader, namespace, &matching)?;
-        return Ok(reader.select(namespace, tables::NODES, &query.and(Predicate::Among { sequences }), after, limit));
-    }
-    walk(reader, namespace, &query, selectors, after, limit)
+    let sequences = nodes_of(reader, namespace, &lists)?;
+    Ok(reader.select(namespace, tables::NODES, &query.and(Predicate::Among { sequences }), after, limit))
 }
 
-/// The nodes whose selectors match, ascending.
-fn nodes_with(reader: &dyn Reader, namespace: NamespaceId, matching: &Query) -> Result<Vec<Sequence>, Error> {
-    let mut nodes = Vec::new();
-    for sequence in reader.select(namespace, tables::NODE_SELECTORS, matching, Sequence::ZERO, usize::MAX) {
-        let record = reader.get_listed(namespace, tables::NODE_SELECTORS, sequence)?;
-        let spiffe_id = &NodeSelectors::view(&record.body)?.spiffe_id;
-        nodes.extend(reader.find(namespace, tables::NODES, indexes::SPIFFE_ID, spiffe_id.as_bytes()));
+/// The nodes of these lists of selectors, ascending.
+fn nodes_of(reader: &dyn Reader, namespace: NamespaceId, lists: &[Sequence]) -> Result<Vec<Sequence>, Error> {
+    let mut nodes = Vec::with_capacity(lists.len());
+    for sequence in lists {
+        let record = reader.get_listed(namespace, tables::NODE_SELECTORS, *sequence)?;
+        nodes.extend(find_node(reader, namespace, &NodeSelectors::view(&record.body)?.spiffe_id));
     }
     nodes.sort_unstable();
     Ok(nodes)
+}
+
+fn find_node(reader: &dyn Reader, namespace: NamespaceId, spiffe_id: &str) -> Option<Sequence> {
+    reader.find(namespace, tables::NODES, indexes::SPIFFE_ID, spiffe_id.as_bytes())
 }
 
 /// Nodes that one step of a walk looks at; doubles from step to step.
