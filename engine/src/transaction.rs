@@ -148,8 +148,9 @@ impl<'a> Transaction<'a> {
     /// Adds an item to a stream, about `key`, announcing the change at a position that `insert`, `update` or
     /// `delete` returned.
     pub fn emit(&mut self, stream: StreamId, key: impl Into<Vec<u8>>, change: Option<u16>) -> StreamSequence {
-        let emitted = self.content.items.iter().filter(|item| item.stream == stream).count() as u64;
-        let sequence = StreamSequence(self.reader.stream(self.namespace, stream).last.0 + 1 + emitted);
+        // From the end, where the stream's latest item most likely is: a prune emits thousands in one transaction.
+        let own = self.content.items.iter().rev().find(|item| item.stream == stream).map(|item| item.sequence);
+        let sequence = own.unwrap_or_else(|| self.reader.stream(self.namespace, stream).last).next();
         self.content.items.push(StreamItem { stream, sequence, key: key.into(), change });
         sequence
     }

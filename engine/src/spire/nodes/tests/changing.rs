@@ -241,7 +241,9 @@ fn a_large_cascade_goes_in_steps_and_the_node_with_the_last() {
             ..Default::default()
         })
         .collect();
-    store.plant_entries(&aliases);
+    for part in aliases.chunks(100) {
+        store.plant_entries(part);
+    }
     let step = Answer::Progress { changed: limits::CASCADE_MAX as u64, more: true };
     assert_eq!(store.submit(delete("agent")), step);
     assert!(fetch(&store, "agent").is_some());

@@ -140,7 +140,7 @@ fn a_huge_cascade_does_not_stop_pruning() {
             ..Default::default()
         })
         .collect();
-    for part in aliases.chunks(1_000) {
+    for part in aliases.chunks(100) {
         store.plant_entries(part);
     }
     assert_eq!(changed(&mut store, prune(6_000, false, 0)), 0);
