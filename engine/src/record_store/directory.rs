@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::RecordStoreError;
+use super::flushed::FlushedMark;
 
 /// Says which engine, in which version, wrote the data; and is locked while a store is open.
 const MARKER_FILE: &str = "STORE";
@@ -26,6 +27,10 @@ const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(10);
 /// A directory that nobody else uses; given back when dropped.
 #[derive(Debug)]
 pub(super) struct Claim {
+    /// What the last flush made durable.
+    pub(super) mark: FlushedMark,
+    /// What the mark said on opening, if anything.
+    pub(super) flushed: Option<Vec<u8>>,
     /// Where the engine keeps its files.
     pub(super) data: PathBuf,
     _lock: File,
@@ -41,7 +46,8 @@ pub(super) fn claim(directory: &Path, marker: &str) -> Result<Claim, RecordStore
     lock(&file, directory)?;
     let data = directory.join(DATA_DIRECTORY);
     check_or_write_marker(&file, marker, &data).map_err(failed)?;
-    Ok(Claim { data, _lock: file })
+    let (mark, flushed) = FlushedMark::open(directory).map_err(failed)?;
+    Ok(Claim { mark, flushed, data, _lock: file })
 }
 
 fn check_or_write_marker(mut file: &File, marker: &str, data: &Path) -> io::Result<()> {

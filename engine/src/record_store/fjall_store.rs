@@ -1,9 +1,11 @@
 //! The second record store: fjall, a log-structured merge tree.
 //!
-//! It is here so that nothing grows into the first one, and as the way out if that one has to go. What a caller
-//! must know: a damaged journal is *cut at the damage without an error*, so a store may come back as an earlier
-//! state than the one last flushed. The view finds out by the folded revision it keeps inside the store (it replays
-//! from there) and by its digest; a folded revision older than everything the log still has means "rebuild".
+//! It is here so that nothing grows into the first one, and as the way out if that one has to go.
+//!
+//! It cuts a damaged journal at the damage and goes on without an error, and without its journal it even starts to
+//! count its batches anew, so that new writes hide behind old ones. So each flush writes its number into a keyspace
+//! of its own and beside the data: a store that comes back with an older number has lost something and is refused.
+//! What this cannot notice, damage inside one of several journals, is left to the digest that the view keeps.
 //!
 //! Its destructor panics, or waits for ever, after one of its own threads has panicked. So a store that failed is
 //! leaked and not closed.
@@ -14,6 +16,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use parking_lot::Mutex;
 
 use super::directory::{Claim, allocated_bytes, retry_while_locked};
 use super::poison::{Poison, catch};
@@ -29,6 +32,8 @@ const JOURNAL_BYTES_MAX: u64 = 64 << 20;
 pub(super) struct FjallStore {
     /// Taken only when the store is dropped.
     open: Option<Open>,
+    /// Flushes come one at a time, because each has a number.
+    flushing: Mutex<()>,
     poison: Poison,
     /// Last, so that it is given back after everything else is closed.
     claim: Claim,
@@ -37,7 +42,12 @@ pub(super) struct FjallStore {
 struct Open {
     database: Database,
     pairs: Keyspace,
+    /// Holds the number of the last flush.
+    flushes: Keyspace,
 }
+
+/// The only key of the keyspace of flushes.
+const LAST_FLUSH_KEY: &str = "last";
 
 impl Open {
     fn new(directory: &Path, options: &RecordStoreOptions) -> fjall::Result<Self> {
@@ -50,7 +60,23 @@ impl Open {
             .open()?;
         let keyspace_options = || KeyspaceCreateOptions::default().max_memtable_size(options.write_buffer_bytes);
         let pairs = database.keyspace("pairs", keyspace_options)?;
-        Ok(Self { database, pairs })
+        let flushes = database.keyspace("flushes", KeyspaceCreateOptions::default)?;
+        Ok(Self { database, pairs, flushes })
+    }
+
+    /// The number of the last flush; 0 before the first one.
+    fn last_flush(&self) -> fjall::Result<u64> {
+        let number = self.flushes.get(LAST_FLUSH_KEY)?;
+        // Anything else than eight bytes was not written by us, and is as good as nothing.
+        Ok(number.and_then(|number| Some(u64::from_le_bytes((*number).try_into().ok()?))).unwrap_or(0))
+    }
+
+    /// Makes all batches durable, and the number of the flush with them, which is returned.
+    fn flush(&self) -> fjall::Result<u64> {
+        let number = self.last_flush()? + 1;
+        self.flushes.insert(LAST_FLUSH_KEY, number.to_le_bytes())?;
+        self.database.persist(PersistMode::SyncData)?;
+        Ok(number)
     }
 }
 
@@ -63,7 +89,10 @@ impl FjallStore {
                 outcome => outcome.map(Some),
             })
         })?;
-        Ok(Self { open: Some(open), poison: Poison::default(), claim })
+        if let Some(flushed) = &claim.flushed {
+            catch("check what was flushed", || check_last_flush(&open, flushed))?;
+        }
+        Ok(Self { open: Some(open), flushing: Mutex::new(()), poison: Poison::default(), claim })
     }
 
     /// Runs `call` and poisons the store if it fails or panics.
@@ -77,6 +106,16 @@ impl FjallStore {
             None => Err(fjall::Error::Poisoned),
         })
     }
+}
+
+fn check_last_flush(open: &Open, flushed: &[u8]) -> Result<(), String> {
+    let expected =
+        flushed.try_into().map(u64::from_le_bytes).map_err(|_| "the mark of the last flush is not fjall's")?;
+    let found = open.last_flush().map_err(|error| error.to_string())?;
+    if found < expected {
+        return Err(format!("it has come back as of flush {found}, and flush {expected} was the last"));
+    }
+    Ok(())
 }
 
 impl Drop for FjallStore {
@@ -127,7 +166,9 @@ impl RecordStore for FjallStore {
     }
 
     fn flush(&self) -> Result<(), RecordStoreError> {
-        self.with_open("flush", |open| open.database.persist(PersistMode::SyncData))
+        let _flushing = self.flushing.lock();
+        let number = self.with_open("flush", Open::flush)?;
+        self.poison.guard("note a flush", || self.claim.mark.write(&number.to_le_bytes()))
     }
 
     fn disk_bytes(&self) -> Result<u64, RecordStoreError> {

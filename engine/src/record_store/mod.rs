@@ -6,8 +6,10 @@
 
 mod directory;
 mod fjall_store;
+mod flushed;
 mod memory;
 mod poison;
+mod sled_metadata;
 mod sled_store;
 #[cfg(test)]
 mod suite;
@@ -88,10 +90,10 @@ pub enum RecordStoreKind {
 
 /// Content of the marker file of a sled directory. It names everything that the file format depends on, so that
 /// a new version of the engine finds out by itself that it has to rebuild.
-const SLED_MARKER: &str = "sled 1.0.0-alpha.124 fanout 128\n";
+const SLED_MARKER: &str = "sled 1.0.0-alpha.124 fanout 128 1\n";
 const _: () = assert!(sled_store::LEAF_FANOUT == 128, "the marker names the fanout");
 /// Content of the marker file of a fjall directory.
-const FJALL_MARKER: &str = "fjall 3\n";
+const FJALL_MARKER: &str = "fjall 3 1\n";
 
 /// Sizes of a record store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,8 +12,8 @@
 //! - The thread that comes with the interval aborts the whole process when the last flush, on closing, fails. So a
 //!   store that failed is leaked, never closed: its memory is the price until the process ends.
 //! - Opening runs the `sync` program, which writes out the whole machine; where there is none it goes on without.
-//! - Every slot on disk and every frame of its metadata carries a CRC32 that is checked on reading, so values need
-//!   no checksum of ours.
+//! - Every slot on disk carries a CRC32 that is checked on reading, so values need no checksum of ours. Its metadata
+//!   logs do need guarding: see [`super::sled_metadata`].
 
 use std::io;
 use std::mem;
@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 
 use super::directory::{Claim, allocated_bytes, retry_while_locked};
 use super::poison::{Poison, catch};
+use super::sled_metadata::SledMetadata;
 use super::{RecordStore, RecordStoreError, RecordStoreOptions, Visit, WriteBatch};
 
 /// Keys per leaf, a part of the file format. Large leaves make flushes and cold reads slow.
@@ -41,7 +42,9 @@ pub(super) struct SledStore {
     /// Taken only when the store is dropped.
     clones: Option<Mutex<Clones>>,
     /// Batches are applied one at a time.
-    writing: Mutex<()>,
+    applying: Mutex<()>,
+    /// Flushes come one at a time, because each has to note what it did.
+    metadata: Mutex<SledMetadata>,
     poison: Poison,
     /// Last, so that it is given back after everything else is closed.
     claim: Claim,
@@ -68,6 +71,10 @@ impl SledStore {
             .cache_capacity_bytes(options.cache_bytes)
             .flush_every_ms(Some(FLUSH_INTERVAL_MS))
             .zstd_compression_level(ZSTD_LEVEL);
+        let metadata = SledMetadata::new(&claim.data);
+        if let Some(flushed) = &claim.flushed {
+            catch("check what was flushed", || metadata.check(flushed))?;
+        }
         let original = retry_while_locked(&claim.data, || {
             catch("open", || match config.open::<LEAF_FANOUT>() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
@@ -76,7 +83,8 @@ impl SledStore {
         })?;
         Ok(Self {
             clones: Some(Mutex::new(Clones { original, idle: Vec::new() })),
-            writing: Mutex::new(()),
+            applying: Mutex::new(()),
+            metadata: Mutex::new(metadata),
             poison: Poison::default(),
             claim,
         })
@@ -161,12 +169,16 @@ impl RecordStore for SledStore {
                 None => operations.remove(key),
             }
         }
-        let _writing = self.writing.lock();
+        let _applying = self.applying.lock();
         self.with_database("apply a batch", |database| database.apply_batch(operations))
     }
 
     fn flush(&self) -> Result<(), RecordStoreError> {
-        self.with_database("flush", |database| database.flush().map(drop))
+        let mut metadata = self.metadata.lock();
+        self.with_database("flush", |database| {
+            database.flush()?;
+            self.claim.mark.write(&metadata.seal()?)
+        })
     }
 
     fn disk_bytes(&self) -> Result<u64, RecordStoreError> {
