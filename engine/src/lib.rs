@@ -21,3 +21,6 @@ pub mod namespaces;
 pub mod spire;
 pub mod history;
 pub mod local;
+
+#[cfg(test)]
+mod golden_tests;

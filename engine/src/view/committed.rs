@@ -176,6 +176,12 @@ impl View {
     }
 }
 
+impl ViewError {
+    pub(super) fn unreadable(key: &[u8]) -> Self {
+        unreadable(key)
+    }
+}
+
 fn unreadable(key: &[u8]) -> ViewError {
     use std::fmt::Write;
     let key = key.iter().fold(String::new(), |mut text, byte| {

@@ -144,8 +144,9 @@ pub(super) fn read_record(sequence: Sequence, value: &Bytes) -> Option<Record> {
     Some(Record { sequence, modified: Revision(modified), body: value.slice(8..) })
 }
 
-/// Splits a record's value without keeping it.
-pub(super) fn split_record(value: &[u8]) -> Option<(Revision, &[u8])> {
+/// Splits a record's value without keeping it; `None` when it is too short to be one.
+#[must_use]
+pub fn split_record(value: &[u8]) -> Option<(Revision, &[u8])> {
     let mut fields = Fields(value);
     let modified = fields.number()?;
     Some((Revision(modified), fields.0))
