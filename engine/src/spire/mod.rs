@@ -17,6 +17,8 @@ pub mod selectors;
 pub mod tokens;
 
 #[cfg(test)]
+mod ahead_of_commit_tests;
+#[cfg(test)]
 mod fixture;
 
 mod answer;
