@@ -628,11 +628,12 @@ fn wipe_tail(file: &dyn DiskFile, header: &SegmentHeader, tail: &Tail) -> std::i
 
 /// Writes zeros where there is anything else.
 fn wipe(file: &dyn DiskFile, from: u64, to: u64) -> std::io::Result<()> {
-    let zeros = vec![0; ZEROS_BYTES];
-    let mut found = vec![0; ZEROS_BYTES];
+    let buffer_bytes = usize::try_from(to.saturating_sub(from)).unwrap_or(ZEROS_BYTES).min(ZEROS_BYTES);
+    let zeros = vec![0; buffer_bytes];
+    let mut found = vec![0; buffer_bytes];
     let mut offset = from;
     while offset < to {
-        let length = usize::try_from(to - offset).unwrap_or(ZEROS_BYTES).min(ZEROS_BYTES);
+        let length = usize::try_from(to - offset).unwrap_or(buffer_bytes).min(buffer_bytes);
         file.read_at(&mut found[..length], offset)?;
         if found[..length] != zeros[..length] {
             file.write_at(&zeros[..length], offset)?;

@@ -1,5 +1,6 @@
 //! Tests of the log over the simulated disk.
 
 mod basics;
+mod crash;
 mod real;
 mod support;
