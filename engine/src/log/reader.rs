@@ -207,6 +207,7 @@ impl LogReader {
         let last = self.last().index;
         let mut next = from.max(self.first());
         while next <= last {
+            let revision = self.shared.read().revision;
             let Some(filled) = ({
                 let view = self.shared.read();
                 view.place_of(next).map(|place| view.segments[place].clone())
@@ -219,7 +220,6 @@ impl LogReader {
                 next = first;
                 continue;
             };
-            let revision = self.shared.read().revision;
             match filled.scan(next, last, visit) {
                 Ok(ControlFlow::Break(())) => return Ok(()),
                 Ok(ControlFlow::Continue(())) => next = filled.tail.last.index.min(last).next(),

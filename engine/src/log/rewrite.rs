@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::frame::{decode_frame, encode_frame, frame_bytes, payload_bytes};
 use super::layout::align_up;
 use super::record::{PERSIST_RECORD_BYTES, PersistRecord};
-use super::scan::{Extent, SlotFinding, scan_segment};
+use super::scan::{Extent, SlotFinding, scan_segment, valid_records};
 use super::segment::{SEGMENT_HEADER_BYTES, SealedRange, Segment, SegmentHeader, Tail, write_header};
 use super::shared::Filled;
 use super::{Entry, FRAME_HEADER_BYTES, Fault, FaultKind, LogError, LogWriter};
@@ -169,22 +169,23 @@ impl LogWriter {
         wanted: &mut dyn FnMut(LogIndex, u64) -> bool,
         max_live_fraction: f64,
     ) -> Option<Candidate> {
-        let (mut records, faults) = filled.entries();
-        if !faults.is_empty() {
+        let mut records = filled.records()?;
+        let is_small = filled.segment.header.file_bytes <= self.options.segment_bytes / SMALL_FRACTION;
+        let keep: Vec<bool> = records.iter().map(|record| wanted(record.position.index, record.tag)).collect();
+        let kept = || records.iter().zip(&keep).filter(|(_, keep)| **keep).map(|(record, _)| record);
+        let kept_bytes: u64 = kept().map(PersistRecord::frame_bytes).sum();
+        let mut dead = (records.len() - kept().count()) as u64;
+        let is_sparse = dead > 0 && kept_bytes as f64 <= max_live_fraction * filled.segment.header.file_bytes as f64;
+        if is_sparse {
+            let mut keep = keep.into_iter();
+            records.retain(|_| keep.next().unwrap_or(true));
+        } else if is_small {
+            // What is not worth a rewrite of its own comes along when its neighbours are rewritten, and then as a whole.
+            dead = 0;
+        } else {
             return None;
         }
-        let before = records.len() as u64;
-        records.retain(|record| wanted(record.position.index, record.tag));
-        let dead = before - records.len() as u64;
-        let wanted_bytes: u64 = records.iter().map(PersistRecord::frame_bytes).sum();
-        let is_sparse = dead > 0 && wanted_bytes as f64 <= max_live_fraction * filled.segment.header.file_bytes as f64;
-        let is_small = filled.segment.header.file_bytes <= self.options.segment_bytes / SMALL_FRACTION;
-        if !is_sparse {
-            // What stays as it is only comes along when its neighbours are rewritten, and then as a whole.
-            let (all, _) = filled.entries();
-            let bytes = all.iter().map(PersistRecord::frame_bytes).sum();
-            return is_small.then_some(Candidate { place, filled, wanted: all, wanted_bytes: bytes, dead: 0 });
-        }
+        let wanted_bytes = records.iter().map(PersistRecord::frame_bytes).sum();
         Some(Candidate { place, filled, wanted: records, wanted_bytes, dead })
     }
 
@@ -271,6 +272,19 @@ impl LogWriter {
 }
 
 impl Filled {
+    /// The persist records of all entries, without a look at the frames if that can be avoided; `None` when something
+    /// is damaged.
+    fn records(&self) -> Option<Vec<PersistRecord>> {
+        let file = self.segment.file.as_deref()?;
+        let extent = Extent::Sealed(self.tail.last, self.tail.last_tag);
+        let records = valid_records(&self.segment, file, extent);
+        if records.len() as u64 == self.tail.entries {
+            return Some(records.into_values().collect());
+        }
+        let (records, faults) = self.entries();
+        faults.is_empty().then_some(records)
+    }
+
     /// The persist records of all entries, those that are damaged made anew from their frames, and what is damaged
     /// beyond that.
     fn entries(&self) -> (Vec<PersistRecord>, Vec<Fault>) {

@@ -54,7 +54,7 @@ pub(super) fn scan_segment(segment: &Segment, extent: Extent, visit: &mut dyn Fn
 }
 
 /// All intact persist records that count, by slot.
-fn valid_records(segment: &Segment, file: &dyn DiskFile, extent: Extent) -> BTreeMap<u64, PersistRecord> {
+pub(super) fn valid_records(segment: &Segment, file: &dyn DiskFile, extent: Extent) -> BTreeMap<u64, PersistRecord> {
     let slots = segment.header.sealed.map_or(segment.header.record_slots, |sealed| sealed.entries);
     let mut records = BTreeMap::new();
     let mut block = vec![0; PERSIST_RECORD_BYTES * usize::try_from(slots.min(RECORDS_AT_ONCE)).unwrap_or(0)];

@@ -1,6 +1,10 @@
-//! Tests of the log over the simulated disk.
+//! Tests of the log over the simulated disk, and one over a real one.
 
 mod basics;
+mod concurrent;
 mod crash;
+mod damage;
+mod golden;
+mod model;
 mod real;
 mod support;
