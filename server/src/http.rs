@@ -1,0 +1,105 @@
+//! `/metrics`, `/healthz` and `/readyz`.
+
+use std::future::Future;
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use metrics_exporter_prometheus::PrometheusHandle;
+use steeple_engine::domain::CATALOG;
+use steeple_engine::view::Reader;
+use tokio::net::TcpListener;
+
+use crate::node::Node;
+
+#[derive(Clone)]
+struct Parts {
+    node: Node,
+    metrics: PrometheusHandle,
+}
+
+/// Serves until `shutdown` completes.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    node: Node,
+    metrics: PrometheusHandle,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let routes = Router::new()
+        .route("/metrics", get(render_metrics))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readiness))
+        .with_state(Parts { node, metrics });
+    axum::serve(listener, routes.into_make_service_with_connect_info::<SocketAddr>())
+        .with_graceful_shutdown(shutdown)
+        .await
+}
+
+/// Alive is not ready: a node whose log failed still answers, and must get no mutations.
+async fn readiness(State(parts): State<Parts>) -> (StatusCode, String) {
+    match parts.node.failure() {
+        None => (StatusCode::OK, "ready\n".into()),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}
+
+async fn render_metrics(State(parts): State<Parts>) -> String {
+    let node = parts.node.clone();
+    // Looks at disk and, for the sizes, at every index; not on a thread that serves requests.
+    if tokio::task::spawn_blocking(move || record_gauges(&node)).await.is_err() {
+        tracing::warn!("gauges could not be taken");
+    }
+    parts.metrics.render()
+}
+
+/// Everything that is looked at when somebody asks, and not counted as it happens.
+fn record_gauges(node: &Node) {
+    let status = node.status();
+    metrics::gauge!("steeple_revision").set(status.revision.0 as f64);
+    metrics::gauge!("steeple_log_bytes").set(status.log_bytes as f64);
+    metrics::gauge!("steeple_log_segments").set(status.log_segments.len() as f64);
+    metrics::gauge!("steeple_log_entries").set((status.log_last.index.0 + 1 - status.log_first.0) as f64);
+    metrics::gauge!("steeple_store_bytes").set(status.store_bytes.unwrap_or(0) as f64);
+    metrics::gauge!("steeple_store_flush_lag_entries").set((status.log_last.index.0 - status.flushed.0) as f64);
+    metrics::gauge!("steeple_namespaces").set(status.namespaces as f64);
+    metrics::gauge!("steeple_up").set(if status.failure.is_none() { 1.0 } else { 0.0 });
+    record_sizes(node);
+}
+
+/// Summed over namespaces: one series a namespace would be without bound.
+fn record_sizes(node: &Node) {
+    let mut records = std::collections::BTreeMap::<&'static str, u64>::new();
+    let mut keys = std::collections::BTreeMap::<(&'static str, &'static str), u64>::new();
+    let mut items = std::collections::BTreeMap::<&'static str, u64>::new();
+    node.read(|reader| {
+        for namespace in reader.namespaces() {
+            let mut counted = None;
+            reader.visit_sizes(namespace, &mut |table, count, index, index_keys| {
+                let name = CATALOG.table(table).map_or("unknown", |table| table.name);
+                if counted != Some(table) {
+                    *records.entry(name).or_default() += count;
+                    counted = Some(table);
+                }
+                *keys.entry((name, index)).or_default() += index_keys as u64;
+            });
+            for stream in CATALOG.streams {
+                let state = reader.stream(namespace, stream.id);
+                *items.entry(stream.name).or_default() += state.last.0 + 1 - state.low_water.0;
+            }
+        }
+    });
+    for (table, count) in records {
+        metrics::gauge!("steeple_records", "table" => table).set(count as f64);
+    }
+    for ((table, index), count) in keys {
+        metrics::gauge!("steeple_index_keys", "table" => table, "index" => index).set(count as f64);
+    }
+    for (stream, count) in items {
+        metrics::gauge!("steeple_stream_items", "stream" => stream).set(count as f64);
+    }
+}
