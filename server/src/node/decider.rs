@@ -20,7 +20,7 @@ const TURN_MAX: usize = 1024;
 /// What reaches the thread.
 pub(super) enum Message {
     /// A command to decide.
-    Submit(Waiting),
+    Submit(Box<Waiting>),
     /// The log's report on the batch that was handed to it.
     Persisted(Result<LogPosition, LogError>),
     /// Finish what is in flight and end.
@@ -72,7 +72,7 @@ impl Decider {
     fn serve(&mut self, inbox: &mut tokio::sync::mpsc::Receiver<Message>) -> Result<(), Failure> {
         self.hand_over()?;
         let mut stopping = false;
-        while !(stopping && self.pipeline.undecided() == 0 && !self.appending && !self.pipeline.has_entries()) {
+        while !stopping || self.is_busy() {
             let Some(message) = inbox.blocking_recv() else { return Ok(()) };
             stopping |= self.handle(message)?;
             for _ in 1..TURN_MAX {
@@ -85,10 +85,15 @@ impl Decider {
         Ok(())
     }
 
+    /// Whether something is on its way to the log or back.
+    fn is_busy(&self) -> bool {
+        self.pipeline.undecided() > 0 || self.appending || self.pipeline.has_entries()
+    }
+
     /// Whether the message asked to stop.
     fn handle(&mut self, message: Message) -> Result<bool, Failure> {
         match message {
-            Message::Submit(waiting) => self.submit(waiting)?,
+            Message::Submit(waiting) => self.submit(*waiting)?,
             Message::Persisted(position) => {
                 self.appending = false;
                 let started = Instant::now();

@@ -292,7 +292,9 @@ pub(super) async fn run(shared: std::sync::Weak<Shared>) {
         return;
     };
     let mut flush = tokio::time::interval(options.flush_interval);
-    let mut compaction = tokio::time::interval(options.compaction_interval);
+    // An interval that never comes up in practice stands for none.
+    let mut compaction = tokio::time::interval(options.compaction_interval.unwrap_or(Duration::from_secs(1 << 32)));
+    compaction.reset();
     loop {
         let compacting = tokio::select! {
             _ = flush.tick() => false,

@@ -256,7 +256,7 @@ impl Node {
     ) -> Result<Outcome, SubmitError> {
         let permit = Arc::clone(&self.shared.submissions).acquire_owned().await.map_err(|_| self.unavailable())?;
         let (answer, outcome) = oneshot::channel();
-        let waiting = Waiting { namespace, request, command, answer, permit };
+        let waiting = Box::new(Waiting { namespace, request, command, answer, permit });
         self.shared.inbox.send(Message::Submit(waiting)).await.map_err(|_| self.unavailable())?;
         outcome.await.map_err(|_| SubmitError::OutcomeUnknown(self.failure().unwrap_or_else(|| "node stopped".into())))
     }

@@ -27,8 +27,8 @@ pub struct NodeOptions {
     pub history_retention: Duration,
     /// Items of the streams older than this are pruned; `None` leaves pruning to the callers.
     pub stream_retention: Option<Duration>,
-    /// How often space is given back.
-    pub compaction_interval: Duration,
+    /// How often space is given back; `None` leaves that to the callers.
+    pub compaction_interval: Option<Duration>,
     /// A new base snapshot is due once the log has grown by this much since the last one.
     pub base_interval_bytes: u64,
     /// Sealed segments with a smaller share of wanted bytes are rewritten.
@@ -48,7 +48,7 @@ impl Default for NodeOptions {
             request_window: Duration::from_secs(600),
             history_retention: Duration::from_secs(24 * 3600),
             stream_retention: None,
-            compaction_interval: Duration::from_secs(60),
+            compaction_interval: Some(Duration::from_secs(60)),
             base_interval_bytes: 256 << 20,
             rewrite_below: 0.3,
             submissions_max: 8192,

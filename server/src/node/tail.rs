@@ -67,6 +67,9 @@ pub enum TailError {
     Stopped,
 }
 
+/// Rows of several streams, gathered by the event that made them.
+type RowsByEvent = BTreeMap<Revision, Vec<(StreamId, StreamRow)>>;
+
 /// A consumer of one or more streams of a namespace.
 pub struct Tail {
     node: Node,
@@ -75,6 +78,7 @@ pub struct Tail {
     /// Only items about these; all when there is none.
     keys: Option<HashSet<Vec<u8>>>,
     folded: watch::Receiver<Revision>,
+    failure: watch::Receiver<Option<String>>,
     /// Events read and not yet handed out, each with the positions that hold once it is.
     ready: VecDeque<(Option<TailItem>, Vec<StreamPosition>)>,
 }
@@ -103,7 +107,8 @@ impl Node {
             }
             Ok(())
         })?;
-        Ok(Tail { node: self.clone(), namespace, positions, keys, folded, ready: VecDeque::new() })
+        let failure = self.shared.failure.subscribe();
+        Ok(Tail { node: self.clone(), namespace, positions, keys, folded, failure, ready: VecDeque::new() })
     }
 }
 
@@ -125,10 +130,14 @@ impl Tail {
             if self.read_chunk()? {
                 continue;
             }
-            match tokio::time::timeout_at(deadline, self.folded.changed()).await {
-                Err(_) => return Ok(None),
-                Ok(Err(_)) => return Err(TailError::Stopped),
-                Ok(Ok(())) => {}
+            tokio::select! {
+                folded = tokio::time::timeout_at(deadline, self.folded.changed()) => match folded {
+                    Err(_) => return Ok(None),
+                    Ok(Err(_)) => return Err(TailError::Stopped),
+                    Ok(Ok(())) => {}
+                },
+                // Nothing more will come; what was folded until now has been handed out.
+                _ = self.failure.wait_for(Option::is_some) => return Err(TailError::Stopped),
             }
         }
     }
@@ -165,13 +174,8 @@ impl Tail {
     }
 
     /// Rows of all streams by event, and whether some were left out. An event is whole or left out.
-    #[expect(clippy::type_complete, reason = "used once, named by the doc above")]
-    fn rows(
-        &self,
-        reader: &ViewReader<'_>,
-        limit: usize,
-    ) -> Result<(BTreeMap<Revision, Vec<(StreamId, StreamRow)>>, bool), TailError> {
-        let mut events: BTreeMap<Revision, Vec<(StreamId, StreamRow)>> = BTreeMap::new();
+    fn rows(&self, reader: &ViewReader<'_>, limit: usize) -> Result<(RowsByEvent, bool), TailError> {
+        let mut events = RowsByEvent::new();
         let mut whole_below = None;
         for position in &self.positions {
             check_position(*position, reader.stream(self.namespace, position.stream))?;
