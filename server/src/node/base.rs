@@ -4,11 +4,14 @@
 //! once segments were purged, from the base snapshot and the log behind it. So a segment is purged only when a base
 //! snapshot that was read back and verified covers it.
 
+use std::fs::File;
+use std::io::BufReader;
 use std::path::PathBuf;
 
 use parking_lot::Mutex;
 use steeple_engine::ids::LogIndex;
 use steeple_engine::record_store::RecordStore;
+use steeple_snapshot::ReadError;
 
 /// Name of the file.
 const FILE: &str = "base.snapshot";
@@ -24,7 +27,14 @@ pub(super) struct Base {
 impl Base {
     /// Looks for a base snapshot; whatever is wrong with it means that there is none.
     pub(super) fn open(directory: Option<PathBuf>) -> Self {
-        Self { directory, covers: Mutex::new(LogIndex::ZERO) }
+        let base = Self { directory, covers: Mutex::new(LogIndex::ZERO) };
+        if let Some(path) = base.path().filter(|path| path.exists()) {
+            match File::open(&path).map_err(ReadError::from).and_then(steeple_snapshot::inspect) {
+                Ok(manifest) => *base.covers.lock() = manifest.state.index,
+                Err(error) => tracing::warn!(%error, "the base snapshot cannot be used"),
+            }
+        }
+        base
     }
 
     /// Where the file is; `None` for a node in memory.
@@ -37,9 +47,22 @@ impl Base {
         *self.covers.lock()
     }
 
+    /// Notes that a newer snapshot was published and verified.
+    pub(super) fn advance(&self, covers: LogIndex) {
+        *self.covers.lock() = covers;
+    }
+
     /// Fills an empty record store, and says what became of it.
     pub(super) fn load(&self, store: &dyn RecordStore) -> String {
-        let _ = store;
-        "there is none".into()
+        let Some(path) = self.path().filter(|path| path.exists()) else {
+            return "there is none".into();
+        };
+        let loaded = File::open(&path).map_err(|error| error.to_string()).and_then(|file| {
+            steeple_snapshot::load_base(BufReader::new(file), store).map_err(|error| error.to_string())
+        });
+        match loaded {
+            Ok(manifest) => format!("it covers the log up to {}", manifest.state.index),
+            Err(error) => format!("it cannot be read: {error}"),
+        }
     }
 }

@@ -26,8 +26,8 @@ pub enum StartError {
         source: io::Error,
     },
     /// A restore into the directory was not finished.
-    #[error("{} holds an unfinished restore: empty it and restore again", .0.display())]
-    UnfinishedRestore(PathBuf),
+    #[error(transparent)]
+    UnfinishedRestore(#[from] steeple_snapshot::restore::Unfinished),
     /// The log cannot be opened.
     #[error("log: {0}")]
     Log(#[from] LogError),

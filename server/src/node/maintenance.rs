@@ -5,6 +5,7 @@
 //! (a base snapshot covers it). Whole segments at the front are purged; sealed ones in which little is wanted are
 //! rewritten without the rest. So pruning a stream moves a mark, and compaction gives the space back.
 
+use std::io::{BufReader, Seek};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use steeple_engine::ids::{
 use steeple_engine::log::{EntryKind, LogError, Rewritten, SegmentInfo};
 use steeple_engine::spire;
 use steeple_engine::view::{Digest, Reader};
+use steeple_snapshot::{LiveSource, Origin, Publication, SnapshotId, SnapshotOptions};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
@@ -148,17 +150,27 @@ impl Node {
         flushing.await.map_err(|_| CompactError::Stopped)?
     }
 
-    /// Prunes what the settings say, and gives back the space that nothing wants any more.
+    /// Prunes what the settings say, and gives back the space that nothing wants any more, at whatever cost.
     ///
     /// # Errors
     /// See [`CompactError`]. Nothing is lost; a later compaction goes on.
     pub async fn compact(&self) -> Result<Compacted, CompactError> {
+        self.compact_where_due(0).await
+    }
+
+    /// As [`Node::compact`], but with a new base snapshot only when that gives back at least `base_bytes_min`.
+    async fn compact_where_due(&self, base_bytes_min: u64) -> Result<Compacted, CompactError> {
         let _alone = self.shared.maintenance.lock().await;
         let mut compacted = Compacted { log_bytes_before: self.shared.log.disk_bytes(), ..Compacted::default() };
         compacted.items_pruned = self.prune_streams().await?;
         self.flush().await?;
         let unwanted = self.blocking(|node| node.unwanted_segments()).await?;
-        if !unwanted.is_empty() {
+        if let Some(last) = unwanted.last() {
+            let covered = self.shared.base.covers();
+            let uncovered = unwanted.iter().filter(|segment| segment.last > covered);
+            if uncovered.map(|segment| segment.file_bytes).sum::<u64>() >= base_bytes_min.max(1) {
+                compacted.base_written = self.cover_by_base(last.last).await?;
+            }
             self.give_back(&mut compacted).await?;
         }
         compacted.log_bytes_after = self.shared.log.disk_bytes();
@@ -199,6 +211,15 @@ impl Node {
             }
         }
         Ok(unwanted)
+    }
+
+    /// Sees to it that a base snapshot covers the log up to `index`; whether one was written for that.
+    async fn cover_by_base(&self, index: LogIndex) -> Result<bool, CompactError> {
+        if self.shared.base.covers() >= index || self.shared.base.path().is_none() {
+            return Ok(false);
+        }
+        self.blocking(|node| write_base(&node.shared)).await?;
+        Ok(true)
     }
 
     async fn give_back(&self, compacted: &mut Compacted) -> Result<(), CompactError> {
@@ -284,6 +305,26 @@ impl Node {
     }
 }
 
+/// Writes a base snapshot, reads it back, and only then lets the log go by it.
+fn write_base(shared: &Arc<Shared>) -> Result<(), CompactError> {
+    let Some(path) = shared.base.path() else { return Ok(()) };
+    let failed = |error: &dyn std::fmt::Display| CompactError::Base(error.to_string());
+    let mut publication = Publication::create(&path).map_err(|error| failed(&error))?;
+    let source = LiveSource { view: Arc::clone(&shared.view), log: shared.log.clone() };
+    let options = SnapshotOptions::new(SnapshotId(rand::random()), origin(shared), shared.clock.now());
+    steeple_snapshot::write(&source, &mut publication, options, &mut |_| {}).map_err(|error| failed(&error))?;
+    let mut written = publication.file();
+    written.rewind().map_err(|error| failed(&error))?;
+    let report = steeple_snapshot::verify(BufReader::new(written), &mut |_| {}).map_err(|error| failed(&error))?;
+    publication.publish().map_err(|error| failed(&error))?;
+    shared.base.advance(report.manifest.state.index);
+    Ok(())
+}
+
+fn origin(shared: &Shared) -> Origin {
+    Origin { cluster: shared.identity.cluster, group: shared.identity.group, history: shared.identity.history }
+}
+
 /// Flushes and compacts at their intervals until the node stops or is gone.
 pub(super) async fn run(shared: std::sync::Weak<Shared>) {
     let Some((mut failure, options)) =
@@ -302,7 +343,11 @@ pub(super) async fn run(shared: std::sync::Weak<Shared>) {
             _ = failure.wait_for(Option::is_some) => return,
         };
         let Some(node) = shared.upgrade().map(Node::unguarded) else { return };
-        let done = if compacting { node.compact().await.map(|_| ()) } else { node.flush().await };
+        let done = if compacting {
+            node.compact_where_due(options.base_interval_bytes).await.map(|_| ())
+        } else {
+            node.flush().await
+        };
         if let Err(error) = done
             && node.failure().is_none()
         {

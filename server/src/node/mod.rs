@@ -15,6 +15,7 @@ mod decider;
 mod events;
 pub mod tail;
 mod maintenance;
+mod restore;
 
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 pub use self::errors::{QueryError, StartError, SubmitError};
 pub use self::maintenance::{Compacted, NodeStatus};
 pub use self::options::{Clock, NodeOptions, NodeParts, SystemClock};
+pub use self::restore::restore;
 
 use self::base::Base;
 use self::decider::{Decider, Message, Waiting};

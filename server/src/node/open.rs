@@ -68,7 +68,8 @@ impl Directories {
 /// Opens log and view.
 pub(super) fn open(options: &NodeOptions, fresh: LogIdentity) -> Result<Opened, StartError> {
     let directories = Directories::new(options.data.clone());
-    if options.data.is_some() {
+    if let Some(root) = &options.data {
+        steeple_snapshot::check_finished(root)?;
         for directory in [directories.log(), directories.records(), directories.base()].into_iter().flatten() {
             make_directory(&directory)?;
         }

@@ -151,3 +151,81 @@ async fn many_writers_make_a_stream_without_holes() {
     let (revision, digest) = node.view().recompute_digest().unwrap();
     assert_eq!((revision, digest), (node.revision(), node.status().digest));
 }
+
+/// Small segments and no retention, so that little data is enough to purge and rewrite.
+fn eager(data: &std::path::Path) -> NodeOptions {
+    let log = steeple_engine::log::LogOptions {
+        segment_bytes: 64 << 10,
+        segment_entries: 256,
+        spare_segments: 0,
+        ..steeple_engine::log::LogOptions::default()
+    };
+    NodeOptions {
+        log,
+        request_window: Duration::ZERO,
+        history_retention: Duration::ZERO,
+        compaction_interval: None,
+        ..NodeOptions::at(data)
+    }
+}
+
+#[tokio::test]
+async fn pruning_and_compaction_give_space_back_and_lose_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let digest = {
+        let node = Node::start(eager(directory.path()), NodeParts::default()).unwrap();
+        let namespace = node.open_namespace("test").await.unwrap();
+        create(&node, namespace, 0..1000).await;
+        let before = node.compact().await.unwrap();
+        assert_eq!(before.segments_purged, 0, "the stream still lists every event");
+        assert!(node.event(Revision(2)).is_ok());
+        node.submit_to_end(namespace, None, prune_events(u64::MAX)).await.unwrap();
+        create(&node, namespace, 1000..1010).await;
+        let after = node.compact().await.unwrap();
+        assert!(after.base_written && after.segments_purged > 5, "{after:?}");
+        assert!(after.log_bytes_after < after.log_bytes_before / 3, "{after:?}");
+        assert!(node.log().first() > LogIndex(900));
+        node.stop().await;
+        node.status().digest
+    };
+    // The log no longer reaches back to the beginning, so rebuilding needs the base snapshot.
+    std::fs::remove_dir_all(directory.path().join("group-0").join("records")).unwrap();
+    let node = Node::start(eager(directory.path()), NodeParts::default()).unwrap();
+    assert!(node.status().rebuilt.is_some());
+    assert_eq!(node.status().digest, digest);
+    let namespace = node.namespace("test").unwrap();
+    let state = node.read(|reader| reader.stream(namespace, spire::REGISTRATIONS));
+    assert_eq!((state.low_water, state.last), (StreamSequence(1001), StreamSequence(1010)));
+    create(&node, namespace, 2000..2001).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn mostly_dead_segments_are_rewritten_and_what_is_listed_stays_readable() {
+    let directory = tempfile::tempdir().unwrap();
+    let digest = rewrite_mostly_dead_segments(directory.path()).await;
+    let node = Node::start(eager(directory.path()), NodeParts::default()).unwrap();
+    assert_eq!((node.status().digest, node.status().rebuilt), (digest, None));
+    node.stop().await;
+}
+
+async fn rewrite_mostly_dead_segments(data: &std::path::Path) -> steeple_engine::view::Digest {
+    let node = Node::start(eager(data), NodeParts::default()).unwrap();
+    let kept = node.open_namespace("kept").await.unwrap();
+    let pruned = node.open_namespace("pruned").await.unwrap();
+    create(&node, kept, 0..5).await;
+    create(&node, pruned, 0..1000).await;
+    create(&node, kept, 5..10).await;
+    create(&node, pruned, 1000..1500).await;
+    node.submit_to_end(pruned, None, prune_events(u64::MAX)).await.unwrap();
+    let compacted = node.compact().await.unwrap();
+    assert!(compacted.segments_rewritten > 0, "{compacted:?}");
+    assert!(compacted.log_bytes_after < compacted.log_bytes_before, "{compacted:?}");
+    let mut tail = node.tail(kept, from_start(), None).unwrap();
+    for expected in 1..=10 {
+        let item = tail.next(Duration::from_secs(20)).await.unwrap().unwrap();
+        assert_eq!(item.items[0].sequence, StreamSequence(expected));
+    }
+    node.stop().await;
+    node.status().digest
+}

@@ -1,0 +1,55 @@
+//! Restoring a snapshot into an empty data directory, with the layout that a node expects.
+
+use std::fs;
+use std::io::{Read, Seek};
+use std::path::Path;
+use std::sync::Arc;
+
+use steeple_engine::disk::RealDisk;
+use steeple_engine::ids::{HistoryId, NodeId};
+use steeple_engine::log::{Log, LogIdentity, LogOptions};
+use steeple_engine::record_store::{self, RecordStoreKind, RecordStoreOptions};
+use steeple_snapshot::Manifest;
+use steeple_snapshot::restore::{Lineage, RestoreError, RestoreOptions, RestoreTarget};
+
+use super::open::Directories;
+
+/// Restores a snapshot into `data`, which must be empty or not there. The node that is started on it goes on from the
+/// snapshot's revision, in a history of its own, so that cursors into what the old history had after it are refused.
+///
+/// # Errors
+/// See [`RestoreError`]. The directory is then marked as unfinished, and no node starts on it.
+pub fn restore(
+    snapshot: &mut (impl Read + Seek),
+    data: &Path,
+    store: RecordStoreKind,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Manifest, RestoreError> {
+    let options = RestoreOptions { directory: data, may_contain: &[], lineage: Lineage::New };
+    let history = HistoryId(rand::random());
+    steeple_snapshot::restore(
+        snapshot,
+        options,
+        &mut |manifest| Ok(open_target(data, store, history, manifest)?),
+        progress,
+    )
+}
+
+fn open_target(
+    data: &Path,
+    store: RecordStoreKind,
+    history: HistoryId,
+    manifest: &Manifest,
+) -> Result<RestoreTarget, Box<dyn std::error::Error + Send + Sync>> {
+    let directories = Directories::new(Some(data.to_owned()));
+    let (Some(log), Some(records)) = (directories.log(), directories.records()) else {
+        unreachable!("directories below a root have paths");
+    };
+    fs::create_dir_all(&log)?;
+    fs::create_dir_all(&records)?;
+    let identity =
+        LogIdentity { cluster: manifest.origin.cluster, node: NodeId(1), group: manifest.origin.group, history };
+    let (writer, _, _) = Log::open(Arc::new(RealDisk::open(&log)?), LogOptions::default(), identity)?;
+    let store = record_store::open(store, &records, &RecordStoreOptions::default())?;
+    Ok(RestoreTarget { store, log: Box::new(writer) })
+}
