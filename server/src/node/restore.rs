@@ -27,12 +27,7 @@ pub fn restore(
 ) -> Result<Manifest, RestoreError> {
     let options = RestoreOptions { directory: data, may_contain: &[], lineage: Lineage::New };
     let history = HistoryId(rand::random());
-    steeple_snapshot::restore(
-        snapshot,
-        options,
-        &mut |manifest| Ok(open_target(data, store, history, manifest)?),
-        progress,
-    )
+    steeple_snapshot::restore(snapshot, options, &mut |manifest| open_target(data, store, history, manifest), progress)
 }
 
 fn open_target(
