@@ -56,7 +56,8 @@ impl EntryFilter {
     }
 
     /// The filter as conditions on the table's indexes.
-    fn query(&self) -> Query {
+    #[must_use]
+    pub fn query(&self) -> Query {
         let texts =
             [(indexes::PARENT_ID, &self.parent_id), (indexes::SPIFFE_ID, &self.spiffe_id), (indexes::HINT, &self.hint)];
         let mut query = Query::all();

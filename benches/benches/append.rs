@@ -1,0 +1,230 @@
+//! Appending: the log alone, a whole node, and beside them what the machine does without us.
+//!
+//! Wall time, because a sync is waiting. What a create costs in CPU time on all threads is printed after the node's
+//! figures.
+
+use std::fs::File;
+use std::hint::black_box;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use steeple_benches::cpu_time::process_cpu_time;
+use steeple_benches::deployment::{self, Deployment, NOW};
+use steeple_benches::scratch_directory;
+use steeple_engine::disk::RealDisk;
+use steeple_engine::event::{Change, Event, StreamItem};
+use steeple_engine::ids::{
+    ClusterId, GroupId, HistoryId, LogIndex, LogPosition, NamespaceId, NodeId, Revision, Sequence, StreamSequence, Term,
+};
+use steeple_engine::log::{
+    Entry, EntryKind, FRAME_HEADER_BYTES, HardState, Log, LogIdentity, LogOptions, LogWriter, PERSIST_RECORD_BYTES,
+};
+use steeple_engine::spire;
+use steeple_server::node::{Node, NodeOptions, NodeParts};
+use tokio::runtime::Runtime;
+
+/// Commands in one batch, or in flight.
+const BATCHES: [usize; 3] = [1, 16, 256];
+
+/// The bare file is written round and round in this size, as a log segment is.
+const BARE_FILE_BYTES: u64 = 64 << 20;
+
+fn create_event(deployment: &Deployment, number: u64) -> Event {
+    let entry = deployment.entry(number);
+    Event {
+        revision: Revision(number + 1),
+        time: NOW,
+        namespace: NamespaceId(1),
+        request: None,
+        changes: vec![Change {
+            table: spire::tables::ENTRIES,
+            sequence: Sequence(number + 1),
+            previous: None,
+            before: None,
+            after: Some(entry.encode()),
+        }],
+        items: vec![StreamItem {
+            stream: spire::REGISTRATIONS,
+            sequence: StreamSequence(number + 1),
+            key: entry.entry_id.into_bytes(),
+            change: Some(0),
+        }],
+        marks: Vec::new(),
+        answer: vec![0; 16],
+    }
+}
+
+fn payloads(count: usize) -> Vec<Bytes> {
+    let deployment = Deployment::new(1, 10_000);
+    (0..count as u64).map(|number| create_event(&deployment, number).encode()).collect()
+}
+
+/// A log that appends the same payloads again and again.
+struct AppendingLog {
+    writer: LogWriter,
+    next: u64,
+}
+
+impl AppendingLog {
+    fn open(directory: &std::path::Path) -> Self {
+        let identity = LogIdentity {
+            cluster: ClusterId([1; 16]),
+            node: NodeId(1),
+            group: GroupId(0),
+            history: HistoryId([1; 16]),
+        };
+        let disk = Arc::new(RealDisk::open(directory).expect("a directory"));
+        let (mut writer, ..) = Log::open(disk, LogOptions::default(), identity).expect("a new log");
+        let state = HardState { term: Term(1), ..HardState::default() };
+        writer.set_hard_state(state).expect("a term");
+        writer.sync().expect("a sync");
+        Self { writer, next: 1 }
+    }
+
+    fn append(&mut self, payloads: &[Bytes]) {
+        let first = self.next;
+        let entry = |(place, payload): (usize, &Bytes)| Entry {
+            position: LogPosition { term: Term(1), index: LogIndex(first + place as u64) },
+            kind: EntryKind::Event,
+            tag: first + place as u64,
+            payload: payload.clone(),
+        };
+        let entries: Vec<Entry> = payloads.iter().enumerate().map(entry).collect();
+        self.writer.append(&entries).expect("an append");
+        self.writer.sync().expect("a sync");
+        self.next += payloads.len() as u64;
+        // Old segments are given back as compaction would, so that files are reused and the disk does not fill.
+        if self.next % 65_536 < payloads.len() as u64 {
+            self.writer.purge_prefix(LogIndex(first)).expect("a purge");
+        }
+    }
+}
+
+/// A preallocated file that is written in place.
+struct BareFile {
+    file: File,
+    offset: u64,
+}
+
+impl BareFile {
+    fn create(directory: &std::path::Path) -> Self {
+        let file = File::create_new(directory.join("bare")).expect("a file");
+        let zeros = vec![0; 1 << 20];
+        for offset in (0..BARE_FILE_BYTES).step_by(zeros.len()) {
+            file.write_all_at(&zeros, offset).expect("zeros");
+        }
+        file.sync_all().expect("a sync");
+        Self { file, offset: 0 }
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if self.offset + bytes.len() as u64 > BARE_FILE_BYTES {
+            self.offset = 0;
+        }
+        self.file.write_all_at(bytes, self.offset).expect("a write");
+        self.file.sync_data().expect("a sync");
+        self.offset += bytes.len() as u64;
+    }
+}
+
+fn append(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("append");
+    group.sample_size(20).measurement_time(Duration::from_secs(6));
+    for batch in BATCHES {
+        let payloads = payloads(batch);
+        let framed: usize =
+            payloads.iter().map(|payload| payload.len() + FRAME_HEADER_BYTES + PERSIST_RECORD_BYTES).sum();
+        group.throughput(Throughput::Elements(batch as u64));
+        let directory = scratch_directory();
+        let mut log = AppendingLog::open(directory.path());
+        group.bench_function(format!("log/{batch}"), |bencher| bencher.iter(|| log.append(&payloads)));
+        let directory = scratch_directory();
+        let mut file = BareFile::create(directory.path());
+        let bytes = vec![7; framed];
+        group.bench_function(format!("bare_fdatasync/{batch}"), |bencher| bencher.iter(|| file.write(&bytes)));
+    }
+    group.finish();
+}
+
+/// A node with an open namespace, and entries that are not in it yet.
+struct SubmittingNode {
+    node: Node,
+    namespace: NamespaceId,
+    deployment: Deployment,
+    next: u64,
+}
+
+impl SubmittingNode {
+    async fn start(options: NodeOptions) -> Self {
+        let node = Node::start(options, NodeParts::default()).expect("a node");
+        let namespace = node.open_namespace("bench").await.expect("a namespace");
+        let deployment = Deployment::new(1, 1_000_000);
+        for bundle in deployment.bundles() {
+            node.submit(namespace, None, deployment::create_bundle(bundle)).await.expect("a bundle");
+        }
+        Self { node, namespace, deployment, next: 0 }
+    }
+
+    /// Submits so many creations at once and waits for all of them.
+    async fn create(&mut self, count: usize) {
+        let creations: Vec<_> = (0..count as u64)
+            .map(|place| {
+                let (node, namespace) = (self.node.clone(), self.namespace);
+                let command = deployment::create_entry(self.deployment.entry(self.next + place));
+                tokio::spawn(async move { node.submit(namespace, None, command).await.expect("a creation") })
+            })
+            .collect();
+        for creation in creations {
+            creation.await.expect("a task that ends");
+        }
+        self.next += count as u64;
+    }
+}
+
+fn node(criterion: &mut Criterion) {
+    let runtime = Runtime::new().expect("a runtime");
+    let mut group = criterion.benchmark_group("node_create");
+    group.sample_size(20).measurement_time(Duration::from_secs(6));
+    for in_flight in BATCHES {
+        let directory = scratch_directory();
+        let mut node = runtime.block_on(SubmittingNode::start(NodeOptions::at(directory.path())));
+        let (mut cpu, mut created) = (Duration::ZERO, 0);
+        group.throughput(Throughput::Elements(in_flight as u64));
+        group.bench_function(format!("in_flight/{in_flight}"), |bencher| {
+            bencher.iter_custom(|iterations| {
+                let (started, cpu_started) = (Instant::now(), process_cpu_time());
+                for _ in 0..iterations {
+                    runtime.block_on(node.create(in_flight));
+                }
+                cpu += process_cpu_time() - cpu_started;
+                created += iterations * in_flight as u64;
+                started.elapsed()
+            });
+        });
+        let cpu_micros = cpu.as_secs_f64() * 1e6 / created.max(1) as f64;
+        println!("node_create/in_flight/{in_flight}: {cpu_micros:.1} us of CPU per create, client included");
+        runtime.block_on(node.node.stop());
+    }
+    group.finish();
+}
+
+fn machine(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("machine");
+    for bytes in [600, 1 << 20] {
+        let (source, mut target) = (vec![7_u8; bytes], vec![0_u8; bytes]);
+        group.throughput(Throughput::Bytes(bytes as u64));
+        group.bench_function(format!("memcpy/{bytes}"), |bencher| {
+            bencher.iter(|| black_box(&mut target).copy_from_slice(black_box(&source)));
+        });
+        group.bench_function(format!("crc32/{bytes}"), |bencher| {
+            bencher.iter(|| crc32fast::hash(black_box(&source)));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, machine, append, node);
+criterion_main!(benches);

@@ -1,0 +1,118 @@
+//! Starting a node: with its record store in place, and with the record store lost, so that it is rebuilt.
+//!
+//! Wall time, because a start is waited for. The CPU time of all threads is printed after it.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
+use steeple_benches::cpu_time::process_cpu_time;
+use steeple_benches::deployment::{self, Deployment};
+use steeple_benches::{scratch_directory, sizes};
+use steeple_engine::domain::{CATALOG, Command};
+use steeple_engine::ids::NamespaceId;
+use steeple_engine::record_store::{self, RecordStoreKind, RecordStoreOptions};
+use steeple_engine::view::View;
+use steeple_server::node::{Node, NodeOptions, NodeParts};
+use tokio::runtime::Runtime;
+
+/// Commands in flight while filling.
+const IN_FLIGHT: usize = 512;
+
+async fn fill(node: &Node, namespace: NamespaceId, commands: impl Iterator<Item = Command>) {
+    let mut commands = commands.peekable();
+    while commands.peek().is_some() {
+        let submissions: Vec<_> = commands
+            .by_ref()
+            .take(IN_FLIGHT)
+            .map(|command| {
+                let node = node.clone();
+                tokio::spawn(async move { node.submit(namespace, None, command).await.expect("a command") })
+            })
+            .collect();
+        for submission in submissions {
+            submission.await.expect("a task that ends");
+        }
+    }
+}
+
+/// A data directory that holds a deployment, left behind by a node that was stopped.
+async fn prepare(directory: &Path, deployment: &Deployment) {
+    let node = Node::start(options(directory), NodeParts::default()).expect("a node");
+    let namespace = node.open_namespace("bench").await.expect("a namespace");
+    fill(&node, namespace, deployment.bundles().map(deployment::create_bundle)).await;
+    let nodes = (0..deployment.agents()).map(|agent| deployment::create_node(deployment.node(agent)));
+    fill(&node, namespace, nodes).await;
+    let entries = (0..deployment.entries()).map(|number| deployment::create_entry(deployment.entry(number)));
+    fill(&node, namespace, entries).await;
+    node.stop().await;
+}
+
+/// Nothing in the background, so that a start is all that is measured.
+fn options(directory: &Path) -> NodeOptions {
+    let never = Duration::from_secs(24 * 3600);
+    NodeOptions { compaction_interval: never, base_interval_bytes: u64::MAX, ..NodeOptions::at(directory) }
+}
+
+fn records(directory: &Path) -> PathBuf {
+    directory.join("group-0").join("records")
+}
+
+/// Measures starts under `options`, each after `before`.
+fn starts(
+    bench: &mut BenchmarkGroup<'_, WallTime>,
+    runtime: &Runtime,
+    name: &str,
+    options: &NodeOptions,
+    before: impl Fn(),
+) {
+    let (mut cpu, mut count) = (Duration::ZERO, 0_u32);
+    bench.bench_function(name, |bencher| {
+        bencher.iter_custom(|iterations| {
+            let mut total = Duration::ZERO;
+            for _ in 0..iterations {
+                before();
+                let (started, cpu_started) = (Instant::now(), process_cpu_time());
+                let node = Node::start(options.clone(), NodeParts::default()).expect("a node");
+                total += started.elapsed();
+                cpu += process_cpu_time() - cpu_started;
+                count += 1;
+                runtime.block_on(node.stop());
+            }
+            total
+        });
+    });
+    println!("start/{name}: {:.3} s of CPU", cpu.as_secs_f64() / f64::from(count.max(1)));
+}
+
+fn start(criterion: &mut Criterion) {
+    let runtime = Runtime::new().expect("a runtime");
+    for entries in sizes() {
+        let directory = scratch_directory();
+        runtime.block_on(prepare(directory.path(), &Deployment::new(1, entries)));
+        let mut bench = criterion.benchmark_group("start");
+        bench.sample_size(10).throughput(Throughput::Elements(entries));
+        bench.bench_function(format!("view_alone/{entries}"), |bencher| {
+            bencher.iter_with_large_drop(|| {
+                let options = RecordStoreOptions::default();
+                let store =
+                    record_store::open(RecordStoreKind::Sled, &records(directory.path()), &options).expect("a store");
+                View::open(CATALOG, store).expect("a view")
+            });
+        });
+        // Requests are remembered for a time, so events of that time are read again. Without it a start is what it is
+        // in a deployment that changes slowly; with it, all entries were created within that time.
+        let quiet = NodeOptions { request_window: Duration::ZERO, ..options(directory.path()) };
+        starts(&mut bench, &runtime, &format!("quiet/{entries}"), &quiet, || {});
+        let busy = NodeOptions { request_window: Duration::from_secs(7 * 24 * 3600), ..options(directory.path()) };
+        starts(&mut bench, &runtime, &format!("all_events_recent/{entries}"), &busy, || {});
+        starts(&mut bench, &runtime, &format!("rebuild/{entries}"), &quiet, || {
+            record_store::destroy(&records(directory.path())).expect("no record store");
+        });
+        bench.finish();
+    }
+}
+
+criterion_group!(benches, start);
+criterion_main!(benches);
