@@ -3,6 +3,7 @@
 use std::io::{Read, Seek, SeekFrom};
 
 use crate::format::{CHUNK_HEADER_BYTES, ChunkKind, FOOTER_BYTES, Footer, HEADER_BYTES, Header};
+use crate::limits::MAX_CHUNKS;
 use crate::manifest::{Manifest, expect};
 use crate::read::{ReadError, read_chunk, read_footer, read_header, read_manifest};
 
@@ -34,6 +35,9 @@ pub(crate) fn locate(input: &mut (impl Read + Seek)) -> Result<Located, ReadErro
     let footer = read_footer(input, &header, footer_offset)?;
     if footer.manifest_offset < HEADER_BYTES as u64 || footer.manifest_offset > bytes - least + HEADER_BYTES as u64 {
         return Err(ReadError::FooterPointer);
+    }
+    if footer.manifest_number > MAX_CHUNKS {
+        return Err(ReadError::TooManyChunks);
     }
     input.seek(SeekFrom::Start(footer.manifest_offset))?;
     let chunk = read_chunk(input, &header, footer.manifest_number, footer.manifest_offset)?;

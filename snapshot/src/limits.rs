@@ -14,6 +14,9 @@ pub const MAX_KEY_BYTES: usize = 64;
 pub const MAX_MANIFEST_BYTES: usize = 8 << 20;
 /// Largest membership that a snapshot may carry.
 pub const MAX_MEMBERSHIP_BYTES: usize = 64 << 10;
+/// Highest revision, log index, term and time that is believed. Far above any that is ever reached, and far enough
+/// from the end of the numbers for whatever is counted on from there.
+pub const MAX_POSITION: u64 = 1 << 62;
 
 const _: () = assert!(TARGET_CHUNK_BYTES < MAX_CHUNK_PAYLOAD_BYTES);
 const _: () = assert!(MAX_MANIFEST_BYTES < MAX_CHUNK_PAYLOAD_BYTES);

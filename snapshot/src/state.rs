@@ -19,6 +19,7 @@ use steeple_engine::view::{Digest, FoldedPosition, MAX_MARK_SPAN, StoreKey};
 use thiserror::Error;
 
 use crate::format::{visit_entries, visit_pairs};
+use crate::limits::MAX_POSITION;
 use steeple_engine::log::{Entry, EntryKind};
 
 /// Place of a record among all records, in key order.
@@ -155,6 +156,9 @@ impl StateTracker {
             Ok(())
         })?
         .ok_or(StateError::Malformed)?;
+        if [read_at.revision.0, read_at.index.0, read_at.time.0].iter().any(|number| *number > MAX_POSITION) {
+            return Err(StateError::Malformed);
+        }
         if read_at.revision < self.reached.revision || read_at.index < self.reached.index {
             return Err(StateError::Backwards { reached: self.reached.revision, found: read_at.revision });
         }
@@ -205,6 +209,7 @@ impl StateTracker {
         let Entry { position, kind, tag, payload } = entry;
         let follows = position.index > self.last_entry.index
             && position.term >= self.last_entry.term
+            && position.term.0 <= MAX_POSITION
             && *tag >= self.last_tag
             && position.index <= self.reached.index
             && *tag <= self.reached.revision.0;
@@ -243,7 +248,8 @@ impl StateTracker {
 
     /// Adds what the event changes in keys that were read before it was folded; `None` when that cannot be.
     fn follow_event(&mut self, event: &Event) -> Option<()> {
-        if event.marks.iter().any(|mark| mark.to.0.saturating_sub(mark.from.0) > MAX_MARK_SPAN) {
+        let given_up = event.marks.iter().map(|mark| mark.to.0.saturating_sub(mark.from.0));
+        if given_up.fold(0, u64::saturating_add) > MAX_MARK_SPAN {
             return None;
         }
         for change in &event.changes {

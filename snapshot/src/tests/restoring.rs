@@ -6,10 +6,10 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use steeple_engine::disk::RealDisk;
+use steeple_engine::disk::{RealDisk, SimulatedDisk};
 use steeple_engine::ids::{HistoryId, LogIndex, Term};
 use steeple_engine::log::{Entry, EntryKind, Log, LogReader};
-use steeple_engine::record_store::MemoryStore;
+use steeple_engine::record_store::{self, MemoryStore, RecordStoreKind, RecordStoreOptions};
 use steeple_engine::view::{FoldedPosition, View};
 
 use super::node::{CATALOG, Node, assert_same_view, entries, identity, log_options, options};
@@ -74,6 +74,31 @@ fn a_restored_node_has_the_same_state_and_history() {
         let expected: Vec<Entry> = expected.filter(|entry| entry.position.index <= end).collect();
         assert_eq!(entries(&restored.log), expected);
         assert_eq!((restored.log.last().index, restored.log.base().index), (end, base));
+    }
+}
+
+#[test]
+fn stores_on_disk_are_filled_for_good() {
+    let node = Node::lived(16, 2_000);
+    let mut file = Vec::new();
+    let options = SnapshotOptions { step: crate::stream::StepSize::default(), ..options() };
+    write(&node.source(), &mut file, options, &mut |_| {}).unwrap();
+    for kind in [RecordStoreKind::Sled, RecordStoreKind::Fjall] {
+        let directory = tempfile::tempdir().unwrap();
+        let records = directory.path().join("records");
+        let open = || record_store::open(kind, &records, &RecordStoreOptions::default());
+        restore(
+            &mut Cursor::new(&file),
+            into_directory(directory.path(), Lineage::Same),
+            &mut |_| {
+                let disk = Arc::new(SimulatedDisk::new());
+                let (writer, ..) = Log::open(disk, log_options(), identity(NEW_HISTORY))?;
+                Ok(RestoreTarget { store: open()?, log: Box::new(writer) })
+            },
+            &mut |_| {},
+        )
+        .unwrap();
+        assert_same_view(&View::open(CATALOG, open().unwrap()).unwrap(), &node.view);
     }
 }
 
