@@ -1,7 +1,7 @@
 //! Snapshots: the state at one revision, and if wanted the events that led there, as one file or stream.
 //!
 //! A snapshot is taken while folding goes on ([`stream`]): pairs of the record store are read in short steps, each at
-//! whatever revision the view has reached, and the events since the first step follow. [`state`] is the argument, in
+//! whatever revision the view has reached, and the events since the first step follow. `state` is the argument, in
 //! code, why that gives exactly the state at the last step. The bytes are described in `docs/formats/snapshot.md`.
 //!
 //! Everything that is read is checked and bounded ([`read`], [`limits`]): a snapshot may come from a damaged disk, a
