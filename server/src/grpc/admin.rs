@@ -1,0 +1,217 @@
+//! The service `steeple.admin.v1.Admin`.
+
+use std::time::Instant;
+
+use steeple_engine::domain::{Answer, CATALOG, Command};
+use steeple_engine::ids::{GroupId, NamespaceId};
+use steeple_engine::index::Query;
+use steeple_engine::namespaces;
+use steeple_engine::view::Reader;
+use steeple_wire::admin::v1 as wire;
+use steeple_wire::admin::v1::admin_server::Admin;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::errors;
+use super::limits;
+use super::scope::{blocking, request_id, respond};
+use crate::node::Node;
+
+/// Serves the looking after of a node.
+#[derive(Clone)]
+pub(crate) struct AdminService {
+    node: Node,
+    started: Instant,
+}
+
+impl AdminService {
+    pub(crate) fn new(node: Node) -> Self {
+        Self { node, started: Instant::now() }
+    }
+
+    fn status_now(&self) -> wire::StatusResponse {
+        let status = self.node.status();
+        wire::StatusResponse {
+            version: env!("CARGO_PKG_VERSION").into(),
+            cluster_id: status.cluster.to_string(),
+            node_id: status.node.0,
+            history_id: status.history.to_string(),
+            group_id: GroupId::ZERO.0,
+            revision: status.revision.0,
+            last_log_index: status.log_last.index.0,
+            // With one member, what is durable is committed.
+            committed_log_index: self.node.log().durable().index.0,
+            leader_node_id: status.node.0,
+            last_event_time_micros: super::lists::micros(status.time),
+            uptime_micros: i64::try_from(self.started.elapsed().as_micros()).unwrap_or(i64::MAX),
+            record_store: String::new(),
+            namespaces: status.namespaces as u64,
+            tables: self.tables(),
+            failure: status.failure.unwrap_or_default(),
+        }
+    }
+
+    /// Records by table, in all namespaces.
+    fn tables(&self) -> Vec<wire::TableStatus> {
+        self.node.read(|reader| {
+            let namespaces = reader.namespaces();
+            let count = |table| namespaces.iter().map(|id| reader.count(*id, table, &Query::all())).sum();
+            let table = |table: &&steeple_engine::table::TableDefinition| wire::TableStatus {
+                table: table.name.into(),
+                records: count(table.id),
+            };
+            CATALOG.tables.iter().map(table).collect()
+        })
+    }
+
+    fn fetch_namespace(&self, id: NamespaceId) -> Result<Option<wire::Namespace>, Status> {
+        let found = self.node.read(|reader| namespaces::queries::fetch(reader, id));
+        let found = found.map_err(|error| errors::namespace_refused(&error))?;
+        Ok(found.map(|namespace| namespace_to_wire(id, namespace)))
+    }
+
+    fn list_namespaces_now(&self) -> Result<Vec<wire::Namespace>, Status> {
+        let mut all = Vec::new();
+        let mut after = NamespaceId::SYSTEM;
+        loop {
+            let piece = self.node.read(|reader| namespaces::queries::list(reader, after, limits::READ_STEP));
+            let piece = piece.map_err(|error| errors::namespace_refused(&error))?;
+            let Some((last, _)) = piece.last() else { return Ok(all) };
+            after = *last;
+            all.extend(piece.into_iter().map(|(id, namespace)| namespace_to_wire(id, namespace)));
+        }
+    }
+
+    async fn open(&self, request: wire::OpenNamespaceRequest) -> Result<wire::OpenNamespaceResponse, Status> {
+        let id = request_id(&request.request_id)?;
+        let present = self.node.namespace(&request.name);
+        let namespace = match present {
+            Some(namespace) if !request.must_create => {
+                let namespace = self.fetch_namespace(namespace)?;
+                return Ok(wire::OpenNamespaceResponse { namespace, created: false });
+            }
+            None if request.must_exist => {
+                return Err(Status::not_found(format!("namespace {:?} not found", request.name)));
+            }
+            _ => request.name,
+        };
+        let command = Command::Namespace(namespaces::Command::Open { name: namespace.clone() });
+        let accepted = self.node.submit(NamespaceId::SYSTEM, id, command).await;
+        let accepted = accepted.map_err(|error| errors::namespace_not_submitted(&error))?;
+        match accepted.answer {
+            Answer::Namespace(namespaces::Answer::Opened { existing: true, .. }) if request.must_create => {
+                Err(Status::already_exists(format!("namespace {namespace:?} exists already")))
+            }
+            Answer::Namespace(namespaces::Answer::Opened { id, existing }) => {
+                Ok(wire::OpenNamespaceResponse { namespace: self.fetch_namespace(id)?, created: !existing })
+            }
+            _ => Err(Status::internal("opening a namespace was answered with something else")),
+        }
+    }
+
+    /// Clears the namespace step by step, then removes it from the list.
+    async fn delete(&self, request: wire::DeleteNamespaceRequest) -> Result<(), Status> {
+        let id = request_id(&request.request_id)?;
+        if let Some(namespace) = self.node.namespace(&request.name) {
+            let clear = Command::Namespace(namespaces::Command::Clear);
+            let cleared = self.node.submit_to_end(namespace, None, clear).await;
+            cleared.map_err(|error| errors::namespace_not_submitted(&error))?;
+        }
+        let delete = Command::Namespace(namespaces::Command::Delete { name: request.name });
+        let deleted = self.node.submit(NamespaceId::SYSTEM, id, delete).await;
+        deleted.map_err(|error| errors::namespace_not_submitted(&error))?;
+        Ok(())
+    }
+}
+
+fn namespace_to_wire(id: NamespaceId, namespace: namespaces::records::Namespace) -> wire::Namespace {
+    let created_at_micros = namespace.created_at.saturating_mul(1_000_000);
+    wire::Namespace { name: namespace.name, id: id.0, created_at_micros }
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    type SaveSnapshotStream = ReceiverStream<Result<wire::SaveSnapshotResponse, Status>>;
+
+    async fn status(&self, _: Request<wire::StatusRequest>) -> Result<Response<wire::StatusResponse>, Status> {
+        let status = self.status_now();
+        let revision = status.revision.into();
+        Ok(respond(status, revision))
+    }
+
+    async fn digest(&self, request: Request<wire::DigestRequest>) -> Result<Response<wire::DigestResponse>, Status> {
+        let recomputed = request.into_inner().recompute;
+        let node = self.node.clone();
+        let (revision, digest) = blocking(move || {
+            if recomputed {
+                return node.view().recompute_digest().map_err(|error| errors::failed(&error));
+            }
+            let folded = node.view().folded();
+            Ok((folded.revision, folded.digest))
+        })
+        .await?;
+        let records = if recomputed { self.tables().iter().map(|table| table.records).sum() } else { 0 };
+        let digest = digest.to_bytes().to_vec();
+        Ok(respond(wire::DigestResponse { revision: revision.0, digest, recomputed, records }, revision))
+    }
+
+    async fn compact(&self, _: Request<wire::CompactRequest>) -> Result<Response<wire::CompactResponse>, Status> {
+        let compacted = self.node.compact().await.map_err(|error| errors::failed(&error))?;
+        let answer = wire::CompactResponse {
+            segments_removed: compacted.segments_purged,
+            segments_rewritten: compacted.segments_rewritten,
+            bytes_freed: compacted.log_bytes_before.saturating_sub(compacted.log_bytes_after),
+        };
+        Ok(respond(answer, self.node.revision()))
+    }
+
+    async fn save_snapshot(
+        &self,
+        _: Request<wire::SaveSnapshotRequest>,
+    ) -> Result<Response<Self::SaveSnapshotStream>, Status> {
+        Err(Status::unimplemented("this build cannot save snapshots over the network yet"))
+    }
+
+    async fn log_statistics(
+        &self,
+        _: Request<wire::LogStatisticsRequest>,
+    ) -> Result<Response<wire::LogStatisticsResponse>, Status> {
+        let status = self.node.status();
+        let answer = wire::LogStatisticsResponse {
+            segments: status.log_segments.len() as u64,
+            recycled_segments: 0,
+            bytes_on_disk: status.log_bytes,
+            bytes_live: status.log_segments.iter().map(|segment| segment.frames_bytes).sum(),
+            first_log_index: status.log_first.0,
+            last_log_index: status.log_last.index.0,
+            syncs: 0,
+            entries_appended: 0,
+        };
+        Ok(respond(answer, status.revision))
+    }
+
+    async fn open_namespace(
+        &self,
+        request: Request<wire::OpenNamespaceRequest>,
+    ) -> Result<Response<wire::OpenNamespaceResponse>, Status> {
+        let answer = self.open(request.into_inner()).await?;
+        Ok(respond(answer, self.node.revision()))
+    }
+
+    async fn list_namespaces(
+        &self,
+        _: Request<wire::ListNamespacesRequest>,
+    ) -> Result<Response<wire::ListNamespacesResponse>, Status> {
+        let service = self.clone();
+        let namespaces = blocking(move || service.list_namespaces_now()).await?;
+        Ok(respond(wire::ListNamespacesResponse { namespaces }, self.node.revision()))
+    }
+
+    async fn delete_namespace(
+        &self,
+        request: Request<wire::DeleteNamespaceRequest>,
+    ) -> Result<Response<wire::DeleteNamespaceResponse>, Status> {
+        self.delete(request.into_inner()).await?;
+        Ok(respond(wire::DeleteNamespaceResponse {}, self.node.revision()))
+    }
+}

@@ -1,0 +1,37 @@
+//! Changes of events, as consumers see them.
+
+use steeple_engine::event::{Change, Event};
+use steeple_wire::events::v1 as wire;
+use tonic::Status;
+
+use crate::grpc::convert::records;
+use crate::grpc::errors;
+
+/// The change at a position of an event; none where it may not be shown.
+pub(super) fn at(event: &Event, position: u16) -> Result<Option<wire::Change>, Status> {
+    match event.changes.get(usize::from(position)) {
+        Some(change) => to_wire(change),
+        None => Ok(None),
+    }
+}
+
+/// A change; none where it may not be shown.
+pub(super) fn to_wire(change: &Change) -> Result<Option<wire::Change>, Status> {
+    if records::collection(change.table).is_none() {
+        return Ok(None);
+    }
+    let record = |body: &Option<Vec<u8>>| match body {
+        Some(body) => records::to_wire(change.table, change.sequence, body).map_err(|error| errors::failed(&error)),
+        None => Ok(None),
+    };
+    Ok(Some(wire::Change {
+        before: record(&change.before)?,
+        after: record(&change.after)?,
+        previous_revision: change.previous.map_or(0, |previous| previous.0),
+    }))
+}
+
+/// The request id of an event, or nothing.
+pub(super) fn request_id(event: &Event) -> Vec<u8> {
+    event.request.map(|stamp| stamp.id.0.to_vec()).unwrap_or_default()
+}

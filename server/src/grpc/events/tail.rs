@@ -1,0 +1,180 @@
+//! Following streams: history, then live.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use steeple_engine::domain::CATALOG;
+use steeple_engine::event::StreamItem;
+use steeple_engine::ids::{Revision, StreamId, StreamSequence};
+use steeple_engine::view::Reader;
+use steeple_wire::events::v1 as wire;
+use steeple_wire::events::v1::tail_response::Content;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use super::positions::Positions;
+use super::{changes, stream_name, stream_named};
+use crate::grpc::lists::{key_text, micros};
+use crate::grpc::scope::Scope;
+use crate::grpc::{errors, limits};
+use crate::node::tail::{StreamPosition, Tail, TailItem};
+
+/// Messages that wait for a slow consumer. What comes behind them waits in the log.
+const MESSAGES_WAITING_MAX: usize = 8;
+
+/// A consumer hears something at least this often.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
+
+/// Checks the request and begins to follow.
+pub(super) fn begin(
+    scope: Scope,
+    request: wire::TailRequest,
+    stopping: watch::Receiver<bool>,
+) -> Result<ReceiverStream<Result<wire::TailResponse, Status>>, Status> {
+    limits::check_count("keys", request.keys.len(), limits::TAIL_KEYS_MAX)?;
+    limits::check_count("streams", request.streams.len(), CATALOG.streams.len())?;
+    let streams = streams(&request.streams)?;
+    let (revision, positions) = start(&scope, &request, &streams)?;
+    let keys: Option<HashSet<Vec<u8>>> =
+        (!request.keys.is_empty()).then(|| request.keys.into_iter().map(String::into_bytes).collect());
+    let tail = scope.node.tail(scope.namespace, positions, keys).map_err(|error| errors::not_tailed(&error))?;
+    let (sender, messages) = mpsc::channel(MESSAGES_WAITING_MAX);
+    let follower = Follower { scope, tail, revision, without_changes: request.without_changes, sender };
+    tokio::spawn(follower.run(stopping));
+    Ok(ReceiverStream::new(messages))
+}
+
+/// The streams of these names, each once; all without any name.
+fn streams(names: &[String]) -> Result<Vec<StreamId>, Status> {
+    if names.is_empty() {
+        return Ok(CATALOG.streams.iter().map(|stream| stream.id).collect());
+    }
+    let mut streams = names.iter().map(|name| Ok(stream_named(name)?.id)).collect::<Result<Vec<_>, Status>>()?;
+    streams.sort_unstable();
+    streams.dedup();
+    Ok(streams)
+}
+
+/// Where to begin.
+fn start(
+    scope: &Scope,
+    request: &wire::TailRequest,
+    streams: &[StreamId],
+) -> Result<(Revision, Vec<StreamPosition>), Status> {
+    if !request.cursor.is_empty() {
+        let positions = Positions::of_cursor(scope, &request.cursor)?;
+        return Ok((positions.revision, positions.within(streams)?));
+    }
+    Ok(scope.node.read(|reader| {
+        let position = |stream: &StreamId| {
+            let state = reader.stream(scope.namespace, *stream);
+            let after = match request.start() {
+                wire::StartPosition::Now => state.last,
+                wire::StartPosition::Oldest => StreamSequence(state.low_water.0.saturating_sub(1)),
+            };
+            StreamPosition { stream: *stream, after }
+        };
+        let revision = match request.start() {
+            wire::StartPosition::Now => reader.revision(),
+            wire::StartPosition::Oldest => Revision::ZERO,
+        };
+        (revision, streams.iter().map(position).collect())
+    }))
+}
+
+/// Hands a tail's events to one consumer.
+struct Follower {
+    scope: Scope,
+    tail: Tail,
+    /// Everything up to here is behind the consumer.
+    revision: Revision,
+    without_changes: bool,
+    sender: mpsc::Sender<Result<wire::TailResponse, Status>>,
+}
+
+/// Why following ended.
+enum End {
+    /// The consumer has gone.
+    Gone,
+    /// The consumer is told.
+    Told(Status),
+}
+
+impl Follower {
+    async fn run(mut self, mut stopping: watch::Receiver<bool>) {
+        let (node, sender) = (self.scope.node.clone(), self.sender.clone());
+        let end = tokio::select! {
+            end = self.follow() => end,
+            _ = stopping.wait_for(|stopping| *stopping) => End::Told(errors::failed(&"the node is stopping")),
+            reason = node.failed() => End::Told(errors::failed(&reason)),
+            () = sender.closed() => End::Gone,
+        };
+        if let End::Told(status) = end {
+            // Whoever has gone needs no error.
+            drop(sender.send(Err(status)).await);
+        }
+    }
+
+    async fn follow(&mut self) -> End {
+        let mut live = false;
+        loop {
+            // Read before looking for events: all of them up to here are found below.
+            let reached = self.scope.node.revision();
+            let patience = if live { SILENCE_MAX } else { Duration::ZERO };
+            let message = match self.tail.next(patience).await {
+                Ok(Some(item)) => self.event(&item),
+                Ok(None) => {
+                    live = true;
+                    Ok(self.progress(reached))
+                }
+                Err(error) => Err(errors::not_tailed(&error)),
+            };
+            match message {
+                Ok(message) => {
+                    if self.sender.send(Ok(message)).await.is_err() {
+                        return End::Gone;
+                    }
+                }
+                Err(status) => return End::Told(status),
+            }
+        }
+    }
+
+    fn event(&mut self, item: &TailItem) -> Result<wire::TailResponse, Status> {
+        self.revision = item.event.revision;
+        let items = item.items.iter().map(|stream_item| self.item(item, stream_item)).collect::<Result<_, _>>()?;
+        let event = wire::Event {
+            revision: item.event.revision.0,
+            time_micros: micros(item.event.time),
+            request_id: changes::request_id(&item.event),
+            items,
+        };
+        Ok(self.message(Content::Event(event)))
+    }
+
+    fn item(&self, item: &TailItem, stream_item: &StreamItem) -> Result<wire::Item, Status> {
+        let change = match stream_item.change.filter(|_| !self.without_changes) {
+            Some(position) => changes::at(&item.event, position)?,
+            None => None,
+        };
+        Ok(wire::Item {
+            stream: stream_name(stream_item.stream),
+            sequence: stream_item.sequence.0,
+            key: key_text(&stream_item.key),
+            change,
+        })
+    }
+
+    fn progress(&mut self, reached: Revision) -> wire::TailResponse {
+        self.revision = self.revision.max(reached);
+        let progress = wire::Progress { revision: self.revision.0, live: true };
+        self.message(Content::Progress(progress))
+    }
+
+    fn message(&self, content: Content) -> wire::TailResponse {
+        let streams = self.tail.positions().iter().map(|position| (position.stream, position.after)).collect();
+        let cursor = Positions { revision: self.revision, streams }.cursor(&self.scope);
+        wire::TailResponse { content: Some(content), cursor }
+    }
+}

@@ -1,0 +1,218 @@
+//! Requests that only read, and are answered with one message.
+
+use steeple_engine::ids::Sequence;
+use steeple_engine::spire::events::queries as events;
+use steeple_engine::spire::{NODES, REGISTRATIONS, bundles, entries, federation, journals, nodes, tokens};
+use steeple_engine::view::{Reader, StreamState};
+use steeple_wire::common::v1::ReadContext;
+use steeple_wire::spire::v1 as wire;
+use tonic::Status;
+
+use super::convert::{self, filters};
+use super::limits;
+use super::lists::{self, Pieces};
+use super::scope::{Scope, too_large};
+
+/// A request that only reads.
+pub(crate) trait Query: Send + Sized + 'static {
+    /// Its answer.
+    type Answer: Send;
+
+    /// Its context.
+    fn context(&mut self) -> &mut Option<ReadContext>;
+
+    /// Asks the state.
+    fn answer(self, scope: &Scope) -> impl Future<Output = Result<Self::Answer, Status>> + Send;
+}
+
+/// Declares queries: request and answer message, and the answer as an expression over scope and request.
+macro_rules! queries {
+    ($($Request:ident => $Answer:ident: |$scope:pat_param, $request:pat_param| $reply:expr;)*) => {
+        $(
+            impl Query for wire::$Request {
+                type Answer = wire::$Answer;
+
+                fn context(&mut self) -> &mut Option<ReadContext> {
+                    &mut self.context
+                }
+
+                async fn answer(self, $scope: &Scope) -> Result<Self::Answer, Status> {
+                    let $request = self;
+                    Ok($reply)
+                }
+            }
+        )*
+    };
+}
+
+/// A count as the contract has it.
+fn count(count: u64) -> Result<i32, Status> {
+    i32::try_from(count).map_err(|_| Status::unknown(format!("count {count} does not fit into 32 bits")))
+}
+
+/// The records of a list, which have to fit into one message.
+fn fit<M: prost::Message>(messages: Vec<M>, instead: &str) -> Result<Vec<M>, Status> {
+    let bytes: usize = messages.iter().map(prost::Message::encoded_len).sum();
+    if bytes > limits::ANSWER_BYTES_MAX { Err(too_large(instead)) } else { Ok(messages) }
+}
+
+/// Which events of a stream exist.
+fn bounds(state: StreamState) -> wire::EventBounds {
+    wire::EventBounds { oldest_event_id: state.low_water.0, last_event_id: state.last.0 }
+}
+
+queries! {
+    FetchBundleRequest => FetchBundleResponse: |scope, request| {
+        let id = request.trust_domain_id;
+        let bundle = scope.read(|reader, namespace| bundles::queries::fetch_bundle(reader, namespace, &id))?;
+        wire::FetchBundleResponse { bundle: bundle.map(convert::bundles::to_wire) }
+    };
+    CountBundlesRequest => CountBundlesResponse: |scope, _| {
+        let bundles = scope.read(|reader, namespace| Ok(bundles::queries::count_bundles(reader, namespace)))?;
+        wire::CountBundlesResponse { count: count(bundles)? }
+    };
+    ListBundlesRequest => ListBundlesResponse: |scope, request| {
+        let page = request.pagination.map(filters::page_from_wire);
+        let list = scope.read_blocking(move |reader, namespace| {
+            bundles::queries::list_bundles(reader, namespace, page.as_ref())
+        });
+        let list = list.await?;
+        let bundles = list.bundles.into_iter().map(convert::bundles::to_wire).collect();
+        let bundles = fit(bundles, "ask for pages")?;
+        wire::ListBundlesResponse { bundles, pagination: list.page.map(filters::page_to_wire) }
+    };
+
+    FetchRegistrationEntryRequest => FetchRegistrationEntryResponse: |scope, request| {
+        let entry = scope.read(|reader, namespace| entries::queries::fetch_entry(reader, namespace, &request.entry_id))?;
+        wire::FetchRegistrationEntryResponse { entry: entry.map(convert::entries::to_wire) }
+    };
+    FetchRegistrationEntriesRequest => FetchRegistrationEntriesResponse: |scope, request| {
+        let records = scope.read_blocking(move |reader, namespace| {
+            let mut records = entries::queries::fetch_entry_records(reader, namespace, &request.entry_ids)?;
+            records.sort_unstable_by_key(|record| record.sequence);
+            Ok(records)
+        });
+        let entries = lists::decode_entries(records.await?)?;
+        wire::FetchRegistrationEntriesResponse { entries: fit(entries, "ask for fewer entries at a time")? }
+    };
+    CountRegistrationEntriesRequest => CountRegistrationEntriesResponse: |scope, request| {
+        let filter = filters::entries_from_wire(request.filter)?;
+        let entries = scope.read_blocking(move |reader, namespace| {
+            entries::queries::count_entries(reader, namespace, &filter)
+        });
+        wire::CountRegistrationEntriesResponse { count: count(entries.await?)? }
+    };
+    ListRegistrationEntriesRequest => ListRegistrationEntriesResponse: |scope, request| {
+        let page = request.pagination.map(filters::page_from_wire);
+        let list = entries::queries::ListEntries { filter: filters::entries_from_wire(request.filter)?, page };
+        let window = list.check().map_err(|error| super::errors::refused(&error))?;
+        let pieces = lists::Entries { filter: list.filter };
+        let (entries, last) = pieces.collect(scope, window.after, window.limit, "StreamRegistrationEntries").await?;
+        let pagination = window.response(last).map(filters::page_to_wire);
+        wire::ListRegistrationEntriesResponse { entries, pagination }
+    };
+    ListRegistrationEntryEventsRequest => ListRegistrationEntryEventsResponse: |scope, request| {
+        let pieces = lists::EntryEvents(lists::Events::new(
+            REGISTRATIONS, request.greater_than_event_id, request.less_than_event_id, request.limit,
+        )?);
+        let (after, limit) = (pieces.0.after(), pieces.0.limit());
+        let (events, _) = pieces.collect(scope, after, limit, "StreamRegistrationEntryEvents").await?;
+        wire::ListRegistrationEntryEventsResponse { events }
+    };
+    FetchRegistrationEntryEventRequest => FetchRegistrationEntryEventResponse: |scope, request| {
+        let id = request.event_id;
+        let row = scope.read(|reader, namespace| events::fetch_event(reader, namespace, REGISTRATIONS, id))?;
+        wire::FetchRegistrationEntryEventResponse { event: Some(lists::entry_event(row)) }
+    };
+
+    FetchAttestedNodeRequest => FetchAttestedNodeResponse: |scope, request| {
+        let node = scope.read(|reader, namespace| nodes::queries::fetch_node(reader, namespace, &request.spiffe_id))?;
+        wire::FetchAttestedNodeResponse { node: node.map(convert::nodes::to_wire) }
+    };
+    FetchAttestedNodesRequest => FetchAttestedNodesResponse: |scope, request| {
+        let records = scope.read_blocking(move |reader, namespace| {
+            let mut records = nodes::queries::fetch_node_records(reader, namespace, &request.spiffe_ids)?;
+            records.sort_unstable_by_key(|record| record.node.sequence);
+            Ok(records)
+        });
+        let nodes = lists::decode_nodes(records.await?)?;
+        wire::FetchAttestedNodesResponse { nodes: fit(nodes, "ask for fewer nodes at a time")? }
+    };
+    CountAttestedNodesRequest => CountAttestedNodesResponse: |scope, request| {
+        let filter = filters::nodes_from_wire(request.filter)?;
+        let nodes = scope.read_blocking(move |reader, namespace| nodes::queries::count_nodes(reader, namespace, &filter));
+        wire::CountAttestedNodesResponse { count: count(nodes.await?)? }
+    };
+    ListAttestedNodesRequest => ListAttestedNodesResponse: |scope, request| {
+        let page = request.pagination.map(filters::page_from_wire);
+        let filter = filters::nodes_from_wire(request.filter)?;
+        let list = nodes::queries::ListNodes { filter, fetch_selectors: request.fetch_selectors, page };
+        let window = list.check().map_err(|error| super::errors::refused(&error))?;
+        let pieces = lists::Nodes { list };
+        let (nodes, last) = pieces.collect(scope, window.after, window.limit, "StreamAttestedNodes").await?;
+        let pagination = window.response(last).map(filters::page_to_wire);
+        wire::ListAttestedNodesResponse { nodes, pagination }
+    };
+    ListAttestedNodeEventsRequest => ListAttestedNodeEventsResponse: |scope, request| {
+        let pieces = lists::NodeEvents(lists::Events::new(
+            NODES, request.greater_than_event_id, request.less_than_event_id, request.limit,
+        )?);
+        let (after, limit) = (pieces.0.after(), pieces.0.limit());
+        let (events, _) = pieces.collect(scope, after, limit, "StreamAttestedNodeEvents").await?;
+        wire::ListAttestedNodeEventsResponse { events }
+    };
+    FetchAttestedNodeEventRequest => FetchAttestedNodeEventResponse: |scope, request| {
+        let id = request.event_id;
+        let row = scope.read(|reader, namespace| events::fetch_event(reader, namespace, NODES, id))?;
+        wire::FetchAttestedNodeEventResponse { event: Some(lists::node_event(row)) }
+    };
+    FetchEventBoundsRequest => FetchEventBoundsResponse: |scope, _| scope.read(|reader, namespace| {
+        Ok(wire::FetchEventBoundsResponse {
+            registration_entries: Some(bounds(reader.stream(namespace, REGISTRATIONS))),
+            attested_nodes: Some(bounds(reader.stream(namespace, NODES))),
+        })
+    })?;
+
+    GetNodeSelectorsRequest => GetNodeSelectorsResponse: |scope, request| {
+        let id = request.spiffe_id;
+        let selectors = scope.read(|reader, namespace| nodes::queries::get_node_selectors(reader, namespace, &id))?;
+        wire::GetNodeSelectorsResponse { selectors: filters::selectors_to_wire(selectors) }
+    };
+    ListNodeSelectorsRequest => ListNodeSelectorsResponse: |scope, request| {
+        let pieces = lists::Selectors::new(request.valid_at_micros);
+        let (node_selectors, _) = pieces.collect(scope, Sequence::ZERO, usize::MAX, "StreamNodeSelectors").await?;
+        wire::ListNodeSelectorsResponse { node_selectors }
+    };
+
+    FetchJoinTokenRequest => FetchJoinTokenResponse: |scope, request| {
+        let token = scope.read(|reader, namespace| tokens::queries::fetch_join_token(reader, namespace, &request.token))?;
+        wire::FetchJoinTokenResponse { join_token: token.map(convert::tokens::to_wire) }
+    };
+
+    FetchFederationRelationshipRequest => FetchFederationRelationshipResponse: |scope, request| {
+        let name = request.trust_domain;
+        let found = scope.read(|reader, namespace| federation::queries::fetch_relationship(reader, namespace, &name))?;
+        wire::FetchFederationRelationshipResponse { relationship: found.map(convert::federation::to_wire) }
+    };
+    ListFederationRelationshipsRequest => ListFederationRelationshipsResponse: |scope, request| {
+        let page = request.pagination.map(filters::page_from_wire);
+        let list = scope.read_blocking(move |reader, namespace| {
+            federation::queries::list_relationships(reader, namespace, page.as_ref())
+        });
+        let list = list.await?;
+        let relationships = list.relationships.into_iter().map(convert::federation::to_wire).collect();
+        let relationships = fit(relationships, "ask for pages")?;
+        wire::ListFederationRelationshipsResponse { relationships, pagination: list.page.map(filters::page_to_wire) }
+    };
+
+    FetchCaJournalRequest => FetchCaJournalResponse: |scope, request| {
+        let id = request.active_x509_authority_id;
+        let journal = scope.read(|reader, namespace| journals::queries::fetch_journal(reader, namespace, &id))?;
+        wire::FetchCaJournalResponse { journal: journal.map(convert::journals::to_wire) }
+    };
+    ListCaJournalsRequest => ListCaJournalsResponse: |scope, _| {
+        let journals = scope.read_blocking(|reader, namespace| journals::queries::list_journals(reader, namespace));
+        let journals = journals.await?.into_iter().map(convert::journals::to_wire).collect();
+        wire::ListCaJournalsResponse { journals: fit(journals, "prune journals that are not used any more")? }
+    };
+}

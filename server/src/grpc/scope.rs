@@ -1,0 +1,151 @@
+//! What a request is about: the node, one namespace, and how fresh the answer must be.
+
+use std::time::Duration;
+
+use steeple_engine::domain::Command;
+use steeple_engine::ids::{NamespaceId, RequestId, Revision};
+use steeple_engine::spire;
+use steeple_engine::view::ViewReader;
+use steeple_wire::common::v1::{ReadContext, RequestContext};
+use steeple_wire::status::{ErrorKind, REVISION_HEADER};
+use tonic::{Response, Status};
+
+use super::{errors, limits};
+use crate::node::{Accepted, Node};
+
+/// How long a read waits for the revision that it must reflect, when the request has no shorter deadline.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One namespace of a node.
+#[derive(Clone)]
+pub(crate) struct Scope {
+    pub(crate) node: Node,
+    pub(crate) namespace: NamespaceId,
+}
+
+impl Scope {
+    /// The namespace of this name.
+    pub(crate) fn open(node: &Node, name: &str) -> Result<Self, Status> {
+        limits::check_bytes("namespace name", name.len(), steeple_engine::namespaces::commands::NAME_BYTES_MAX)?;
+        let namespace = node.namespace(name).ok_or_else(|| errors::namespace_unknown(name))?;
+        Ok(Self { node: node.clone(), namespace })
+    }
+
+    /// The namespace of a mutation, and the mutation's id.
+    pub(crate) fn of_mutation(
+        node: &Node,
+        context: Option<RequestContext>,
+    ) -> Result<(Self, Option<RequestId>), Status> {
+        let context = context.unwrap_or_default();
+        Ok((Self::open(node, &context.namespace)?, request_id(&context.request_id)?))
+    }
+
+    /// The namespace of a read, once the node is far enough.
+    pub(crate) async fn of_query(node: &Node, context: Option<ReadContext>) -> Result<Self, Status> {
+        let context = context.unwrap_or_default();
+        if context.min_revision > node.revision().0 {
+            let reached = node.reach(Revision(context.min_revision), PATIENCE).await;
+            reached.map_err(|error| errors::not_answered(&error))?;
+        }
+        Self::open(node, &context.namespace)
+    }
+
+    /// Asks the state now.
+    pub(crate) fn read<T>(
+        &self,
+        read: impl FnOnce(&ViewReader<'_>, NamespaceId) -> Result<T, spire::Error>,
+    ) -> Result<T, Status> {
+        self.node.read(|reader| read(reader, self.namespace)).map_err(|error| errors::refused(&error))
+    }
+
+    /// Asks the state now, off the threads that serve connections: for reads that take long.
+    pub(crate) async fn read_blocking<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&ViewReader<'_>, NamespaceId) -> Result<T, spire::Error> + Send + 'static,
+    ) -> Result<T, Status> {
+        let scope = self.clone();
+        blocking(move || scope.read(read)).await
+    }
+
+    /// Carries a command out, in as many steps as it takes; tells how many records the steps changed together.
+    pub(crate) async fn submit(
+        &self,
+        request: Option<RequestId>,
+        command: spire::Command,
+    ) -> Result<(Accepted, u64), Status> {
+        let command = Command::Spire(command);
+        let done = self.node.submit_to_end(self.namespace, request, command).await;
+        done.map_err(|error| errors::not_submitted(&error))
+    }
+
+    /// Carries one step of a command out.
+    pub(crate) async fn submit_step(
+        &self,
+        request: Option<RequestId>,
+        command: spire::Command,
+    ) -> Result<Accepted, Status> {
+        let command = Command::Spire(command);
+        let done = self.node.submit(self.namespace, request, command).await;
+        done.map_err(|error| errors::not_submitted(&error))
+    }
+}
+
+/// Does work that would hold up other connections elsewhere.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Status> + Send + 'static,
+) -> Result<T, Status> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(_) => Err(Status::internal("the request failed inside the node; its log says more")),
+    }
+}
+
+/// A request id, if there is one.
+pub(crate) fn request_id(bytes: &[u8]) -> Result<Option<RequestId>, Status> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    match bytes.try_into() {
+        Ok(id) => Ok(Some(RequestId(id))),
+        Err(_) => Err(Status::invalid_argument(format!(
+            "request id has {} bytes, it must have {} or none",
+            bytes.len(),
+            limits::REQUEST_ID_BYTES
+        ))),
+    }
+}
+
+/// An answer that tells its revision.
+pub(crate) fn respond<T>(answer: T, revision: Revision) -> Response<T> {
+    let mut response = Response::new(answer);
+    response.metadata_mut().insert(REVISION_HEADER, revision.0.into());
+    response
+}
+
+/// A list that does not fit into one message.
+pub(crate) fn too_large(instead: &str) -> Status {
+    ErrorKind::AnswerTooLarge
+        .status(format!("the answer is larger than {} MiB; {instead}", limits::ANSWER_BYTES_MAX >> 20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_ids_have_sixteen_bytes_or_none() {
+        assert_eq!(request_id(&[]).unwrap(), None);
+        assert_eq!(request_id(&[7; 16]).unwrap(), Some(RequestId([7; 16])));
+        for length in [1, 15, 17, 4096] {
+            let status = request_id(&vec![0; length]).unwrap_err();
+            assert_eq!(status.code(), tonic::Code::InvalidArgument);
+            assert!(status.message().contains(&length.to_string()), "{status}");
+        }
+    }
+
+    #[test]
+    fn an_answer_tells_its_revision() {
+        let response = respond((), Revision(42));
+        assert_eq!(response.metadata().get(REVISION_HEADER).unwrap(), "42");
+    }
+}
