@@ -68,6 +68,7 @@ fn record_gauges(node: &Node) {
     metrics::gauge!("steeple_store_flush_lag_entries").set((status.log_last.index.0 - status.flushed.0) as f64);
     metrics::gauge!("steeple_namespaces").set(status.namespaces as f64);
     metrics::gauge!("steeple_up").set(if status.failure.is_none() { 1.0 } else { 0.0 });
+    metrics::gauge!("steeple_tails").set(status.tails as f64);
     record_sizes(node);
 }
 

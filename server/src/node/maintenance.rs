@@ -102,6 +102,8 @@ pub struct NodeStatus {
     pub base_covers: LogIndex,
     /// Namespaces with anything in them, the system's own left out.
     pub namespaces: usize,
+    /// Tails served now.
+    pub tails: usize,
     /// Why the record store was rebuilt at the last start, if it was.
     pub rebuilt: Option<String>,
     /// Why the node takes no mutations any more, once it does not.
@@ -129,6 +131,7 @@ impl Node {
             flushed: *shared.flushed.lock(),
             base_covers: shared.base.covers(),
             namespaces: self.read(|reader| reader.namespaces().iter().filter(|id| **id != NamespaceId::SYSTEM).count()),
+            tails: shared.options.tails_max - shared.tails.available_permits(),
             rebuilt: shared.rebuilt.clone(),
             failure: self.failure(),
         }

@@ -98,6 +98,7 @@ pub(crate) struct Shared {
     inbox: tokio::sync::mpsc::Sender<Message>,
     tasks: Mutex<Option<mpsc::Sender<Task>>>,
     submissions: Arc<Semaphore>,
+    tails: Arc<Semaphore>,
     /// Why the node takes no mutations any more, once it does not.
     failure: watch::Sender<Option<String>>,
     /// Everything up to here survives in the record store.
@@ -143,6 +144,7 @@ impl Node {
         let shared = Arc::new(Shared {
             identity: opened.identity,
             submissions: Arc::new(Semaphore::new(options.submissions_max)),
+            tails: Arc::new(Semaphore::new(options.tails_max)),
             options,
             clock: parts.clock,
             log: opened.log,

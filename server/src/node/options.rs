@@ -35,6 +35,8 @@ pub struct NodeOptions {
     pub rewrite_below: f64,
     /// Commands waiting or in flight at the most; more wait at the door.
     pub submissions_max: usize,
+    /// Tails served at a time.
+    pub tails_max: usize,
 }
 
 impl Default for NodeOptions {
@@ -52,6 +54,7 @@ impl Default for NodeOptions {
             base_interval_bytes: 256 << 20,
             rewrite_below: 0.3,
             submissions_max: 8192,
+            tails_max: 10_000,
         }
     }
 }

@@ -11,7 +11,7 @@ use steeple_engine::event::{Event, StreamItem};
 use steeple_engine::ids::{NamespaceId, Revision, StreamId, StreamSequence};
 use steeple_engine::view::{Reader, StreamRow, StreamState, ViewReader};
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{Node, QueryError};
 
@@ -59,6 +59,12 @@ pub enum TailError {
         /// The newest item.
         last: StreamSequence,
     },
+    /// The node serves as many tails as it was configured to.
+    #[error("the node serves {max} tails already, the limit: try another node, or later")]
+    TooMany {
+        /// The limit.
+        max: usize,
+    },
     /// The view or the log failed.
     #[error(transparent)]
     Query(#[from] QueryError),
@@ -79,6 +85,8 @@ pub struct Tail {
     keys: Option<HashSet<Vec<u8>>>,
     folded: watch::Receiver<Revision>,
     failure: watch::Receiver<Option<String>>,
+    /// Given back when the tail is dropped.
+    _permit: OwnedSemaphorePermit,
     /// Events read and not yet handed out, each with the positions that hold once it is.
     ready: VecDeque<(Option<TailItem>, Vec<StreamPosition>)>,
 }
@@ -94,6 +102,8 @@ impl Node {
         positions: Vec<StreamPosition>,
         keys: Option<HashSet<Vec<u8>>>,
     ) -> Result<Tail, TailError> {
+        let max = self.shared.options.tails_max;
+        let permit = Arc::clone(&self.shared.tails).try_acquire_owned().map_err(|_| TailError::TooMany { max })?;
         // Subscribed before the first look, so that nothing folded in between is missed.
         let folded = self.watch();
         self.read(|reader| {
@@ -108,7 +118,7 @@ impl Node {
             Ok(())
         })?;
         let failure = self.shared.failure.subscribe();
-        Ok(Tail { node: self.clone(), namespace, positions, keys, folded, failure, ready: VecDeque::new() })
+        Ok(Tail { node: self.clone(), namespace, positions, keys, folded, failure, _permit: permit, ready: VecDeque::new() })
     }
 }
 

@@ -1,0 +1,203 @@
+//! Puts a node, its services and its HTTP face together, and takes them apart again.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use steeple_engine::log::{LogOptions, Verification};
+use steeple_engine::record_store::RecordStoreKind;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_stream::wrappers::TcpListenerStream;
+
+use crate::config::{Config, StoreKind};
+use crate::node::{Node, NodeOptions, NodeParts, StartError, SubmitError};
+use crate::{grpc, http};
+
+/// How long open connections may take to end at shutdown.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Bounds of the histograms of durations, in seconds.
+const SECONDS: [f64; 14] =
+    [0.000_01, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0];
+
+/// Why a node did not run, or stopped running.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// It did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The configured namespace could not be opened.
+    #[error("cannot open namespace {name}: {source}")]
+    Namespace {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: Box<SubmitError>,
+    },
+    /// A service failed.
+    #[error("{service} failed: {detail}")]
+    Service {
+        /// Which one.
+        service: &'static str,
+        /// Its own words.
+        detail: String,
+    },
+    /// The node stopped by itself. Start it again; it recovers what is on disk.
+    #[error("the node stopped by itself: {0}")]
+    Failed(String),
+}
+
+/// A node with its listeners, ready to serve.
+pub struct Running {
+    node: Node,
+    grpc: TcpListener,
+    http: TcpListener,
+}
+
+/// Starts and serves until `shutdown` completes or the node fails.
+///
+/// # Errors
+/// See [`RunError`].
+pub async fn run(config: Config, shutdown: impl Future<Output = ()> + Send) -> Result<(), RunError> {
+    Running::start(&config).await?.serve(shutdown).await
+}
+
+impl Running {
+    /// Starts the node and binds its addresses. Port 0 binds any free port; see [`Running::addresses`].
+    ///
+    /// # Errors
+    /// See [`RunError`].
+    pub async fn start(config: &Config) -> Result<Self, RunError> {
+        // Bound before the node starts: an address in use is found out at once and not after a recovery.
+        let grpc = listen(config.node.listen).await?;
+        let http = listen(config.node.http_listen).await?;
+        let options = node_options(config);
+        let starting = tokio::task::spawn_blocking(move || Node::start(options, NodeParts::default()));
+        let node = starting.await.map_err(|error| RunError::Failed(error.to_string()))??;
+        let name = &config.node.namespace;
+        if !name.is_empty() {
+            let opened = node.open_namespace(name).await;
+            opened.map_err(|source| RunError::Namespace { name: name.clone(), source: Box::new(source) })?;
+        }
+        Ok(Self { node, grpc, http })
+    }
+
+    /// The node.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Where the gRPC services and the HTTP face listen.
+    ///
+    /// # Errors
+    /// As the operating system reports it.
+    pub fn addresses(&self) -> io::Result<(SocketAddr, SocketAddr)> {
+        Ok((self.grpc.local_addr()?, self.http.local_addr()?))
+    }
+
+    /// Serves until `shutdown` completes or the node fails.
+    ///
+    /// # Errors
+    /// See [`RunError`].
+    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), RunError> {
+        let Self { node, grpc, http } = self;
+        let (leave, leaving) = watch::channel(false);
+        let left = |mut leaving: watch::Receiver<bool>| async move {
+            // The sender lives as long as this function; its end is a reason to leave as well.
+            drop(leaving.wait_for(|leaving| *leaving).await);
+        };
+        let http = tokio::spawn(http::serve(http, node.clone(), prometheus(), left(leaving.clone())));
+        let grpc = tokio::spawn(grpc::serve(node.clone(), TcpListenerStream::new(grpc), left(leaving)));
+        let failure = tokio::select! {
+            () = shutdown => None,
+            reason = node.failed() => Some(reason),
+        };
+        leave.send_replace(true);
+        node.stop().await;
+        let farewell = async {
+            joined("gRPC", grpc.await.map(|served| served.map_err(|error| error.to_string())))?;
+            joined("HTTP", http.await.map(|served| served.map_err(|error| error.to_string())))
+        };
+        match tokio::time::timeout(FAREWELL, farewell).await {
+            Ok(served) => served?,
+            Err(_) => tracing::info!("connections were still open and are cut off"),
+        }
+        failure.map_or(Ok(()), |reason| Err(RunError::Failed(reason)))
+    }
+}
+
+fn joined(service: &'static str, served: Result<Result<(), String>, tokio::task::JoinError>) -> Result<(), RunError> {
+    match served {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(detail)) => Err(RunError::Service { service, detail }),
+        Err(error) => Err(RunError::Service { service, detail: error.to_string() }),
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
+    TcpListener::bind(address).await.map_err(|source| RunError::Listen { address, source })
+}
+
+/// The one recorder of the process; nodes in the same process share it.
+fn prometheus() -> PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE
+        .get_or_init(|| {
+            let builder = PrometheusBuilder::new()
+                .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)
+                .unwrap_or_else(|error| unreachable!("the list of bounds is not empty: {error}"));
+            let recorder = builder.build_recorder();
+            let handle = recorder.handle();
+            if metrics::set_global_recorder(recorder).is_err() {
+                tracing::warn!("the process records metrics elsewhere; /metrics stays empty");
+            }
+            handle
+        })
+        .clone()
+}
+
+/// What the configuration means for a node. Zero durations mean "for ever" there.
+#[must_use]
+pub fn node_options(config: &Config) -> NodeOptions {
+    let forever = |duration: Duration| if duration.is_zero() { Duration::MAX } else { duration };
+    let verification = if config.log.verify_everything { Verification::Everything } else { Verification::Newest };
+    NodeOptions {
+        data: Some(config.node.data.clone()),
+        log: LogOptions {
+            segment_bytes: config.log.segment_bytes,
+            segment_entries: config.log.segment_entries,
+            spare_segments: config.log.spare_segments,
+            verification,
+            ..LogOptions::default()
+        },
+        store: match config.store.kind {
+            StoreKind::Sled => RecordStoreKind::Sled,
+            StoreKind::Fjall => RecordStoreKind::Fjall,
+            StoreKind::Memory => RecordStoreKind::Memory,
+        },
+        flush_interval: config.store.flush_interval,
+        request_window: forever(config.retention.request_ids),
+        history_retention: forever(config.retention.history),
+        stream_retention: Some(config.retention.streams).filter(|retention| !retention.is_zero()),
+        compaction_interval: Some(config.compaction.interval).filter(|interval| !interval.is_zero()),
+        base_interval_bytes: config.compaction.base_interval_bytes,
+        rewrite_below: f64::from(config.compaction.rewrite_below_percent) / 100.0,
+        submissions_max: config.limits.queued_mutations,
+        tails_max: config.limits.tails,
+        ..NodeOptions::default()
+    }
+}
