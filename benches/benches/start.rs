@@ -51,8 +51,7 @@ async fn prepare(directory: &Path, deployment: &Deployment) {
 
 /// Nothing in the background, so that a start is all that is measured.
 fn options(directory: &Path) -> NodeOptions {
-    let never = Duration::from_secs(24 * 3600);
-    NodeOptions { compaction_interval: never, base_interval_bytes: u64::MAX, ..NodeOptions::at(directory) }
+    NodeOptions { compaction_interval: None, base_interval_bytes: u64::MAX, ..NodeOptions::at(directory) }
 }
 
 fn records(directory: &Path) -> PathBuf {
