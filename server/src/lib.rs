@@ -1,9 +1,10 @@
-//! The node as a process or inside one: threads, sockets, clock, configuration.
+//! The node as a process or inside one: threads, sockets, clock, configuration, and the `steeple` command.
 
 pub mod config;
 pub mod node;
 pub mod grpc;
 pub mod http;
 mod run;
+pub mod cli;
 
 pub use run::{RunError, Running, node_options, run};

@@ -1,3 +1,7 @@
 //! The `steeple` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    steeple_server::cli::main()
+}

@@ -109,7 +109,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "node.namespace",
-        flag: "open-namespace",
+        flag: "namespace",
         kind: Kind::Text,
         summary: "Namespace that the node makes sure to have when it starts. Empty for none.",
         set: |config, text| store(&mut config.node.namespace, Ok(text.to_owned())),

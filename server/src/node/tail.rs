@@ -118,7 +118,16 @@ impl Node {
             Ok(())
         })?;
         let failure = self.shared.failure.subscribe();
-        Ok(Tail { node: self.clone(), namespace, positions, keys, folded, failure, _permit: permit, ready: VecDeque::new() })
+        Ok(Tail {
+            node: self.clone(),
+            namespace,
+            positions,
+            keys,
+            folded,
+            failure,
+            _permit: permit,
+            ready: VecDeque::new(),
+        })
     }
 }
 

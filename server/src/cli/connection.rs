@@ -1,0 +1,68 @@
+//! How a command reaches a node.
+
+use std::time::Duration;
+
+use clap::Args;
+use steeple_client::{Admin, Client, Error, Namespace, Options};
+
+use super::exit::{CommandError, chain};
+use super::instant::parse_duration;
+use super::output::Output;
+
+/// Where the node is, and how its answers are printed.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Connection {
+    /// Address of the node
+    #[arg(long, value_name = "URL", env = "STEEPLE_ENDPOINT", default_value = "http://127.0.0.1:7400")]
+    #[arg(help_heading = "Connection")]
+    pub(super) endpoint: String,
+    /// How long a call may take, repetitions included
+    #[arg(long, value_name = "DURATION", env = "STEEPLE_TIMEOUT", default_value = "30s", value_parser = parse_duration)]
+    #[arg(help_heading = "Connection")]
+    pub(super) timeout: Duration,
+    /// How to print
+    #[arg(long, short, value_enum, env = "STEEPLE_OUTPUT", default_value_t)]
+    #[arg(help_heading = "Connection")]
+    pub(super) output: Output,
+}
+
+/// As [`Connection`], with the data set to work on.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Target {
+    #[command(flatten)]
+    pub(super) connection: Connection,
+    /// Namespace to work on
+    #[arg(long, short, value_name = "NAME", env = "STEEPLE_NAMESPACE", default_value = "default")]
+    #[arg(help_heading = "Connection")]
+    pub(super) namespace: String,
+}
+
+impl Connection {
+    /// A client. Fails at once when nobody answers; whatever happens later is repeated within the timeout.
+    pub(super) async fn client(&self) -> Result<Client, CommandError> {
+        let scheme = if self.endpoint.contains("://") { "" } else { "http://" };
+        let endpoint = format!("{scheme}{}", self.endpoint);
+        let connected = tokio::time::timeout(self.timeout, Client::connect(endpoint.clone())).await;
+        let client = connected.map_err(|_| Error::DeadlineExceeded)?;
+        let client =
+            client.map_err(|error| Error::Unavailable { message: format!("{endpoint}: {}", chain(&error)) })?;
+        Ok(client.with_options(Options::default().with_deadline(self.timeout)))
+    }
+
+    /// The node itself.
+    pub(super) async fn admin(&self) -> Result<Admin, CommandError> {
+        Ok(self.client().await?.admin())
+    }
+}
+
+impl Target {
+    /// The data set.
+    pub(super) async fn open(&self) -> Result<Namespace, CommandError> {
+        Ok(self.connection.client().await?.namespace(&self.namespace))
+    }
+
+    /// How to print.
+    pub(super) fn output(&self) -> Output {
+        self.connection.output
+    }
+}

@@ -1,0 +1,19 @@
+//! What a node writes to standard error.
+
+use tracing_subscriber::EnvFilter;
+
+use super::exit::CommandError;
+use crate::config::{TracingConfig, TracingFormat};
+
+/// Sends what is traced to standard error from now on.
+pub(super) fn install(config: &TracingConfig) -> Result<(), CommandError> {
+    let filter = EnvFilter::builder()
+        .parse(&config.level)
+        .map_err(|error| CommandError::Usage(format!("tracing.level: `{}`: {error}", config.level)))?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let installed = match config.format {
+        TracingFormat::Text => subscriber.try_init(),
+        TracingFormat::Json => subscriber.json().flatten_event(true).try_init(),
+    };
+    installed.map_err(|error| CommandError::Failed(format!("cannot set up tracing: {error}")))
+}
