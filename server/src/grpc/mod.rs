@@ -10,6 +10,7 @@ mod errors;
 mod events;
 pub mod limits;
 mod lists;
+mod measure;
 mod mutations;
 mod panics;
 mod queries;
@@ -111,6 +112,7 @@ where
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .tcp_nodelay(true)
+        .layer(measure::MeasureCalls)
         .layer(CatchPanics)
         .add_service(health)
         .add_service(reflection)
