@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use steeple_client::{Admin, Client, Error, Namespace, Options};
 
-use super::exit::{CommandError, chain};
+use super::exit::{CommandError, root_cause};
 use super::instant::parse_duration;
 use super::output::Output;
 
@@ -45,7 +45,7 @@ impl Connection {
         let connected = tokio::time::timeout(self.timeout, Client::connect(endpoint.clone())).await;
         let client = connected.map_err(|_| Error::DeadlineExceeded)?;
         let client =
-            client.map_err(|error| Error::Unavailable { message: format!("{endpoint}: {}", chain(&error)) })?;
+            client.map_err(|error| Error::Unavailable { message: format!("{endpoint}: {}", root_cause(&error)) })?;
         Ok(client.with_options(Options::default().with_deadline(self.timeout)))
     }
 

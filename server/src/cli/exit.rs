@@ -104,9 +104,8 @@ fn node_error(error: &Error) -> String {
         (_, Some(ErrorKind::NamespaceUnknown)) => {
             "open it with `steeple namespace open NAME`, or name another with --namespace"
         }
-        (_, Some(ErrorKind::CursorForeign | ErrorKind::Compacted)) => {
-            "this cursor is of no use any more; start again with --from-start or without a cursor"
-        }
+        (_, Some(ErrorKind::CursorForeign)) => "start again with --from-start or without a cursor",
+        (_, Some(ErrorKind::Compacted)) => "events this old are no longer kept; begin later, or with --from-start",
         (_, Some(ErrorKind::CursorMalformed)) => "give a cursor exactly as it was printed",
         _ => return chain(error),
     };
@@ -114,7 +113,7 @@ fn node_error(error: &Error) -> String {
 }
 
 /// The text of an error with those of its causes that add something.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -125,6 +124,15 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// The text of the innermost cause of an error.
+pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 /// Says on standard error why the command failed, in one line.

@@ -164,11 +164,14 @@ pub(super) fn item(item: &Item) -> Map<String, Value> {
     }
 }
 
-/// The names of the fields in which two documents differ.
+/// The names of the fields in which two documents differ, but for the number that differs with every update.
 pub(super) fn changed_fields(before: &Value, after: &Value) -> Vec<String> {
     let (Value::Object(before), Value::Object(after)) = (before, after) else { return Vec::new() };
-    let mut names: Vec<_> =
-        before.keys().chain(after.keys()).filter(|name| before.get(*name) != after.get(*name)).collect();
+    let mut names: Vec<_> = before
+        .keys()
+        .chain(after.keys())
+        .filter(|name| *name != "revision_number" && before.get(*name) != after.get(*name))
+        .collect();
     names.sort();
     names.dedup();
     names.into_iter().cloned().collect()

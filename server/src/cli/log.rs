@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use steeple_engine::disk::RealDisk;
-use steeple_engine::log::{EntryKind, Finding, FrameVerdict, LogError, RecordVerdict, inspect};
+use steeple_engine::log::{EntryKind, Finding, FrameVerdict, LogError, RecordVerdict, StateCopy, inspect};
 
 use super::exit::CommandError;
 use super::output::{Output, print_json, print_line, printable};
@@ -173,7 +173,7 @@ fn is_empty_slot(finding: &Finding) -> bool {
 
 fn finding_text(finding: &Finding) -> String {
     match finding {
-        Finding::State { copy, content } => format!("state copy {copy}: {content:?}"),
+        Finding::State { copy, content } => format!("state copy {copy}: {}", state_text(content)),
         Finding::Segment { file, header: Ok(header) } => format!(
             "{file}: segment {}, after entry {}, {} bytes{}",
             header.sequence,
@@ -190,6 +190,39 @@ fn finding_text(finding: &Finding) -> String {
     }
 }
 
+fn state_text(content: &StateCopy) -> String {
+    match content {
+        StateCopy::Damaged => "damaged".into(),
+        StateCopy::Version(version) => format!("written by version {version} of the format"),
+        StateCopy::Intact { write_number, state } => format!(
+            "write {write_number}, cluster {}, history {}, term {}, committed {}, segments {} to {}",
+            state.identity.cluster,
+            state.identity.history,
+            state.hard_state.term.0,
+            state.hard_state.commit.0,
+            state.oldest_segment,
+            state.newest_segment
+        ),
+    }
+}
+
+fn state_json(copy: usize, content: &StateCopy) -> Value {
+    let StateCopy::Intact { write_number, state } = content else {
+        return json!({ "state_copy": copy, "fault": state_text(content) });
+    };
+    json!({
+        "state_copy": copy,
+        "write_number": write_number,
+        "cluster_id": state.identity.cluster.to_string(),
+        "node_id": state.identity.node.0,
+        "history_id": state.identity.history.to_string(),
+        "term": state.hard_state.term.0,
+        "committed_log_index": state.hard_state.commit.0,
+        "oldest_segment": state.oldest_segment,
+        "newest_segment": state.newest_segment,
+    })
+}
+
 fn slot_text(frame: &FrameVerdict, record: &RecordVerdict) -> String {
     let record = if *record == RecordVerdict::Absent { ", without persist record" } else { "" };
     match frame {
@@ -203,7 +236,7 @@ fn slot_text(frame: &FrameVerdict, record: &RecordVerdict) -> String {
 
 fn finding_json(finding: &Finding) -> Value {
     match finding {
-        Finding::State { copy, content } => json!({ "state_copy": copy, "content": format!("{content:?}") }),
+        Finding::State { copy, content } => state_json(*copy, content),
         Finding::Segment { file, header } => json!({
             "segment": file,
             "sequence": header.as_ref().ok().map(|header| header.sequence),

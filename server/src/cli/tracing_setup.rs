@@ -1,5 +1,7 @@
 //! What a node writes to standard error.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::EnvFilter;
 
 use super::exit::CommandError;
@@ -10,7 +12,8 @@ pub(super) fn install(config: &TracingConfig) -> Result<(), CommandError> {
     let filter = EnvFilter::builder()
         .parse(&config.level)
         .map_err(|error| CommandError::Usage(format!("tracing.level: `{}`: {error}", config.level)))?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     let installed = match config.format {
         TracingFormat::Text => subscriber.try_init(),
         TracingFormat::Json => subscriber.json().flatten_event(true).try_init(),

@@ -225,3 +225,10 @@ fn the_reference_page_lists_every_key() {
     }
     assert!(page == expected, "docs/configuration.md is out of date; run this test with UPDATE_DOCS=1");
 }
+
+#[test]
+fn the_example_file_is_right() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/steeple.toml");
+    let config = Config::load(Some(&path), &Overrides::default()).unwrap();
+    assert_eq!(config.retention.history, Duration::from_secs(72 * 3600));
+}

@@ -9,10 +9,13 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::cli::exit::CommandError;
 
+/// Mutations that one thing takes at the most.
+const OPERATIONS_MAX: usize = 2;
+
 /// Sends mutations.
 pub(super) struct Driver {
     pub(super) namespace: Namespace,
-    /// Mutations in one message.
+    /// Mutations in one message, at least [`OPERATIONS_MAX`].
     pub(super) batch: usize,
     /// Messages under way at a time.
     pub(super) in_flight: usize,
@@ -63,7 +66,7 @@ impl Driver {
     /// The next message, and how many things it is about.
     fn batch(&self, next: &mut u32, count: u32, make: &impl Fn(u32) -> Vec<Operation>) -> (u64, Vec<Operation>) {
         let (mut operations, mut things) = (Vec::with_capacity(self.batch), 0);
-        while *next < count && operations.len() < self.batch {
+        while *next < count && operations.len() + OPERATIONS_MAX <= self.batch {
             operations.extend(make(*next));
             *next += 1;
             things += 1;

@@ -31,7 +31,7 @@ pub(super) struct LoadArgs {
     #[arg(long, value_name = "WHEN", default_value = "now", value_parser = parse_instant)]
     base_time: i64,
     /// Mutations in one message
-    #[arg(long, value_name = "NUMBER", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    #[arg(long, value_name = "NUMBER", default_value_t = 100, value_parser = clap::value_parser!(u16).range(2..=1_000))]
     batch: u16,
     /// Messages under way at a time
     #[arg(long, value_name = "NUMBER", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1_024))]
