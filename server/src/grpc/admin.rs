@@ -1,21 +1,30 @@
 //! The service `steeple.admin.v1.Admin`.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use steeple_engine::domain::{Answer, CATALOG, Command};
 use steeple_engine::ids::{GroupId, NamespaceId};
 use steeple_engine::index::Query;
 use steeple_engine::namespaces;
+use steeple_engine::record_store::RecordStoreKind;
 use steeple_engine::view::Reader;
+use steeple_wire::CHUNK_BYTES;
 use steeple_wire::admin::v1 as wire;
 use steeple_wire::admin::v1::admin_server::Admin;
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::errors;
 use super::limits;
 use super::scope::{blocking, request_id, respond};
-use crate::node::Node;
+use crate::node::{Node, TakenSnapshot};
+
+/// Messages of a snapshot that wait for a slow consumer.
+const SNAPSHOT_MESSAGES_WAITING_MAX: usize = 2;
+
+/// How long a consumer may leave a message of a snapshot lying. The log gives no space back meanwhile.
+const SNAPSHOT_STALL_MAX: Duration = Duration::from_secs(60);
 
 /// Serves the looking after of a node.
 #[derive(Clone)]
@@ -44,7 +53,7 @@ impl AdminService {
             leader_node_id: status.node.0,
             last_event_time_micros: super::lists::micros(status.time),
             uptime_micros: i64::try_from(self.started.elapsed().as_micros()).unwrap_or(i64::MAX),
-            record_store: String::new(),
+            record_store: record_store_name(self.node.record_store()).into(),
             namespaces: status.namespaces as u64,
             tables: self.tables(),
             failure: status.failure.unwrap_or_default(),
@@ -124,6 +133,53 @@ impl AdminService {
     }
 }
 
+fn record_store_name(kind: RecordStoreKind) -> &'static str {
+    match kind {
+        RecordStoreKind::Memory => "memory",
+        RecordStoreKind::Sled => "sled",
+        RecordStoreKind::Fjall => "fjall",
+    }
+}
+
+type SnapshotMessage = Result<wire::SaveSnapshotResponse, Status>;
+
+/// Sends a snapshot; the last message is what it returns, unless the consumer has gone.
+async fn save_snapshot(
+    node: &Node,
+    with_events: bool,
+    sender: &mpsc::Sender<SnapshotMessage>,
+) -> Option<SnapshotMessage> {
+    match node.snapshot(with_events, |bytes| send_pieces(sender, bytes)).await {
+        Ok(Some(taken)) => Some(Ok(wire::SaveSnapshotResponse { chunk: Vec::new(), summary: Some(summary(&taken)) })),
+        Ok(None) if sender.is_closed() => None,
+        Ok(None) => Some(Err(errors::failed(&"the snapshot was given up: nobody took its next part for too long"))),
+        Err(error) => Some(Err(errors::failed(&error))),
+    }
+}
+
+/// Whether the consumer took all of it in time.
+async fn send_pieces(sender: &mpsc::Sender<SnapshotMessage>, mut bytes: bytes::Bytes) -> bool {
+    while !bytes.is_empty() {
+        let chunk = bytes.split_to(bytes.len().min(CHUNK_BYTES)).to_vec();
+        let message = Ok(wire::SaveSnapshotResponse { chunk, summary: None });
+        if sender.send_timeout(message, SNAPSHOT_STALL_MAX).await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+fn summary(taken: &TakenSnapshot) -> wire::SnapshotSummary {
+    let manifest = &taken.manifest;
+    wire::SnapshotSummary {
+        revision: manifest.state.revision.0,
+        records: manifest.records(),
+        events: manifest.events,
+        bytes: taken.bytes,
+        digest: manifest.state.digest.to_bytes().to_vec(),
+    }
+}
+
 fn namespace_to_wire(id: NamespaceId, namespace: namespaces::records::Namespace) -> wire::Namespace {
     let created_at_micros = namespace.created_at.saturating_mul(1_000_000);
     wire::Namespace { name: namespace.name, id: id.0, created_at_micros }
@@ -167,9 +223,18 @@ impl Admin for AdminService {
 
     async fn save_snapshot(
         &self,
-        _: Request<wire::SaveSnapshotRequest>,
+        request: Request<wire::SaveSnapshotRequest>,
     ) -> Result<Response<Self::SaveSnapshotStream>, Status> {
-        Err(Status::unimplemented("this build cannot save snapshots over the network yet"))
+        let with_events = request.into_inner().with_events;
+        let (sender, messages) = mpsc::channel(SNAPSHOT_MESSAGES_WAITING_MAX);
+        let node = self.node.clone();
+        tokio::spawn(async move {
+            if let Some(last) = save_snapshot(&node, with_events, &sender).await {
+                // Whoever has gone needs no end.
+                drop(sender.send(last).await);
+            }
+        });
+        Ok(respond(ReceiverStream::new(messages), self.node.revision()))
     }
 
     async fn log_statistics(

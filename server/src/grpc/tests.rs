@@ -586,6 +586,26 @@ async fn a_node_tells_how_it_is() {
 }
 
 #[tokio::test]
+async fn a_snapshot_comes_whole_and_verifies() {
+    let Served { client, spire, .. } = serve().await;
+    create_entries(&spire, 1_500).await;
+    for with_events in [false, true] {
+        let mut chunks = client.admin().save_snapshot(with_events).await.unwrap();
+        let mut file = Vec::new();
+        while let Some(chunk) = chunks.next().await.unwrap() {
+            file.extend(chunk);
+        }
+        let summary = chunks.summary().unwrap();
+        let report = steeple_snapshot::verify(&file[..], &mut |_| {}).unwrap();
+        assert_eq!(summary.revision, spire.seen_revision());
+        assert_eq!((summary.bytes, summary.records), (file.len() as u64, 1_501));
+        assert_eq!(report.manifest.includes_history, with_events);
+        assert_eq!(report.manifest.state.digest.to_bytes()[..], summary.digest);
+        assert_eq!(client.admin().digest(true).await.unwrap().digest, summary.digest);
+    }
+}
+
+#[tokio::test]
 async fn reflection_describes_the_protocol() {
     use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
     use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;

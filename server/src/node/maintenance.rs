@@ -324,7 +324,7 @@ fn write_base(shared: &Arc<Shared>) -> Result<(), CompactError> {
     Ok(())
 }
 
-fn origin(shared: &Shared) -> Origin {
+pub(super) fn origin(shared: &Shared) -> Origin {
     Origin { cluster: shared.identity.cluster, group: shared.identity.group, history: shared.identity.history }
 }
 

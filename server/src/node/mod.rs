@@ -13,6 +13,7 @@ mod open;
 mod log_writer;
 mod decider;
 mod events;
+mod snapshots;
 pub mod tail;
 mod maintenance;
 mod restore;
@@ -41,6 +42,7 @@ pub use self::errors::{QueryError, StartError, SubmitError};
 pub use self::maintenance::{Compacted, NodeStatus};
 pub use self::options::{Clock, NodeOptions, NodeParts, SystemClock};
 pub use self::restore::restore;
+pub use self::snapshots::{SnapshotError, TakenSnapshot};
 
 use self::base::Base;
 use self::decider::{Decider, Message, Waiting};

@@ -15,6 +15,9 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{Node, QueryError};
 
+/// How long a tail looks through rows that are not followed before it says where it is.
+const BEHIND_TURN: Duration = Duration::from_secs(1);
+
 /// Rows read of each stream in one turn.
 const CHUNK: usize = 256;
 
@@ -89,6 +92,8 @@ pub struct Tail {
     _permit: OwnedSemaphorePermit,
     /// Events read and not yet handed out, each with the positions that hold once it is.
     ready: VecDeque<(Option<TailItem>, Vec<StreamPosition>)>,
+    /// Whether the last look found rows, so that there may be more.
+    behind: bool,
 }
 
 impl Node {
@@ -127,17 +132,20 @@ impl Node {
             failure,
             _permit: permit,
             ready: VecDeque::new(),
+            behind: true,
         })
     }
 }
 
 impl Tail {
     /// The next event, or `None` when there is none within `patience`; [`Tail::positions`] may have advanced even then.
+    /// While rows that are not followed are passed over, `None` comes every now and then, and [`Tail::is_behind`] says so.
     ///
     /// # Errors
     /// See [`TailError`].
     pub async fn next(&mut self, patience: Duration) -> Result<Option<TailItem>, TailError> {
-        let deadline = tokio::time::Instant::now() + patience;
+        let now = tokio::time::Instant::now();
+        let (deadline, turn_end) = (now + patience, now + patience.max(BEHIND_TURN));
         loop {
             while let Some((item, positions)) = self.ready.pop_front() {
                 self.positions = positions;
@@ -146,7 +154,13 @@ impl Tail {
                 }
             }
             self.folded.borrow_and_update();
-            if self.read_chunk()? {
+            self.behind = self.read_chunk()?;
+            if self.behind {
+                if tokio::time::Instant::now() >= turn_end && self.pass_over_ready() {
+                    return Ok(None);
+                }
+                // Rows that nobody follows may go on for long; others want the thread too.
+                tokio::task::yield_now().await;
                 continue;
             }
             tokio::select! {
@@ -159,6 +173,21 @@ impl Tail {
                 _ = self.failure.wait_for(Option::is_some) => return Err(TailError::Stopped),
             }
         }
+    }
+
+    /// Whether the tail has more to look through before it has caught up.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.behind
+    }
+
+    /// Moves on when nothing that was read is for the consumer.
+    fn pass_over_ready(&mut self) -> bool {
+        let nothing = self.ready.iter().all(|(item, _)| item.is_none());
+        if nothing && let Some((_, positions)) = self.ready.drain(..).next_back() {
+            self.positions = positions;
+        }
+        nothing
     }
 
     /// Where the consumer stands after what was handed out.

@@ -124,9 +124,10 @@ impl Follower {
             let patience = if live { SILENCE_MAX } else { Duration::ZERO };
             let message = match self.tail.next(patience).await {
                 Ok(Some(item)) => self.event(&item),
+                Ok(None) if self.tail.is_behind() => Ok(self.progress(self.revision, false)),
                 Ok(None) => {
                     live = true;
-                    Ok(self.progress(reached))
+                    Ok(self.progress(reached, true))
                 }
                 Err(error) => Err(errors::not_tailed(&error)),
             };
@@ -166,9 +167,9 @@ impl Follower {
         })
     }
 
-    fn progress(&mut self, reached: Revision) -> wire::TailResponse {
+    fn progress(&mut self, reached: Revision, live: bool) -> wire::TailResponse {
         self.revision = self.revision.max(reached);
-        let progress = wire::Progress { revision: self.revision.0, live: true };
+        let progress = wire::Progress { revision: self.revision.0, live };
         self.message(Content::Progress(progress))
     }
 

@@ -1,0 +1,78 @@
+//! Snapshots of a node that goes on serving.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use steeple_engine::log::LogReader;
+use steeple_engine::record_store::RecordStoreKind;
+use steeple_engine::view::View;
+use steeple_snapshot::{LiveSource, Manifest, SnapshotId, SnapshotOptions, SnapshotStream, WriteError};
+use thiserror::Error;
+
+use super::Node;
+use super::maintenance::origin;
+
+/// Why a snapshot was not taken. What was handed out of it is worth nothing.
+#[derive(Debug, Error)]
+pub enum SnapshotError {
+    /// The state or the log could not be read.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The node has stopped.
+    #[error("the node has stopped")]
+    Stopped,
+}
+
+/// A snapshot that was handed out whole.
+#[derive(Clone, Debug)]
+pub struct TakenSnapshot {
+    /// What it holds.
+    pub manifest: Manifest,
+    /// Its size.
+    pub bytes: u64,
+}
+
+impl Node {
+    /// Takes a snapshot and hands its bytes to `sink`, piece by piece, until there are no more or `sink` wants none.
+    ///
+    /// The log gives no space back meanwhile, so `sink` must not wait without end.
+    ///
+    /// # Errors
+    /// See [`SnapshotError`].
+    pub async fn snapshot<Sink, Taking>(
+        &self,
+        include_history: bool,
+        mut sink: Sink,
+    ) -> Result<Option<TakenSnapshot>, SnapshotError>
+    where
+        Sink: FnMut(Bytes) -> Taking,
+        Taking: Future<Output = bool>,
+    {
+        let _alone = self.shared.maintenance.lock().await;
+        let id = SnapshotId(rand::random());
+        let options = SnapshotOptions::new(id, origin(&self.shared), self.shared.clock.now());
+        let source = LiveSource { view: Arc::clone(&self.shared.view), log: self.shared.log.clone() };
+        let mut stream: SnapshotStream<LiveSource<Arc<View>, LogReader>> =
+            SnapshotStream::new(source, SnapshotOptions { include_history, ..options })?;
+        loop {
+            let step = tokio::task::spawn_blocking(move || {
+                let chunk = stream.next_chunk();
+                (stream, chunk)
+            });
+            let (stepped, chunk) = step.await.map_err(|_| SnapshotError::Stopped)?;
+            stream = stepped;
+            let Some(chunk) = chunk? else { break };
+            if !sink(chunk.bytes).await {
+                return Ok(None);
+            }
+        }
+        let bytes = stream.progress().bytes;
+        Ok(stream.manifest_written().cloned().map(|manifest| TakenSnapshot { manifest, bytes }))
+    }
+
+    /// Which record store the node uses.
+    #[must_use]
+    pub fn record_store(&self) -> RecordStoreKind {
+        self.shared.options.store
+    }
+}
