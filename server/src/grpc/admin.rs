@@ -249,8 +249,8 @@ impl Admin for AdminService {
             bytes_live: status.log_segments.iter().map(|segment| segment.frames_bytes).sum(),
             first_log_index: status.log_first.0,
             last_log_index: status.log_last.index.0,
-            syncs: 0,
-            entries_appended: 0,
+            syncs: status.log_syncs,
+            entries_appended: status.log_entries_appended,
         };
         Ok(respond(answer, status.revision))
     }

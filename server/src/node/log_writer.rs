@@ -1,5 +1,6 @@
 //! The thread that owns the log's writing end: it appends and syncs batches, and gives space back between them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
 use steeple_engine::ids::{LogIndex, LogPosition};
@@ -24,16 +25,26 @@ pub(super) enum Task {
     },
 }
 
+/// What the thread has done since the node started.
+#[derive(Debug, Default)]
+pub(super) struct LogCounters {
+    pub(super) syncs: AtomicU64,
+    pub(super) entries: AtomicU64,
+}
+
 /// Runs until the sending side is gone or the log fails.
 pub(super) fn run(
     mut writer: LogWriter,
     tasks: &mpsc::Receiver<Task>,
+    counters: &LogCounters,
     mut report: impl FnMut(Result<LogPosition, LogError>) -> bool,
 ) {
     while let Ok(task) = tasks.recv() {
         match task {
             Task::Append(entries) => {
                 let persisted = append(&mut writer, &entries);
+                counters.syncs.fetch_add(1, Ordering::Relaxed);
+                counters.entries.fetch_add(entries.len() as u64, Ordering::Relaxed);
                 let failed = persisted.is_err();
                 if !report(persisted) || failed {
                     return;

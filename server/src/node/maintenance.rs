@@ -7,6 +7,7 @@
 
 use std::io::{BufReader, Seek};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use roaring::RoaringTreemap;
@@ -94,6 +95,10 @@ pub struct NodeStatus {
     pub log_bytes: u64,
     /// Its segments.
     pub log_segments: Vec<SegmentInfo>,
+    /// Syncs of the log since the node started.
+    pub log_syncs: u64,
+    /// Entries appended to it since then.
+    pub log_entries_appended: u64,
     /// Size of the record store on disk; `None` when it cannot say.
     pub store_bytes: Option<u64>,
     /// The log entry that the record store is flushed up to.
@@ -127,6 +132,8 @@ impl Node {
             log_last: shared.log.last(),
             log_bytes: shared.log.disk_bytes(),
             log_segments: shared.log.segments(),
+            log_syncs: shared.log_counters.syncs.load(Ordering::Relaxed),
+            log_entries_appended: shared.log_counters.entries.load(Ordering::Relaxed),
             store_bytes: shared.view.store().disk_bytes().ok(),
             flushed: *shared.flushed.lock(),
             base_covers: shared.base.covers(),

@@ -46,7 +46,7 @@ pub use self::snapshots::{SnapshotError, TakenSnapshot};
 
 use self::base::Base;
 use self::decider::{Decider, Message, Waiting};
-use self::log_writer::Task;
+use self::log_writer::{LogCounters, Task};
 use self::recent::RecentEvents;
 
 /// Messages on their way to the decider at the most.
@@ -101,6 +101,7 @@ pub(crate) struct Shared {
     tasks: Mutex<Option<mpsc::Sender<Task>>>,
     submissions: Arc<Semaphore>,
     tails: Arc<Semaphore>,
+    log_counters: Arc<LogCounters>,
     /// Why the node takes no mutations any more, once it does not.
     failure: watch::Sender<Option<String>>,
     /// Everything up to here survives in the record store.
@@ -147,6 +148,7 @@ impl Node {
             identity: opened.identity,
             submissions: Arc::new(Semaphore::new(options.submissions_max)),
             tails: Arc::new(Semaphore::new(options.tails_max)),
+            log_counters: Arc::default(),
             options,
             clock: parts.clock,
             log: opened.log,
@@ -166,8 +168,9 @@ impl Node {
         let pipeline = Pipeline::lead(view, consensus, opened.requests, entropy);
         let guard = StopGuard { inbox: inbox.clone(), shared: Arc::downgrade(&shared) };
         let node = Self { shared, _guard: Some(Arc::new(guard)) };
+        let counters = Arc::clone(&node.shared.log_counters);
         node.spawn("steeple-log", move || {
-            log_writer::run(writer, &task_queue, |persisted| {
+            log_writer::run(writer, &task_queue, &counters, |persisted| {
                 inbox.blocking_send(Message::Persisted(persisted)).is_ok()
             });
         })?;
