@@ -42,6 +42,10 @@ impl Connection {
     pub(super) async fn client(&self) -> Result<Client, CommandError> {
         let scheme = if self.endpoint.contains("://") { "" } else { "http://" };
         let endpoint = format!("{scheme}{}", self.endpoint);
+        Client::endpoint(endpoint.clone()).map_err(|error| {
+            let cause = root_cause(&error);
+            CommandError::Usage(format!("`{}` is not an address ({cause}); write http://HOST:PORT", self.endpoint))
+        })?;
         let connected = tokio::time::timeout(self.timeout, Client::connect(endpoint.clone())).await;
         let client = connected.map_err(|_| Error::DeadlineExceeded)?;
         let client =

@@ -18,10 +18,10 @@ pub(super) enum Output {
     Json,
 }
 
-/// Writes a text and a line end to standard output.
+/// Writes a text and a line end to standard output, in one piece.
 pub(super) fn print_line(text: &str) -> Result<(), CommandError> {
     let mut output = std::io::stdout().lock();
-    writeln!(output, "{text}").and_then(|()| output.flush()).map_err(CommandError::Print)
+    output.write_all(format!("{text}\n").as_bytes()).and_then(|()| output.flush()).map_err(CommandError::Print)
 }
 
 /// Writes a JSON document over several lines.
