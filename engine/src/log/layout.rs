@@ -5,6 +5,9 @@ use crc32fast::Hasher;
 /// Frames and regions start at multiples of this.
 pub(super) const ALIGNMENT: u64 = 8;
 
+/// No index, segment number or generation reaches this.
+pub(super) const NUMBER_LIMIT: u64 = 1 << 60;
+
 /// The next multiple of [`ALIGNMENT`].
 pub(super) const fn align_up(bytes: u64) -> u64 {
     bytes.next_multiple_of(ALIGNMENT)

@@ -240,26 +240,38 @@ fn survey(state: &LogState, found: Vec<Found>, verification: Verification) -> Ve
         };
         let mut entry = Surveyed { filled: Filled { segment, tail: scan.tail }, scan, half_header };
         entry.check_start(before.0);
+        if is_newest && entry.filled.segment.header.sealed.is_some() {
+            entry.scan.check_end(&entry.filled.segment, state.durable.max(state.hard_state.commit));
+        }
         surveyed.push(entry);
     }
     surveyed
 }
 
 impl Surveyed {
-    /// The range must begin where the one before ends; what lies between is lost.
+    /// The range must begin where the one before ends. What lies between is lost; what lies in both cannot be.
     fn check_start(&mut self, before: LogPosition) {
         let first = self.filled.segment.header.first();
-        if first > before.index.next() {
-            let gap = Fault {
-                segment: self.filled.segment.name.clone(),
-                offset: None,
-                first: before.index.next(),
-                last: Some(LogIndex(first.0 - 1)),
-                identity: None,
-                kind: FaultKind::Lost,
-            };
-            self.scan.faults.insert(0, gap);
+        let expected = before.index.next();
+        if first == expected {
+            return;
         }
+        let (last, kind) = if first > expected {
+            (first.0 - 1, FaultKind::Lost)
+        } else {
+            // Only files that contradict each other come to this, so nothing is appended to them.
+            self.scan.end_unknown = true;
+            (before.index.0, FaultKind::Header)
+        };
+        let fault = Fault {
+            segment: self.filled.segment.name.clone(),
+            offset: None,
+            first: first.min(expected),
+            last: Some(LogIndex(last)),
+            identity: None,
+            kind,
+        };
+        self.scan.faults.insert(0, fault);
     }
 }
 
@@ -303,6 +315,9 @@ fn quick_tail(segment: &Segment, extent: Extent, verification: Verification) -> 
     let file = segment.file.as_deref()?;
     let dense = last.index.0.checked_sub(segment.header.previous.index.0)?;
     let entries = segment.header.sealed.map_or(dense, |sealed| sealed.entries);
+    if entries > segment.header.record_slots {
+        return None;
+    }
     let frames_end = match entries.checked_sub(1) {
         None => Tail::empty(&segment.header).frames_end,
         Some(slot) => segment.record(file, slot).map(|record| u64::from(record.offset) + record.frame_bytes())?,

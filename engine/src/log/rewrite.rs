@@ -27,6 +27,9 @@ const WRITE_BYTES: usize = 1 << 20;
 /// So many small segments in a row are worth merging even if nothing in them can go.
 const SMALL_RUN: usize = 4;
 
+/// At most so many missing entries are listed.
+const MISSING_MAX: usize = 1024;
+
 /// A segment is small if it is below this fraction of a full one.
 const SMALL_FRACTION: u64 = 4;
 
@@ -331,6 +334,7 @@ fn repaired_sources(
         for index in (fault.first.0..=last.0).map(LogIndex) {
             match fetch(index).filter(|entry| is_the_lost_one(entry, index, fault, filled)) {
                 Some(entry) => drop(sources.insert(index, Source::Given(entry))),
+                None if missing.len() == MISSING_MAX => return Err(missing),
                 None => missing.push(index),
             }
         }

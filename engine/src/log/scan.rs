@@ -157,7 +157,9 @@ impl<'a> Scanner<'a> {
         let tail = &self.scan.tail;
         match (self.extent, self.segment.header.sealed) {
             (_, Some(sealed)) => tail.entries < sealed.entries,
-            (Extent::Sealed(last, _), None) => tail.last.index < last.index,
+            (Extent::Sealed(last, _), None) => {
+                tail.last.index < last.index && tail.entries < self.segment.header.record_slots
+            }
             (Extent::Newest { cut_from: Some(cut_from), .. }, None) if tail.last.index.next() >= cut_from => false,
             _ => tail.entries < self.segment.header.record_slots,
         }
@@ -237,12 +239,16 @@ impl<'a> Scanner<'a> {
 
     fn advance(&mut self, last: LogPosition, last_tag: u64, frames_end: u64, entries: u64) {
         let tail = &mut self.scan.tail;
-        *tail = Tail { entries: tail.entries + entries, frames_end, last, last_tag };
+        let entries = (tail.entries + entries).min(self.segment.header.record_slots);
+        *tail = Tail { entries, frames_end, last, last_tag };
     }
 
     fn finish(mut self) -> Scan {
         match self.extent {
             Extent::Sealed(last, last_tag) => {
+                if self.segment.is_dense() && self.scan.tail.last.index < last.index {
+                    self.report_lost(last.index);
+                }
                 self.scan.tail.last = last;
                 self.scan.tail.last_tag = last_tag;
             }
@@ -273,16 +279,14 @@ impl<'a> Scanner<'a> {
         }
         let end = self.scan.tail.last.index.0;
         if self.durable > end {
-            self.scan.faults.push(Fault {
-                segment: self.segment.name.clone(),
-                offset: Some(self.scan.tail.frames_end),
-                first: LogIndex(end + 1),
-                last: Some(LogIndex(self.durable)),
-                identity: None,
-                kind: FaultKind::Lost,
-            });
+            self.report_lost(LogIndex(self.durable));
             self.scan.end_unknown = true;
         }
+    }
+
+    /// Everything behind the last entry found, up to `last`.
+    fn report_lost(&mut self, last: LogIndex) {
+        self.scan.report_lost(self.segment, last);
     }
 
     fn cut_undecided(&mut self) {
@@ -302,6 +306,25 @@ impl Scan {
         let Some(file) = &segment.file else { return };
         let records = valid_records(segment, file.as_ref(), Extent::SealedUnknown);
         self.cut_at(place, &segment.header.previous, segment.header.previous_tag, &records);
+    }
+
+    /// Reports what the state says was durable and is not there.
+    pub(super) fn check_end(&mut self, segment: &Segment, durable: LogIndex) {
+        if durable > self.tail.last.index {
+            self.report_lost(segment, durable);
+            self.end_unknown = true;
+        }
+    }
+
+    fn report_lost(&mut self, segment: &Segment, last: LogIndex) {
+        self.faults.push(Fault {
+            segment: segment.name.clone(),
+            offset: Some(self.tail.frames_end),
+            first: self.tail.last.index.next(),
+            last: Some(last),
+            identity: None,
+            kind: FaultKind::Lost,
+        });
     }
 
     /// The result for a segment that was not looked into.

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::layout::{align_up, bytes_at, checksum, put, put_u32, put_u64, u32_at, u64_at};
+use super::layout::{NUMBER_LIMIT, align_up, bytes_at, checksum, put, put_u32, put_u64, u32_at, u64_at};
 use super::record::{PERSIST_RECORD_BYTES, PersistRecord};
 use super::{LogIdentity, LogOptions};
 use crate::disk::DiskFile;
@@ -153,7 +153,9 @@ impl SegmentHeader {
             && self.records_offset.is_multiple_of(super::layout::ALIGNMENT)
             && end.is_some_and(|end| end <= self.file_bytes)
             && self.sequence <= self.last_sequence
-            && self.previous.index.0 < u64::MAX
+            && self.last_sequence < NUMBER_LIMIT
+            && self.previous.index.0 < NUMBER_LIMIT
+            && self.sealed.is_none_or(|sealed| sealed.last.index.0 < NUMBER_LIMIT)
             && self
                 .sealed
                 .is_none_or(|sealed| sealed.entries <= self.record_slots && sealed.last.index >= self.previous.index)

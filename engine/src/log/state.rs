@@ -6,7 +6,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::layout::{bytes_at, checksum, put, put_u32, put_u64, u32_at, u64_at};
+use super::layout::{NUMBER_LIMIT, bytes_at, checksum, put, put_u32, put_u64, u32_at, u64_at};
 use super::{HardState, LogError, LogIdentity};
 use crate::disk::{Disk, DiskFile};
 use crate::ids::{ClusterId, GroupId, HistoryId, LogIndex, LogPosition, NodeId, Term};
@@ -21,6 +21,8 @@ const VERSION: u32 = 1;
 const COPY_BYTES: usize = 512;
 const COPY_SPACING: u64 = 4096;
 const COPIES: u64 = 4;
+/// Most segments of a log, those included that were merged into others.
+const SEGMENTS_MAX: u64 = 1 << 22;
 const CHECKSUM_OFFSET: usize = COPY_BYTES - 4;
 
 /// Everything that the log remembers besides its entries.
@@ -131,7 +133,29 @@ impl LogState {
             cut_from: (flags & 2 != 0).then(|| LogIndex(u64_at(block, 160))),
             clean: flags & 4 != 0,
         };
-        StateCopy::Intact { write_number: u64_at(block, 16), state }
+        let write_number = u64_at(block, 16);
+        if write_number < NUMBER_LIMIT && state.is_sound() {
+            StateCopy::Intact { write_number, state }
+        } else {
+            StateCopy::Damaged
+        }
+    }
+
+    /// Numbers that no log reaches must not get into the arithmetic.
+    fn is_sound(&self) -> bool {
+        let numbers = [
+            self.hard_state.commit.0,
+            self.base.index.0,
+            self.newest_first.0,
+            self.durable.0,
+            self.cut_from.unwrap_or_default().0,
+            self.oldest_segment,
+            self.newest_segment,
+            self.next_generation,
+        ];
+        numbers.iter().all(|number| *number < NUMBER_LIMIT)
+            && self.newest_segment.saturating_sub(self.oldest_segment) < SEGMENTS_MAX
+            && (self.oldest_segment <= self.newest_segment || (self.newest_segment == 0 && self.durable.0 == 0))
     }
 }
 

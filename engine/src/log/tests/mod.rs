@@ -5,6 +5,7 @@ mod concurrent;
 mod crash;
 mod damage;
 mod golden;
+mod hostile;
 mod model;
 mod real;
 mod support;
