@@ -71,10 +71,12 @@ pub enum Outcome {
     },
     /// The request id was used for another command.
     RequestReused,
-    /// The event would be larger than [`EVENT_BYTES_MAX`].
+    /// The event would be larger than the log or [`EVENT_BYTES_MAX`] allows.
     TooLarge {
         /// Its size in bytes.
         bytes: usize,
+        /// The most there may be.
+        limit: usize,
     },
 }
 
@@ -116,6 +118,7 @@ pub struct Pipeline {
     in_flight: VecDeque<InFlight>,
     appending: Vec<Entry>,
     answers: Vec<(Ticket, Outcome)>,
+    event_bytes_max: usize,
 }
 
 impl Pipeline {
@@ -145,7 +148,16 @@ impl Pipeline {
             in_flight: VecDeque::new(),
             appending: vec![opening],
             answers: Vec::new(),
+            event_bytes_max: EVENT_BYTES_MAX,
         }
+    }
+
+    /// Refuses events of more bytes than this as well: a log that is handed a larger entry than it has room for can
+    /// only fail, and the node with it.
+    #[must_use]
+    pub fn with_event_bytes_max(mut self, bytes: usize) -> Self {
+        self.event_bytes_max = bytes.min(EVENT_BYTES_MAX);
+        self
     }
 
     /// Decides a command at `now`. What follows from it is in [`Pipeline::take_entries`] and
@@ -264,8 +276,9 @@ impl Pipeline {
 
     fn propose(&mut self, ticket: Ticket, event: Event, source: AnswerSource) -> Result<(), PipelineError> {
         let payload = event.encode();
-        if payload.len() > EVENT_BYTES_MAX {
-            self.hold(ticket, Outcome::TooLarge { bytes: payload.len() });
+        if payload.len() > self.event_bytes_max {
+            let (bytes, limit) = (payload.len(), self.event_bytes_max);
+            self.hold(ticket, Outcome::TooLarge { bytes, limit });
             return Ok(());
         }
         let position = self.consensus.propose();

@@ -34,7 +34,6 @@ use steeple_engine::log::{HardState, LogIdentity, LogReader};
 use steeple_engine::namespaces;
 use steeple_engine::spire::notices;
 use steeple_engine::view::{View, ViewReader};
-use steeple_raft::pipeline::EVENT_BYTES_MAX;
 use steeple_raft::{Consensus, Outcome, Pipeline};
 use tokio::sync::{Semaphore, oneshot, watch};
 
@@ -165,7 +164,8 @@ impl Node {
             view: Arc::clone(&view),
         });
         let entropy = Box::new(SeededEntropy::new(rand::random()));
-        let pipeline = Pipeline::lead(view, consensus, opened.requests, entropy);
+        let pipeline = Pipeline::lead(view, consensus, opened.requests, entropy)
+            .with_event_bytes_max(shared.options.log.max_payload_bytes());
         let guard = StopGuard { inbox: inbox.clone(), shared: Arc::downgrade(&shared) };
         let node = Self { shared, _guard: Some(Arc::new(guard)) };
         let counters = Arc::clone(&node.shared.log_counters);
@@ -277,7 +277,7 @@ impl Node {
             Outcome::Rejected { revision, rejection } => Err(SubmitError::Rejected { revision, rejection }),
             Outcome::Repeated { revision } => self.answer_again(revision),
             Outcome::RequestReused => Err(SubmitError::RequestReused(request.unwrap_or(RequestId([0; 16])))),
-            Outcome::TooLarge { bytes } => Err(SubmitError::TooLarge { bytes, limit: EVENT_BYTES_MAX }),
+            Outcome::TooLarge { bytes, limit } => Err(SubmitError::TooLarge { bytes, limit }),
         }
     }
 
@@ -426,11 +426,12 @@ impl Node {
 
 /// The command again, when what it changes is worth a line in the log.
 fn notable(command: &Command) -> Option<steeple_engine::spire::Command> {
-    use steeple_engine::spire::{Command as Spire, entries, nodes};
+    use steeple_engine::spire::{Command as Spire, entries, journals, nodes};
     match command {
         Command::Spire(
             command @ (Spire::Entry(entries::Command::Prune { .. })
-            | Spire::Node(nodes::Command::Delete { .. } | nodes::Command::Prune { .. })),
+            | Spire::Node(nodes::Command::Delete { .. } | nodes::Command::Prune { .. })
+            | Spire::Journal(journals::Command::Prune { .. })),
         ) => Some(command.clone()),
         _ => None,
     }
@@ -438,7 +439,23 @@ fn notable(command: &Command) -> Option<steeple_engine::spire::Command> {
 
 fn log_notices(command: &steeple_engine::spire::Command, changes: &[steeple_engine::event::Change]) {
     for notice in notices::notices(command, changes).unwrap_or_default() {
-        let fields: Vec<String> = notice.fields().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-        tracing::info!(target: "steeple::spire", "{} {}", notice.message(), fields.join(" "));
+        log_notice(&notice);
+    }
+}
+
+/// The names of a line's fields are what operators search for, so each is a field of its own.
+fn log_notice(notice: &notices::Notice) {
+    use notices::Notice;
+    macro_rules! line {
+        ($($name:ident = $value:expr),*) => {
+            tracing::info!(target: "steeple::spire", $($name = $value,)* "{}", notice.message())
+        };
+    }
+    match notice {
+        Notice::ExpiredEntry(entry) | Notice::CascadedEntry(entry) => {
+            line!(spiffe_id = entry.spiffe_id, parent_id = entry.parent_id, entry_id = entry.entry_id);
+        }
+        Notice::ExpiredNodes { count } => line!(count = count),
+        Notice::StaleJournal { id } => line!(ca_journal_id = id),
     }
 }
