@@ -391,9 +391,13 @@ impl Reader for ViewReader<'_> {
         limit: usize,
     ) -> Result<Vec<StreamRow>, ReadError> {
         let state = self.stream(namespace, stream);
-        let first = after.next().max(state.low_water);
         let mut rows = Vec::new();
-        if limit == 0 || first > state.last {
+        // Before anything is added to a number that a caller may have made up.
+        if limit == 0 || after >= state.last {
+            return Ok(rows);
+        }
+        let first = after.next().max(state.low_water);
+        if first > state.last {
             return Ok(rows);
         }
         let from = StoreKey::Row(namespace, stream, first).encode();

@@ -287,6 +287,9 @@ impl Reader for OverlayReader<'_> {
         let Some(overlay) = self.overlay.streams.get(&(namespace, stream)) else {
             return self.below.stream_rows(namespace, stream, after, limit);
         };
+        if after >= overlay.state.last {
+            return Ok(Vec::new());
+        }
         let first = after.next().max(overlay.state.low_water);
         let mut rows = self.below.stream_rows(namespace, stream, StreamSequence(first.0 - 1), limit)?;
         let laid = overlay.rows.iter().filter(|row| row.sequence >= first).cloned();

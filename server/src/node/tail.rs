@@ -268,7 +268,7 @@ impl Tail {
 }
 
 fn check_position(position: StreamPosition, state: StreamState) -> Result<(), TailError> {
-    if position.after.next() < state.low_water {
+    if position.after < state.last && position.after.next() < state.low_water {
         let StreamPosition { stream, after } = position;
         return Err(TailError::Compacted { stream, after, oldest: state.low_water });
     }
