@@ -53,6 +53,23 @@ impl Error {
     }
 }
 
+impl Error {
+    /// The limit that was exceeded, whichever collection noticed.
+    #[must_use]
+    pub fn limit(&self) -> Option<&limits::Error> {
+        match self {
+            Self::Limit(limit)
+            | Self::Bundle(bundles::Error::Limit(limit))
+            | Self::Token(tokens::Error::Limit(limit))
+            | Self::Federation(
+                federation::Error::Limit(limit) | federation::Error::Bundle(bundles::Error::Limit(limit)),
+            )
+            | Self::Journal(journals::Error::Limit(limit)) => Some(limit),
+            _ => None,
+        }
+    }
+}
+
 impl From<crate::table::RecordDecodeError> for Error {
     fn from(error: crate::table::RecordDecodeError) -> Self {
         Self::Read(error.into())

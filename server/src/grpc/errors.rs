@@ -24,10 +24,10 @@ fn code(code: Code) -> tonic::Code {
 
 /// A refusal of the datastore, with exactly its code and text.
 pub(crate) fn refused(error: &spire::Error) -> Status {
-    match error {
-        spire::Error::Limit(limit) => ErrorKind::LimitExceeded.status(limit.to_string()),
-        error if error.code() == Code::Unavailable => failed(error),
-        error => Status::new(code(error.code()), error.to_string()),
+    match (error.limit(), error.code()) {
+        (Some(limit), _) => ErrorKind::LimitExceeded.status(limit.to_string()),
+        (None, Code::Unavailable) => failed(error),
+        (None, refusal) => Status::new(code(refusal), error.to_string()),
     }
 }
 
