@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use steeple_wire::MESSAGE_BYTES_MAX;
 use steeple_wire::common::v1::{ReadContext, RequestContext};
-use steeple_wire::status::REVISION_HEADER;
+use steeple_wire::status::{ErrorKind, REVISION_HEADER};
 use tokio::time::Instant;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -86,6 +86,7 @@ impl Client {
 
     /// Sends a request once.
     pub(crate) async fn unary_once<C: Call>(&self, call: C, left: Duration) -> Result<Response<C::Answer>, Status> {
+        check_size(&call)?;
         let mut grpc = self.grpc();
         ready(&mut grpc).await?;
         let mut request = Request::new(call);
@@ -101,10 +102,21 @@ impl Client {
 
     /// Sends a request once.
     pub(crate) async fn streaming_once<C: Call>(&self, call: C) -> Result<Response<Streaming<C::Answer>>, Status> {
+        check_size(&call)?;
         let mut grpc = self.grpc();
         ready(&mut grpc).await?;
         grpc.server_streaming(Request::new(call), PathAndQuery::from_static(C::PATH), ProstCodec::default()).await
     }
+}
+
+/// A request that no node would take fails here: sending it breaks off, which looks like a broken connection.
+fn check_size(call: &impl prost::Message) -> Result<(), Status> {
+    let bytes = call.encoded_len();
+    if bytes > MESSAGE_BYTES_MAX {
+        let message = format!("the request is {bytes} bytes long, {MESSAGE_BYTES_MAX} are allowed");
+        return Err(ErrorKind::LimitExceeded.status(message));
+    }
+    Ok(())
 }
 
 async fn ready(grpc: &mut Grpc<Channel>) -> Result<(), Status> {
