@@ -1,0 +1,6 @@
+mod attestation;
+mod deletion;
+mod listing;
+mod pruning;
+mod selectors;
+mod update;
