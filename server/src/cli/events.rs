@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -14,6 +14,9 @@ use super::exit::CommandError;
 use super::instant::{micros_text, parse_duration};
 use super::json as documents;
 use super::output::{Output, Row, print_line, printable};
+
+/// Time between two writes of the cursor file: a sync for each of a million events would take an hour.
+const CURSOR_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Largest file that can hold a cursor.
 const CURSOR_BYTES_MAX: u64 = 4096;
@@ -117,6 +120,16 @@ fn start(arguments: &TailArgs) -> Result<TailStart, CommandError> {
 }
 
 async fn follow(tail: &mut Tail, arguments: &TailArgs) -> Result<(), CommandError> {
+    let mut keeper = arguments.cursor_file.as_deref().map(CursorKeeper::new);
+    let followed = follow_kept(tail, arguments, keeper.as_mut()).await;
+    keeper.map_or(Ok(()), CursorKeeper::finish).and(followed)
+}
+
+async fn follow_kept(
+    tail: &mut Tail,
+    arguments: &TailArgs,
+    mut keeper: Option<&mut CursorKeeper<'_>>,
+) -> Result<(), CommandError> {
     let mut left = arguments.limit.unwrap_or(u64::MAX);
     while left > 0 {
         let message = tail.next().await?;
@@ -124,15 +137,45 @@ async fn follow(tail: &mut Tail, arguments: &TailArgs) -> Result<(), CommandErro
             print_event(arguments.target.output(), event, &message.cursor)?;
             left -= 1;
         }
+        let last = left == 0 || (arguments.until_now && is_live(&message));
         // Only after it was printed: a crash between the two prints it once more, and never leaves it out.
-        if let Some(path) = &arguments.cursor_file {
-            write_cursor(path, &message.cursor)?;
+        if let Some(keeper) = &mut keeper {
+            keeper.keep(message.cursor)?;
         }
-        if arguments.until_now && is_live(&message) {
+        if last {
             break;
         }
     }
     Ok(())
+}
+
+/// Writes the cursor to its file, but not more often than the disk can bear.
+struct CursorKeeper<'a> {
+    path: &'a Path,
+    written: Option<Instant>,
+    /// Printed, and not in the file yet.
+    behind: Option<String>,
+}
+
+impl<'a> CursorKeeper<'a> {
+    fn new(path: &'a Path) -> Self {
+        Self { path, written: None, behind: None }
+    }
+
+    fn keep(&mut self, cursor: String) -> Result<(), CommandError> {
+        if self.written.is_some_and(|written| written.elapsed() < CURSOR_INTERVAL) {
+            self.behind = Some(cursor);
+            return Ok(());
+        }
+        write_cursor(self.path, &cursor)?;
+        self.behind = None;
+        self.written = Some(Instant::now());
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), CommandError> {
+        self.behind.map_or(Ok(()), |cursor| write_cursor(self.path, &cursor))
+    }
 }
 
 fn is_live(message: &TailMessage) -> bool {
@@ -286,6 +329,20 @@ mod tests {
         assert_eq!(told(record("a"), None), "deleted");
         assert_eq!(told(record("a"), record("b")), "updated(hint)");
         assert_eq!(told(None, None), "touched");
+    }
+
+    #[test]
+    fn cursors_are_kept_now_and_then_and_at_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cursor");
+        let mut keeper = CursorKeeper::new(&path);
+        keeper.keep("st1.00".into()).unwrap();
+        assert_eq!(read_cursor(&path).unwrap().as_deref(), Some("st1.00"));
+        for number in 0..100_000 {
+            keeper.keep(format!("st1.{number}")).unwrap();
+        }
+        keeper.finish().unwrap();
+        assert_eq!(read_cursor(&path).unwrap().as_deref(), Some("st1.99999"));
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub const ITEMS_MAX: usize = 1_000;
 pub const HISTORY_VERSIONS_MAX: usize = 100_000;
 /// Stream items that are searched, newest first, for the end of a record that is gone.
 pub const HISTORY_SEARCH_ITEMS_MAX: u64 = 200_000;
+/// Newest events of the log among which the end of a record is looked for that no stream item tells of.
+pub const HISTORY_SEARCH_EVENTS_MAX: u64 = 5_000_000;
 /// Records or items read under one lock.
 pub const READ_STEP: usize = 4_096;
 /// Bytes of records in one answer; the rest of the message is left for what goes around them.

@@ -2,11 +2,15 @@
 //!
 //! A record that exists names the event that last changed it, and each of its changes the one before. The end of a record
 //! that is gone, or of an earlier one under the same key, is looked for among the newest items of the stream that
-//! announced it.
+//! announced it, and then in the log as far back as it is kept. Where that does not reach the beginning, the answer is that
+//! nobody knows, and not that there was nothing.
+
+use std::ops::ControlFlow;
 
 use steeple_engine::event::Event;
 use steeple_engine::history::{Moment, PastChange, PastState, RecordAddress, state_at as engine_state_at, walk_back};
-use steeple_engine::ids::{Revision, Sequence, StreamId, StreamSequence, TableId, Timestamp};
+use steeple_engine::ids::{LogIndex, Revision, Sequence, StreamId, StreamSequence, TableId, Timestamp};
+use steeple_engine::log::EntryKind;
 use steeple_engine::spire::{NODES, REGISTRATIONS, tables};
 use steeple_engine::view::{Reader, ReaderExtension};
 use steeple_wire::events::v1 as wire;
@@ -20,6 +24,7 @@ use crate::grpc::convert::records;
 use crate::grpc::lists::micros;
 use crate::grpc::scope::{Scope, blocking};
 use crate::grpc::{errors, limits};
+use crate::node::QueryError;
 
 /// Messages that wait for a slow consumer.
 const MESSAGES_WAITING_MAX: usize = 8;
@@ -41,6 +46,15 @@ struct Found {
     revision: Revision,
 }
 
+/// What looking for a record of the past came to.
+enum Search {
+    Found(Found),
+    /// There was none.
+    Never,
+    /// What would tell is not kept any more.
+    Unknown,
+}
+
 impl Wanted {
     fn new(scope: Scope, record: Option<wire::RecordKey>) -> Result<Self, Status> {
         let record = record.ok_or_else(|| Status::invalid_argument("no record was named"))?;
@@ -55,9 +69,9 @@ impl Wanted {
     }
 
     /// The record that has the key now, or the newest one that had it.
-    fn newest(&self) -> Result<Option<Found>, Status> {
+    fn newest(&self) -> Result<Search, Status> {
         match self.present()? {
-            Some(found) => Ok(Some(found)),
+            Some(found) => Ok(Search::Found(found)),
             None => self.gone_before(None),
         }
     }
@@ -87,8 +101,16 @@ impl Wanted {
     }
 
     /// The newest record that had the key and was changed before an event (or at all).
-    fn gone_before(&self, bound: Option<Revision>) -> Result<Option<Found>, Status> {
-        let Some(stream) = self.stream() else { return Ok(None) };
+    fn gone_before(&self, bound: Option<Revision>) -> Result<Search, Status> {
+        match self.gone_from_stream(bound)? {
+            Search::Unknown => self.gone_from_log(bound),
+            told => Ok(told),
+        }
+    }
+
+    /// Looks among the items of the stream that announces changes to the record.
+    fn gone_from_stream(&self, bound: Option<Revision>) -> Result<Search, Status> {
+        let Some(stream) = self.stream() else { return Ok(Search::Unknown) };
         let (namespace, node) = (self.scope.namespace, &self.scope.node);
         let state = node.read(|reader| reader.stream(namespace, stream));
         let oldest = state.low_water.0.max(state.last.0.saturating_sub(limits::HISTORY_SEARCH_ITEMS_MAX) + 1);
@@ -103,14 +125,53 @@ impl Wanted {
                 .map_err(|error| errors::failed(&error))?;
             let matching = rows.iter().rev().filter(|row| row.key == self.key.as_bytes());
             for row in matching.filter(|row| bound.is_none_or(|bound| row.revision < bound)) {
-                let event = node.event(row.revision).map_err(|error| errors::not_answered(&error))?;
+                let event = match node.event(row.revision) {
+                    Ok(event) => event,
+                    Err(QueryError::Compacted(_)) => return Ok(Search::Unknown),
+                    Err(error) => return Err(errors::not_answered(&error)),
+                };
                 if let Some(found) = self.changed_in(&event)? {
-                    return Ok(Some(found));
+                    return Ok(Search::Found(found));
                 }
             }
             end = start;
         }
-        Ok(None)
+        Ok(if oldest == 1 { Search::Never } else { Search::Unknown })
+    }
+
+    /// Looks at the events in the log, which also tell of records that no stream announces.
+    fn gone_from_log(&self, bound: Option<Revision>) -> Result<Search, Status> {
+        let log = self.scope.node.log();
+        let from = LogIndex(log.last().index.0.saturating_sub(limits::HISTORY_SEARCH_EVENTS_MAX) + 1);
+        let whole = from <= log.first() && log.base_tag() == 0 && !log.segments().iter().any(|one| one.rewritten);
+        let mut newest = Ok(None);
+        let scanned = log.scan(from, &mut |entry| {
+            let outside = bound.is_some_and(|bound| entry.tag >= bound.0);
+            if entry.kind == EntryKind::Event && !outside {
+                match self.changed_in_entry(&entry.payload) {
+                    Ok(None) => {}
+                    told => newest = told,
+                }
+            }
+            if outside || newest.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        scanned.map_err(|error| errors::failed(&error))?;
+        Ok(match newest? {
+            Some(found) => Search::Found(found),
+            None if whole => Search::Never,
+            None => Search::Unknown,
+        })
+    }
+
+    /// As [`Wanted::changed_in`], without decoding events that cannot be about the record.
+    fn changed_in_entry(&self, payload: &[u8]) -> Result<Option<Found>, Status> {
+        let event = Event::view(payload).map_err(|error| errors::failed(&error))?;
+        let about = event.namespace.0.to_native() == self.scope.namespace.0
+            && event.changes.iter().any(|change| change.table.0.to_native() == self.table.0);
+        if !about {
+            return Ok(None);
+        }
+        self.changed_in(&Event::decode(payload).map_err(|error| errors::failed(&error))?)
     }
 
     /// The record with the key, if an event changed it.
@@ -187,11 +248,11 @@ impl Walk {
     fn step(mut self) -> Result<(Self, Vec<wire::HistoryResponse>), Status> {
         let found = match self.next {
             Next::Begin => self.wanted.newest()?,
-            Next::Change(found) => Some(found),
+            Next::Change(found) => Search::Found(found),
             Next::Earlier(revision) => self.wanted.gone_before(Some(revision))?,
-            Next::End => None,
+            Next::End => Search::Never,
         };
-        let Some(found) = found else {
+        let Search::Found(found) = found else {
             self.next = Next::End;
             return Ok((self, Vec::new()));
         };
@@ -232,7 +293,7 @@ pub(super) async fn state_at(scope: Scope, request: wire::StateAtRequest) -> Res
     if let Moment::Revision(revision) = moment
         && revision > scope.node.revision()
     {
-        return Err(errors::failed(&format!(
+        return Err(Status::failed_precondition(format!(
             "revision {revision} is not there yet, the newest is {}",
             scope.node.revision()
         )));
@@ -242,8 +303,9 @@ pub(super) async fn state_at(scope: Scope, request: wire::StateAtRequest) -> Res
 }
 
 fn state_of(wanted: &Wanted, moment: Moment) -> Result<wire::StateAtResponse, Status> {
+    let unknown = || ErrorKind::Compacted.status("the events that would tell are no longer kept");
     let mut found = wanted.newest()?;
-    while let Some(record) = found {
+    while let Search::Found(record) = found {
         let node = &wanted.scope.node;
         let state = engine_state_at(node, record.address, record.revision, moment);
         match state.map_err(|error| errors::not_answered(&error))? {
@@ -252,15 +314,15 @@ fn state_of(wanted: &Wanted, moment: Moment) -> Result<wire::StateAtResponse, St
                 let record = record.map_err(|error| errors::failed(&error))?;
                 return Ok(wire::StateAtResponse { record, modified_revision: modified.0 });
             }
-            PastState::Unknown => {
-                let text = "the events that would tell are no longer kept";
-                return Err(ErrorKind::Compacted.status(text));
-            }
+            PastState::Unknown => return Err(unknown()),
             // It may not have been created yet, and an earlier one have had the key.
             PastState::Absent => {
-                found = created(wanted, record)?.map_or(Ok(None), |at| wanted.gone_before(Some(at)))?
+                found = created(wanted, record)?.map_or(Ok(Search::Unknown), |at| wanted.gone_before(Some(at)))?
             }
         }
+    }
+    if matches!(found, Search::Unknown) {
+        return Err(unknown());
     }
     Ok(wire::StateAtResponse { record: None, modified_revision: 0 })
 }
