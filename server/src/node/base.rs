@@ -52,17 +52,22 @@ impl Base {
         *self.covers.lock() = covers;
     }
 
-    /// Fills an empty record store, and says what became of it.
-    pub(super) fn load(&self, store: &dyn RecordStore) -> String {
-        let Some(path) = self.path().filter(|path| path.exists()) else {
-            return "there is none".into();
-        };
-        let loaded = File::open(&path).map_err(|error| error.to_string()).and_then(|file| {
-            steeple_snapshot::load_base(BufReader::new(file), store).map_err(|error| error.to_string())
-        });
-        match loaded {
-            Ok(manifest) => format!("it covers the log up to {}", manifest.state.index),
-            Err(error) => format!("it cannot be read: {error}"),
-        }
+    /// Reads the whole snapshot and answers up to which log entry it holds everything, or why it is of no use.
+    pub(super) fn verify(&self) -> Result<LogIndex, String> {
+        let file = self.open_file()?;
+        let verified = steeple_snapshot::verify(BufReader::new(file), &mut |_| {});
+        verified.map(|report| report.manifest.state.index).map_err(|error| format!("it cannot be read: {error}"))
+    }
+
+    /// Fills an empty record store. After an error the store must be destroyed.
+    pub(super) fn load(&self, store: &dyn RecordStore) -> Result<(), String> {
+        let file = self.open_file()?;
+        let loaded = steeple_snapshot::load_base(BufReader::new(file), store);
+        loaded.map(drop).map_err(|error| format!("it cannot be read: {error}"))
+    }
+
+    fn open_file(&self) -> Result<File, String> {
+        let path = self.path().filter(|path| path.exists()).ok_or("there is none")?;
+        File::open(path).map_err(|error| format!("it cannot be opened: {error}"))
     }
 }

@@ -79,6 +79,7 @@ impl Decider {
                 let Ok(message) = inbox.try_recv() else { break };
                 stopping |= self.handle(message)?;
             }
+            stopping |= self.shared.submissions.is_closed();
             self.hand_over()?;
             self.answer();
         }

@@ -21,7 +21,7 @@ use steeple_engine::spire;
 use steeple_engine::view::{Digest, Reader};
 use steeple_snapshot::{LiveSource, Origin, Publication, SnapshotId, SnapshotOptions};
 use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::log_writer::Task;
 use super::{Node, QueryError, Shared};
@@ -70,6 +70,16 @@ pub enum CompactError {
     /// The node has stopped.
     #[error("the node has stopped")]
     Stopped,
+}
+
+/// What decides how much of the log can be given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Horizon {
+    /// The newest entry that is too old for anyone to look back to.
+    unwanted: LogIndex,
+    /// The newest entry that neither the record store nor its rebuild needs.
+    safe: LogIndex,
+    marks: u64,
 }
 
 /// How a node is doing.
@@ -165,26 +175,69 @@ impl Node {
     /// # Errors
     /// See [`CompactError`]. Nothing is lost; a later compaction goes on.
     pub async fn compact(&self) -> Result<Compacted, CompactError> {
-        self.compact_where_due(0).await
+        let alone = Arc::clone(&self.shared.maintenance).lock_owned().await;
+        self.compact_alone(alone, 0).await
     }
 
-    /// As [`Node::compact`], but with a new base snapshot only when that gives back at least `base_bytes_min`.
+    /// As [`Node::compact`], but not while a snapshot is taken, and with a new base snapshot only when that gives back
+    /// at least `base_bytes_min`.
     async fn compact_where_due(&self, base_bytes_min: u64) -> Result<Compacted, CompactError> {
-        let _alone = self.shared.maintenance.lock().await;
+        match Arc::clone(&self.shared.maintenance).try_lock_owned() {
+            Ok(alone) => self.compact_alone(alone, base_bytes_min).await,
+            Err(_) => Ok(Compacted::default()),
+        }
+    }
+
+    /// Compacts in a task of its own, which goes on when the caller does not: what it writes must not meet the next one.
+    async fn compact_alone(&self, alone: OwnedMutexGuard<()>, base_bytes_min: u64) -> Result<Compacted, CompactError> {
+        let node = self.weakly();
+        let task = tokio::spawn(async move {
+            let compacted = node.compact_now(base_bytes_min).await;
+            drop(alone);
+            compacted
+        });
+        task.await.map_err(|_| CompactError::Stopped)?
+    }
+
+    async fn compact_now(&self, base_bytes_min: u64) -> Result<Compacted, CompactError> {
         let mut compacted = Compacted { log_bytes_before: self.shared.log.disk_bytes(), ..Compacted::default() };
         compacted.items_pruned = self.prune_streams().await?;
         self.flush().await?;
+        // The log alone could not rebuild the record store: after a restore, or when the base snapshot is damaged.
+        compacted.base_written = self.cover_by_base(self.shared.log.base().index).await?;
         let unwanted = self.blocking(|node| node.unwanted_segments()).await?;
         if let Some(last) = unwanted.last() {
             let covered = self.shared.base.covers();
             let uncovered = unwanted.iter().filter(|segment| segment.last > covered);
             if uncovered.map(|segment| segment.file_bytes).sum::<u64>() >= base_bytes_min.max(1) {
-                compacted.base_written = self.cover_by_base(last.last).await?;
+                compacted.base_written |= self.cover_by_base(last.last).await?;
             }
-            self.give_back(&mut compacted).await?;
+            self.give_back_if_changed(last.last, &mut compacted).await?;
         }
         compacted.log_bytes_after = self.shared.log.disk_bytes();
         Ok(compacted)
+    }
+
+    /// Looks for what can be given back, unless nothing that decides it has changed since the last time.
+    async fn give_back_if_changed(&self, unwanted: LogIndex, compacted: &mut Compacted) -> Result<(), CompactError> {
+        let horizon = Horizon { unwanted, safe: self.safe_to_drop(), marks: self.marks() };
+        if *self.shared.given_back.lock() == Some(horizon) {
+            return Ok(());
+        }
+        self.give_back(compacted).await?;
+        *self.shared.given_back.lock() = Some(horizon);
+        Ok(())
+    }
+
+    /// The sum of all low-water marks, which rises whenever one of them does.
+    fn marks(&self) -> u64 {
+        self.read(|reader| {
+            let namespaces = reader.namespaces();
+            let states = namespaces.iter().flat_map(|namespace| {
+                CATALOG.streams.iter().map(|stream| reader.stream(*namespace, stream.id).low_water.0)
+            });
+            states.fold(0, u64::wrapping_add)
+        })
     }
 
     /// Prunes every namespace's streams by the configured age.
@@ -342,26 +395,42 @@ pub(super) async fn run(shared: std::sync::Weak<Shared>) {
     else {
         return;
     };
-    let mut flush = tokio::time::interval(options.flush_interval);
-    // An interval that never comes up in practice stands for none.
-    let mut compaction = tokio::time::interval(options.compaction_interval.unwrap_or(Duration::from_secs(1 << 32)));
-    compaction.reset();
+    tokio::select! {
+        () = flush_now_and_then(shared.clone(), options.flush_interval) => {}
+        () = compact_now_and_then(shared, options) => {}
+        _ = failure.wait_for(Option::is_some) => {}
+    }
+}
+
+async fn flush_now_and_then(shared: std::sync::Weak<Shared>, every: Duration) {
+    let mut interval = tokio::time::interval(every);
     loop {
-        let compacting = tokio::select! {
-            _ = flush.tick() => false,
-            _ = compaction.tick() => true,
-            _ = failure.wait_for(Option::is_some) => return,
-        };
+        interval.tick().await;
         let Some(node) = shared.upgrade().map(Node::unguarded) else { return };
-        let done = if compacting {
-            node.compact_where_due(options.base_interval_bytes).await.map(|_| ())
-        } else {
-            node.flush().await
-        };
-        if let Err(error) = done
-            && node.failure().is_none()
-        {
-            tracing::warn!(%error, compacting, "maintenance did not succeed and will be tried again");
-        }
+        report("flush", node.flush().await);
+    }
+}
+
+/// The first round, at once, only sees to it that the record store could be rebuilt.
+async fn compact_now_and_then(shared: std::sync::Weak<Shared>, options: super::NodeOptions) {
+    if let Some(node) = shared.upgrade().map(Node::unguarded)
+        && node.shared.log.base().index > node.shared.base.covers()
+    {
+        report("base snapshot", node.compact_where_due(options.base_interval_bytes).await);
+    }
+    let Some(every) = options.compaction_interval else { return std::future::pending().await };
+    let mut interval = tokio::time::interval(every);
+    interval.reset();
+    loop {
+        interval.tick().await;
+        let Some(node) = shared.upgrade().map(Node::unguarded) else { return };
+        report("compaction", node.compact_where_due(options.base_interval_bytes).await);
+    }
+}
+
+fn report<T>(what: &'static str, done: Result<T, CompactError>) {
+    match done {
+        Ok(_) | Err(CompactError::Stopped) => {}
+        Err(error) => tracing::warn!(%error, "{what} did not succeed and will be tried again"),
     }
 }

@@ -76,12 +76,12 @@ struct StopGuard {
 
 impl Drop for StopGuard {
     fn drop(&mut self) {
-        // With a full inbox the decider is alive and finds out from the closed log instead.
-        drop(self.inbox.try_send(Message::Stop));
         if let Some(shared) = self.shared.upgrade() {
             shared.fail("node stopped".into());
             shared.tasks.lock().take();
         }
+        // With a full inbox the decider is at work, and looks after each turn whether the doors were closed.
+        drop(self.inbox.try_send(Message::Stop));
     }
 }
 
@@ -106,7 +106,9 @@ pub(crate) struct Shared {
     /// Everything up to here survives in the record store.
     flushed: Mutex<LogIndex>,
     /// One compaction or base snapshot at a time.
-    maintenance: tokio::sync::Mutex<()>,
+    maintenance: Arc<tokio::sync::Mutex<()>>,
+    /// What the last round gave back for, so that the next one can tell whether anything has changed.
+    given_back: Mutex<Option<maintenance::Horizon>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     rebuilt: Option<String>,
 }
@@ -158,7 +160,8 @@ impl Node {
             tasks: Mutex::new(Some(tasks.clone())),
             failure: watch::Sender::new(None),
             flushed: Mutex::new(LogIndex::ZERO),
-            maintenance: tokio::sync::Mutex::new(()),
+            maintenance: Arc::default(),
+            given_back: Mutex::new(None),
             threads: Mutex::new(Vec::new()),
             rebuilt: opened.rebuilt,
             view: Arc::clone(&view),
@@ -248,7 +251,12 @@ impl Node {
     ) -> Result<(Accepted, u64), SubmitError> {
         let mut total = 0;
         loop {
-            let accepted = self.submit(namespace, request, command.clone()).await?;
+            let submitted = self.submit(namespace, request, command.clone()).await;
+            let accepted = submitted.map_err(|error| match error {
+                // Earlier steps stay done, so "nothing happened" would be wrong.
+                SubmitError::Unavailable(reason) if total > 0 => SubmitError::OutcomeUnknown(reason),
+                error => error,
+            })?;
             let Some((changed, more)) = accepted.answer.progress() else { return Ok((accepted, total)) };
             total += changed;
             if !more {

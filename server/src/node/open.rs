@@ -140,21 +140,37 @@ fn open_store(options: &NodeOptions, directories: &Directories) -> Result<Arc<dy
     }
 }
 
+/// Rebuilds the record store. Destroys the old one only once it is certain that what replaces it can be made.
 fn rebuild(options: &NodeOptions, directories: &Directories, log: &LogReader, base: &Base) -> Result<View, StartError> {
+    let log_base = log.base().index;
+    if log_base > LogIndex::ZERO {
+        let found = base.verify();
+        if !found.as_ref().is_ok_and(|covers| *covers >= log_base) {
+            let base = found.map_or_else(|problem| problem, |covers| format!("it covers the log up to {covers}"));
+            return Err(StartError::MissingEvents { folded: LogIndex::ZERO, first: log.first(), base });
+        }
+    }
+    let store = fresh_store(options, directories)?;
+    let store = match base.load(store.as_ref()) {
+        Ok(()) => store,
+        Err(problem) => {
+            tracing::info!(problem, "rebuilding from the log alone");
+            drop(store);
+            fresh_store(options, directories)?
+        }
+    };
+    let view = View::open(CATALOG, store)?;
+    follow(&view, log)?;
+    Ok(view)
+}
+
+/// An empty record store in the place of whatever was there.
+fn fresh_store(options: &NodeOptions, directories: &Directories) -> Result<Arc<dyn RecordStore>, StartError> {
     if let Some(path) = directories.records() {
         record_store::destroy(&path)?;
         make_directory(&path)?;
     }
-    let store = open_store(options, directories)?;
-    let loaded = base.load(store.as_ref());
-    let view = View::open(CATALOG, store)?;
-    match follow(&view, log) {
-        Err(StartError::MissingEvents { folded, first, .. }) => {
-            Err(StartError::MissingEvents { folded, first, base: loaded })
-        }
-        Err(error) => Err(error),
-        Ok(()) => Ok(view),
-    }
+    open_store(options, directories)
 }
 
 /// Folds what the log has and the view has not.
@@ -202,7 +218,8 @@ fn recall_requests(options: &NodeOptions, log: &LogReader, now: Timestamp) -> Re
     let mut from = log.last().index.next();
     for segment in log.segments().iter().rev() {
         from = segment.first;
-        if first_event_time(log, from)?.is_none_or(|time| time < oldest) {
+        // A segment without an event says nothing: a crash just after a roll leaves the newest one empty.
+        if first_event_time(log, from)?.is_some_and(|time| time < oldest) {
             break;
         }
     }

@@ -62,6 +62,9 @@ impl Node {
             let (stepped, chunk) = step.await.map_err(|_| SnapshotError::Stopped)?;
             stream = stepped;
             let Some(chunk) = chunk? else { break };
+            if self.failure().is_some() {
+                return Err(SnapshotError::Stopped);
+            }
             if !sink(chunk.bytes).await {
                 return Ok(None);
             }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use steeple_engine::record_store::RecordStoreKind;
 use steeple_engine::spire::{self, entries::records::Entry, selectors::Selector};
 use steeple_engine::view::Reader;
 
@@ -228,4 +229,59 @@ async fn rewrite_mostly_dead_segments(data: &std::path::Path) -> steeple_engine:
     }
     node.stop().await;
     node.status().digest
+}
+
+#[tokio::test]
+async fn a_restored_node_can_lose_its_record_store_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let restored = tempfile::tempdir().unwrap();
+    let mut bytes = Vec::new();
+    let node = Node::start(NodeOptions::at(directory.path()), NodeParts::default()).unwrap();
+    let namespace = node.open_namespace("test").await.unwrap();
+    create(&node, namespace, 0..50).await;
+    let sink = |chunk: bytes::Bytes| {
+        bytes.extend_from_slice(&chunk);
+        std::future::ready(true)
+    };
+    node.snapshot(false, sink).await.unwrap().unwrap();
+    let digest = node.status().digest;
+    node.stop().await;
+    let data = restored.path().join("data");
+    restore(&mut std::io::Cursor::new(bytes), &data, RecordStoreKind::Sled, &mut |_| {}).unwrap();
+    {
+        let node = Node::start(NodeOptions::at(&data), NodeParts::default()).unwrap();
+        assert_eq!(node.status().digest, digest);
+        assert_ne!(node.history_id(), HistoryId([0; 16]));
+        node.compact().await.unwrap();
+        assert!(node.status().base_covers >= node.log().base().index, "{:?}", node.status());
+        node.stop().await;
+    }
+    std::fs::remove_dir_all(data.join("group-0").join("records")).unwrap();
+    let node = Node::start(NodeOptions::at(&data), NodeParts::default()).unwrap();
+    assert!(node.status().rebuilt.is_some());
+    assert_eq!(node.status().digest, digest);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_record_store_that_cannot_be_rebuilt_is_not_destroyed() {
+    let directory = tempfile::tempdir().unwrap();
+    {
+        let node = Node::start(eager(directory.path()), NodeParts::default()).unwrap();
+        let namespace = node.open_namespace("test").await.unwrap();
+        create(&node, namespace, 0..1000).await;
+        node.submit_to_end(namespace, None, prune_events(u64::MAX)).await.unwrap();
+        node.compact().await.unwrap();
+        assert!(node.log().base().index > LogIndex::ZERO);
+        node.stop().await;
+    }
+    let group = directory.path().join("group-0");
+    let base = std::fs::read(group.join("base").join("base.snapshot")).unwrap();
+    std::fs::write(group.join("base").join("base.snapshot"), &base[..base.len() / 2]).unwrap();
+    let options = NodeOptions { store: RecordStoreKind::Memory, ..eager(directory.path()) };
+    let refused = Node::start(options, NodeParts::default()).err().unwrap();
+    assert!(matches!(refused, StartError::MissingEvents { .. }), "{refused}");
+    let node = Node::start(eager(directory.path()), NodeParts::default()).unwrap();
+    assert_eq!(node.status().rebuilt, None, "the records are as they were");
+    node.stop().await;
 }
