@@ -53,13 +53,14 @@ pub(super) struct SledStore {
 /// The database and the clones of it that nobody is using now.
 struct Clones {
     original: Database,
-    idle: Vec<Database>,
+    /// Boxed, because a database is a value of several kilobytes and each read takes one out and puts it back.
+    idle: Vec<Box<Database>>,
 }
 
 /// A clone of the database; given back to the pool unless the store has failed meanwhile.
 struct Borrowed<'a> {
     /// Taken only when the guard is dropped.
-    database: Option<Database>,
+    database: Option<Box<Database>>,
     store: &'a SledStore,
 }
 
@@ -93,7 +94,7 @@ impl SledStore {
     fn borrow(&self) -> Borrowed<'_> {
         let database = self.clones.as_ref().map(|clones| {
             let mut clones = clones.lock();
-            clones.idle.pop().unwrap_or_else(|| clones.original.clone())
+            clones.idle.pop().unwrap_or_else(|| Box::new(clones.original.clone()))
         });
         Borrowed { database, store: self }
     }
