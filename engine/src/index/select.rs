@@ -20,7 +20,7 @@ enum Condition<'a> {
     In(&'a Posting),
     /// In one of these sets.
     InAny(Vec<&'a Posting>),
-    /// Carries keys of these sets only.
+    /// Carries keys of these sets only, which come smallest first.
     Only { sets: Vec<&'a Posting>, by_count: &'a BTreeMap<u32, Posting> },
     /// Number within these bounds (inclusive).
     Range { index: &'a Index, from: i64, to: i64 },
@@ -94,7 +94,11 @@ impl TableIndexes {
                 conditions.extend(keys.into_iter().map(|key| self.carrying(*index, key)));
             }
             Predicate::OnlyOf { index, keys } => conditions.push(match self.index(*index) {
-                Some(Index::CountedSet { keys: map, by_count }) => Condition::Only { sets: sets(map, keys), by_count },
+                Some(Index::CountedSet { keys: map, by_count }) => {
+                    let mut sets = sets(map, keys);
+                    sets.sort_by_key(|set| set.len());
+                    Condition::Only { sets, by_count }
+                }
                 _ => Condition::Nothing,
             }),
             Predicate::Below { index, number } => match number.checked_sub(1) {
@@ -190,7 +194,8 @@ impl Condition<'_> {
     fn candidates_max(&self) -> u64 {
         match self {
             Self::In(set) => set.len(),
-            Self::InAny(sets) | Self::Only { sets, .. } => sets.iter().map(|set| set.len()).sum(),
+            Self::InAny(sets) => sets.iter().map(|set| set.len()).sum(),
+            Self::Only { sets, by_count } => only_drivers(sets, by_count).iter().map(|set| set.len()).sum(),
             Self::Range { index: Index::Ordered { ascending, .. }, from, to } if from <= to => {
                 let counted = ascending.range((*from, 0)..=(*to, u64::MAX)).take(RANGE_ENUMERATED_MAX + 1).count();
                 if counted > RANGE_ENUMERATED_MAX { u64::MAX } else { counted as u64 }
@@ -205,7 +210,9 @@ impl Condition<'_> {
         match self {
             Self::In(set) => Candidates::Set(set.above(after)),
             Self::InAny(sets) => Candidates::Union(Union::new(sets, after)),
-            Self::Only { sets, by_count } => Candidates::Only(Union::new(sets, after), by_count),
+            Self::Only { sets, by_count } => {
+                Candidates::Checked(Union::new(&only_drivers(sets, by_count), after), self)
+            }
             Self::Range { index: Index::Ordered { ascending, .. }, from, to } if from <= to => {
                 let range = ascending.range((*from, 0)..=(*to, u64::MAX));
                 let mut sequences: Vec<u64> =
@@ -226,7 +233,8 @@ impl Condition<'_> {
 enum Candidates<'a> {
     Set(Above<'a>),
     Union(Union<'a>),
-    Only(Union<'a>, &'a BTreeMap<u32, Posting>),
+    /// Those of the union for which the condition holds.
+    Checked(Union<'a>, &'a Condition<'a>),
     List(std::vec::IntoIter<u64>),
 }
 
@@ -236,17 +244,14 @@ impl Iterator for Candidates<'_> {
     fn next(&mut self) -> Option<u64> {
         match self {
             Self::Set(above) => above.next(),
-            Self::Union(union) => union.next().map(|(sequence, _)| sequence),
-            Self::Only(union, by_count) => union
-                .by_ref()
-                .find(|(sequence, carried)| carries_exactly(by_count, *carried, *sequence))
-                .map(|(sequence, _)| sequence),
+            Self::Union(union) => union.next(),
+            Self::Checked(union, condition) => union.find(|sequence| condition.holds(*sequence)),
             Self::List(list) => list.next(),
         }
     }
 }
 
-/// Merges sets in order; each sequence comes once, with the number of sets that hold it.
+/// Merges sets in order; each sequence comes once.
 struct Union<'a> {
     /// The next sequence of each set, smallest first.
     heads: std::collections::BinaryHeap<std::cmp::Reverse<(u64, usize)>>,
@@ -271,22 +276,47 @@ impl<'a> Union<'a> {
 }
 
 impl Iterator for Union<'_> {
-    type Item = (u64, usize);
+    type Item = u64;
 
-    fn next(&mut self) -> Option<(u64, usize)> {
+    fn next(&mut self) -> Option<u64> {
         let std::cmp::Reverse((sequence, set)) = self.heads.pop()?;
         self.advance(set);
-        let mut holders = 1;
         while let Some(std::cmp::Reverse((other, set))) = self.heads.peek().copied() {
             if other != sequence {
                 break;
             }
             self.heads.pop();
             self.advance(set);
-            holders += 1;
         }
-        Some((sequence, holders))
+        Some(sequence)
     }
+}
+
+/// Sets that together hold every record that carries none but the keys of `sets` (smallest first), and few others.
+///
+/// A record with `n` keys that are all among the `m` wanted ones lies in at least one of any `m - n + 1` of the sets:
+/// the others are too few to hold all its keys. So records with few keys are found by their number of keys or in all
+/// sets, those with many keys in the smallest sets, and a key that half the table carries costs nothing unless
+/// records carry it alone.
+fn only_drivers<'a>(sets: &[&'a Posting], by_count: &'a BTreeMap<u32, Posting>) -> Vec<&'a Posting> {
+    let carried_max = u32::try_from(sets.len()).unwrap_or(u32::MAX);
+    let mut classes = Vec::new();
+    // The best so far, and what it costs: so many classes by their number of keys, the rest in so many sets.
+    let (mut cost_min, mut classes_listed, mut sets_walked) = (u64::MAX, 0, 0);
+    let mut listed = 0;
+    for (carried, class) in by_count.range(..=carried_max) {
+        let needed = (carried_max - carried + 1) as usize;
+        let cost = sets.iter().take(needed).fold(listed, |cost: u64, set| cost.saturating_add(set.len()));
+        if cost < cost_min {
+            (cost_min, classes_listed, sets_walked) = (cost, classes.len(), needed);
+        }
+        listed = listed.saturating_add(class.len());
+        classes.push(class);
+    }
+    if listed < cost_min {
+        (classes_listed, sets_walked) = (classes.len(), 0);
+    }
+    classes.into_iter().take(classes_listed).chain(sets.iter().copied().take(sets_walked)).collect()
 }
 
 fn carries_exactly(by_count: &BTreeMap<u32, Posting>, carried: usize, sequence: u64) -> bool {

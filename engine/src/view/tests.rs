@@ -118,7 +118,7 @@ fn random_query(random: &mut StdRng) -> Query {
             0 => Predicate::Is { index: TAGS, key: keys[0].clone() },
             1 => Predicate::AnyOf { index: TAGS, keys },
             2 => Predicate::AllOf { index: TAGS, keys },
-            3 => Predicate::OnlyOf { index: TAGS, keys },
+            3 => Predicate::OnlyOf { index: TAGS, keys: [keys, random_tags(random)].concat() },
             4 => Predicate::Exactly { index: TAGS, keys },
             5 => Predicate::Below { index: DUE, number: random.random_range(0..45) },
             6 => Predicate::AtLeast { index: DUE, number: random.random_range(0..45) },
@@ -298,6 +298,9 @@ fn rebuild_from_events_equals_living_through_them() {
             let query = random_query(&mut random);
             let selected = reader.select(NAMESPACE, ITEMS, &query, Sequence::ZERO, usize::MAX);
             assert_eq!(selected, bench.model.select(&query, 0, usize::MAX));
+            let records = reader.records(NAMESPACE, ITEMS, &query, Sequence::ZERO, usize::MAX).unwrap();
+            let bodies = selected.iter().map(|sequence| (*sequence, &bench.model.records[&sequence.0][..]));
+            assert!(records.iter().map(|record| (record.sequence, &record.body[..])).eq(bodies), "{query:?}");
         }
     }
 }
@@ -323,6 +326,12 @@ fn a_store_that_lost_or_changed_a_record_is_refused() {
         bench.view.store().apply(batch).unwrap();
         assert!(matches!(View::open(CATALOG, Arc::clone(bench.view.store())), Err(ViewError::Digest { .. })));
     }
+
+    let mut batch = crate::record_store::WriteBatch::default();
+    batch.delete(key);
+    bench.view.store().apply(batch).unwrap();
+    let records = bench.view.read().records(NAMESPACE, ITEMS, &Query::all(), Sequence::ZERO, usize::MAX);
+    assert!(matches!(records, Err(ReadError::Missing { sequence: missing, .. }) if missing.0 == sequence));
 }
 
 #[test]
