@@ -66,12 +66,13 @@ impl TableIndexes {
         for (index, key) in self.after.keys.iter().filter(|key| !self.before.holds(key, &self.after)) {
             self.indexes[usize::from(index.0)].insert(self.after.bytes_of(key), sequence.0);
         }
-        for index in self.definition.indexes {
-            let (counted_before, counted_after) = (self.before.count(index.id), self.after.count(index.id));
-            let (number_before, number_after) = (self.before.number_of(index.id), self.after.number_of(index.id));
-            let slot = &mut self.indexes[usize::from(index.id.0)];
-            slot.recount(sequence.0, counted_before, counted_after);
-            slot.renumber(sequence.0, number_before, number_after);
+        for (definition, index) in self.definition.indexes.iter().zip(&mut self.indexes) {
+            let id = definition.id;
+            match definition.kind {
+                IndexKind::CountedSet => index.recount(sequence.0, self.before.count(id), self.after.count(id)),
+                IndexKind::Ordered => index.renumber(sequence.0, self.before.number_of(id), self.after.number_of(id)),
+                IndexKind::Unique | IndexKind::Set => {}
+            }
         }
         match (before, after) {
             (_, Some(_)) => self.all.insert(sequence.0),
@@ -218,6 +219,11 @@ struct Keys {
 /// A key's place in [`Keys::bytes`].
 type KeyRange = std::ops::Range<usize>;
 
+/// Sorts keys. Shorter ones come first, so that bytes are seldom looked at.
+fn order(index: IndexId, key: &[u8]) -> (IndexId, usize, &[u8]) {
+    (index, key.len(), key)
+}
+
 impl Keys {
     fn collect(&mut self, definition: &TableDefinition, body: Option<&[u8]>) -> Result<(), RecordDecodeError> {
         self.bytes.clear();
@@ -226,9 +232,12 @@ impl Keys {
         let Some(body) = body else { return Ok(()) };
         (definition.keys)(body, self)?;
         let bytes = &self.bytes;
-        let order = |(index, range): &(IndexId, KeyRange)| (*index, &bytes[range.clone()]);
-        self.keys.sort_unstable_by(|left, right| order(left).cmp(&order(right)));
-        self.keys.dedup_by(|left, right| order(left) == order(right));
+        let order = |(index, range): &(IndexId, KeyRange)| order(*index, &bytes[range.clone()]);
+        // Most bodies emit their keys in order, or nearly.
+        if !self.keys.is_sorted_by(|left, right| order(left) < order(right)) {
+            self.keys.sort_unstable_by(|left, right| order(left).cmp(&order(right)));
+            self.keys.dedup_by(|left, right| order(left) == order(right));
+        }
         Ok(())
     }
 
@@ -238,8 +247,8 @@ impl Keys {
 
     /// Whether the same index has the same key in here as `key` of `other`.
     fn holds(&self, (index, range): &(IndexId, KeyRange), other: &Self) -> bool {
-        let wanted = (*index, other.bytes_of(range));
-        self.keys.binary_search_by(|(held, range)| (*held, self.bytes_of(range)).cmp(&wanted)).is_ok()
+        let wanted = order(*index, other.bytes_of(range));
+        self.keys.binary_search_by(|(held, range)| order(*held, self.bytes_of(range)).cmp(&wanted)).is_ok()
     }
 
     fn count(&self, index: IndexId) -> u32 {

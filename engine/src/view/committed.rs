@@ -8,9 +8,9 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use thiserror::Error;
 
 use super::digest::Digest;
-use super::fold::{raw_writes, write_stream_state};
+use super::fold::{Counters, record_writes};
 use super::keys::{self, FoldedPosition, StoreKey};
-use super::reader::{ReadError, Reader, Record, StreamRow, StreamState};
+use super::reader::{ReadError, Reader, ReaderExtension as _, Record, StreamRow, StreamState};
 use super::state::State;
 use crate::event::Event;
 use crate::ids::{IndexId, LogIndex, NamespaceId, Revision, Sequence, StreamId, StreamSequence, TableId};
@@ -129,16 +129,19 @@ impl View {
         let Some(last) = events.last() else { return Ok(()) };
         let mut state = self.state.write();
         let mut batch = WriteBatch::default();
+        let mut counters = Counters::default();
         let mut folded = state.folded;
         for Committed { event, .. } in events {
             if event.revision != folded.revision.next() {
                 return Err(ViewError::Gap { folded: folded.revision, found: event.revision });
             }
             folded.revision = event.revision;
-            raw_writes(event, &mut batch);
+            record_writes(event, &mut batch);
             follow_digest(&mut folded.digest, event);
-            follow_streams(&mut state, event, &mut batch);
+            follow_streams(&mut state, event);
+            counters.touch(event);
         }
+        counters.write(|namespace, stream| state.stream(namespace, stream), &mut batch);
         folded.index = last.index;
         folded.time = last.event.time;
         batch.put(StoreKey::Folded.encode(), folded.encode());
@@ -203,16 +206,14 @@ fn follow_digest(digest: &mut Digest, event: &Event) {
     }
 }
 
-fn follow_streams(state: &mut State, event: &Event, batch: &mut WriteBatch) {
+fn follow_streams(state: &mut State, event: &Event) {
     for item in &event.items {
         let stream = state.stream_mut(event.namespace, item.stream);
         stream.last = stream.last.max(item.sequence);
-        write_stream_state(event.namespace, item.stream, *stream, batch);
     }
     for mark in &event.marks {
         let stream = state.stream_mut(event.namespace, mark.stream);
         stream.low_water = stream.low_water.max(mark.to);
-        write_stream_state(event.namespace, mark.stream, *stream, batch);
     }
 }
 
@@ -333,15 +334,85 @@ impl ViewReader<'_> {
     }
 }
 
+/// Records wanted of a table are read in runs of this many, each in the way that suits it.
+const RUN_MAX: usize = 256;
+
+/// Fewer records are always looked up one by one.
+const RUN_SCANNED_MIN: usize = 8;
+
+/// A look-up costs as much as walking over about this many records.
+const LOOKUP_STEPS: u64 = 6;
+
+/// Whether walking from the first to the last is cheaper than looking each of them up. They are ascending.
+fn lies_close(sequences: &[Sequence]) -> bool {
+    let [first, .., last] = sequences else { return false };
+    sequences.len() >= RUN_SCANNED_MIN && last.0.saturating_sub(first.0) < LOOKUP_STEPS * sequences.len() as u64
+}
+
+impl ViewReader<'_> {
+    /// Appends the records of ascending `sequences`, found by walking over all from the first to the last.
+    fn scan_all(
+        &self,
+        namespace: NamespaceId,
+        table: TableId,
+        sequences: &[Sequence],
+        records: &mut Vec<Record>,
+    ) -> Result<(), ReadError> {
+        let [first, .., last] = sequences else { return Ok(()) };
+        let from = StoreKey::Record(namespace, table, *first).encode_inline();
+        let to = StoreKey::Record(namespace, table, Sequence(last.0.saturating_add(1))).encode_inline();
+        let mut wanted = sequences.iter().copied().peekable();
+        let mut outcome = Ok(());
+        self.store.scan(&from, &to, &mut |key, value| {
+            let Some(StoreKey::Record(_, _, found)) = StoreKey::decode(key) else {
+                outcome = Err(malformed("record", "unreadable key"));
+                return ControlFlow::Break(());
+            };
+            // A wanted record that was passed over stays first in line and is reported below.
+            if wanted.next_if_eq(&found).is_some() {
+                match read_record(table, found, &Bytes::copy_from_slice(value)) {
+                    Ok(record) => records.push(record),
+                    Err(error) => outcome = Err(error),
+                }
+            }
+            if outcome.is_err() || wanted.peek().is_none() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        outcome?;
+        match wanted.next() {
+            Some(sequence) => Err(ReadError::Missing { namespace, table, sequence }),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Reader for ViewReader<'_> {
     fn revision(&self) -> Revision {
         self.state.folded.revision
     }
 
     fn get(&self, namespace: NamespaceId, table: TableId, sequence: Sequence) -> Result<Option<Record>, ReadError> {
-        let key = StoreKey::Record(namespace, table, sequence).encode();
+        let key = StoreKey::Record(namespace, table, sequence).encode_inline();
         let Some(value) = self.store.get(&key)? else { return Ok(None) };
         read_record(table, sequence, &value).map(Some)
+    }
+
+    fn get_all(
+        &self,
+        namespace: NamespaceId,
+        table: TableId,
+        sequences: &[Sequence],
+    ) -> Result<Vec<Record>, ReadError> {
+        let mut records = Vec::with_capacity(sequences.len());
+        for run in sequences.chunks(RUN_MAX) {
+            if lies_close(run) {
+                self.scan_all(namespace, table, run, &mut records)?;
+            } else {
+                for sequence in run {
+                    records.push(self.get_listed(namespace, table, *sequence)?);
+                }
+            }
+        }
+        Ok(records)
     }
 
     fn find(&self, namespace: NamespaceId, table: TableId, index: IndexId, key: &[u8]) -> Option<Sequence> {
@@ -400,8 +471,8 @@ impl Reader for ViewReader<'_> {
         if first > state.last {
             return Ok(rows);
         }
-        let from = StoreKey::Row(namespace, stream, first).encode();
-        let to = StoreKey::Row(namespace, stream, state.last.next()).encode();
+        let from = StoreKey::Row(namespace, stream, first).encode_inline();
+        let to = StoreKey::Row(namespace, stream, state.last.next()).encode_inline();
         let mut damage = None;
         self.store.scan(&from, &to, &mut |key, value| {
             let row = match StoreKey::decode(key) {

@@ -6,23 +6,69 @@
 use super::keys::{StoreKey, record_value, row_value, sequence_value, stream_value};
 use super::reader::{StreamRow, StreamState};
 use crate::event::{Change, Event, StreamItem};
-use crate::ids::{NamespaceId, StreamSequence};
+use crate::ids::{NamespaceId, Sequence, StreamId, StreamSequence, TableId};
 use crate::record_store::WriteBatch;
 
 /// Adds the raw writes of an event: records, counters, stream rows, marks. The folded position is not among them.
 pub fn raw_writes(event: &Event, batch: &mut WriteBatch) {
+    record_writes(event, batch);
+    for change in event.changes.iter().filter(|change| change.before.is_none()) {
+        // Creations come in sequence order, so the last one written is the highest.
+        write_last_sequence(event.namespace, change.table, change.sequence, batch);
+    }
+}
+
+/// As [`raw_writes`], without the counters.
+pub(super) fn record_writes(event: &Event, batch: &mut WriteBatch) {
     for change in &event.changes {
         write_change(event, change, batch);
     }
     for item in &event.items {
-        batch.put(
-            StoreKey::Row(event.namespace, item.stream, item.sequence).encode(),
-            row_value(&stream_row(event, item)),
-        );
+        let value = row_value(event.revision, event.time, item.change, &item.key);
+        batch.put(StoreKey::Row(event.namespace, item.stream, item.sequence).encode(), value);
     }
     for mark in &event.marks {
         for sequence in mark.from.0..mark.to.0 {
             batch.delete(StoreKey::Row(event.namespace, mark.stream, StreamSequence(sequence)).encode());
+        }
+    }
+}
+
+/// The counters that a batch of events moves, each of which is written once, as the last event leaves it.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    /// Few, so that lists are faster than maps.
+    sequences: Vec<(NamespaceId, TableId, Sequence)>,
+    streams: Vec<(NamespaceId, StreamId)>,
+}
+
+impl Counters {
+    /// Notes what an event moves. Events come in revision order.
+    pub(super) fn touch(&mut self, event: &Event) {
+        for change in event.changes.iter().filter(|change| change.before.is_none()) {
+            let own = |(namespace, table, _): &&mut (NamespaceId, TableId, Sequence)| {
+                (*namespace, *table) == (event.namespace, change.table)
+            };
+            match self.sequences.iter_mut().find(own) {
+                Some((.., last)) => *last = change.sequence,
+                None => self.sequences.push((event.namespace, change.table, change.sequence)),
+            }
+        }
+        let moved = event.items.iter().map(|item| item.stream).chain(event.marks.iter().map(|mark| mark.stream));
+        for stream in moved.map(|stream| (event.namespace, stream)) {
+            if !self.streams.contains(&stream) {
+                self.streams.push(stream);
+            }
+        }
+    }
+
+    /// Adds the writes. `stream` says where a stream stands after the batch.
+    pub(super) fn write(&self, stream: impl Fn(NamespaceId, StreamId) -> StreamState, batch: &mut WriteBatch) {
+        for (namespace, table, last) in &self.sequences {
+            write_last_sequence(*namespace, *table, *last, batch);
+        }
+        for (namespace, id) in &self.streams {
+            write_stream_state(*namespace, *id, stream(*namespace, *id), batch);
         }
     }
 }
@@ -39,13 +85,8 @@ pub fn stream_row(event: &Event, item: &StreamItem) -> StreamRow {
     }
 }
 
-/// Adds the write of a stream's state, which depends on all events so far and is therefore written once a batch.
-pub(super) fn write_stream_state(
-    namespace: NamespaceId,
-    stream: crate::ids::StreamId,
-    state: StreamState,
-    batch: &mut WriteBatch,
-) {
+/// Adds the write of a stream's state, which depends on all events so far.
+pub(super) fn write_stream_state(namespace: NamespaceId, stream: StreamId, state: StreamState, batch: &mut WriteBatch) {
     batch.put(StoreKey::StreamState(namespace, stream).encode(), stream_value(state));
 }
 
@@ -55,8 +96,8 @@ fn write_change(event: &Event, change: &Change, batch: &mut WriteBatch) {
         Some(after) => batch.put(key, record_value(event.revision, after)),
         None => batch.delete(key),
     }
-    if change.before.is_none() {
-        // Creations come in sequence order, so the last one written is the highest.
-        batch.put(StoreKey::LastSequence(event.namespace, change.table).encode(), sequence_value(change.sequence));
-    }
+}
+
+fn write_last_sequence(namespace: NamespaceId, table: TableId, last: Sequence, batch: &mut WriteBatch) {
+    batch.put(StoreKey::LastSequence(namespace, table).encode(), sequence_value(last));
 }

@@ -3,6 +3,7 @@
 //! All numbers are big endian, so key order is sequence order.
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::digest::Digest;
 use super::reader::{Record, StreamRow, StreamState};
@@ -50,12 +51,21 @@ pub enum StoreKey {
     StreamState(NamespaceId, StreamId),
 }
 
+/// A stored key; every one of ours fits in.
+pub(super) type InlineKey = SmallVec<[u8; 24]>;
+
 impl StoreKey {
     /// The stored form.
     #[must_use]
     pub fn encode(self) -> Vec<u8> {
+        self.encode_inline().to_vec()
+    }
+
+    /// The stored form, without an allocation.
+    #[must_use]
+    pub(super) fn encode_inline(self) -> InlineKey {
         match self {
-            Self::Folded => vec![META],
+            Self::Folded => SmallVec::from_slice(&[META]),
             Self::Record(namespace, table, sequence) => numbered(RECORD, namespace, table.0, sequence.0),
             Self::Row(namespace, stream, sequence) => numbered(ROW, namespace, stream.0, sequence.0),
             Self::LastSequence(namespace, table) => unnumbered(LAST_SEQUENCE, namespace, table.0),
@@ -102,17 +112,14 @@ impl StoreKey {
     }
 }
 
-fn numbered(prefix: u8, namespace: NamespaceId, code: u16, number: u64) -> Vec<u8> {
-    let mut key = Vec::with_capacity(19);
-    key.push(prefix);
-    key.extend_from_slice(&namespace.0.to_be_bytes());
-    key.extend_from_slice(&code.to_be_bytes());
+fn numbered(prefix: u8, namespace: NamespaceId, code: u16, number: u64) -> InlineKey {
+    let mut key = unnumbered(prefix, namespace, code);
     key.extend_from_slice(&number.to_be_bytes());
     key
 }
 
-fn unnumbered(prefix: u8, namespace: NamespaceId, code: u16) -> Vec<u8> {
-    let mut key = Vec::with_capacity(11);
+fn unnumbered(prefix: u8, namespace: NamespaceId, code: u16) -> InlineKey {
+    let mut key = SmallVec::new();
     key.push(prefix);
     key.extend_from_slice(&namespace.0.to_be_bytes());
     key.extend_from_slice(&code.to_be_bytes());
@@ -153,12 +160,12 @@ pub fn split_record(value: &[u8]) -> Option<(Revision, &[u8])> {
 }
 
 /// A stream row's value: revision, time, position of the change, key.
-pub(super) fn row_value(row: &StreamRow) -> Vec<u8> {
-    let mut value = Vec::with_capacity(18 + row.key.len());
-    value.extend_from_slice(&row.revision.0.to_be_bytes());
-    value.extend_from_slice(&row.time.0.to_be_bytes());
-    value.extend_from_slice(&row.change.unwrap_or(NO_CHANGE).to_be_bytes());
-    value.extend_from_slice(&row.key);
+pub(super) fn row_value(revision: Revision, time: Timestamp, change: Option<u16>, key: &[u8]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(18 + key.len());
+    value.extend_from_slice(&revision.0.to_be_bytes());
+    value.extend_from_slice(&time.0.to_be_bytes());
+    value.extend_from_slice(&change.unwrap_or(NO_CHANGE).to_be_bytes());
+    value.extend_from_slice(key);
     value
 }
 

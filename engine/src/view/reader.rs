@@ -87,6 +87,23 @@ pub trait Reader {
     /// See [`ReadError`].
     fn get(&self, namespace: NamespaceId, table: TableId, sequence: Sequence) -> Result<Option<Record>, ReadError>;
 
+    /// Records that an index named and that therefore have to exist, in the order of their ascending numbers.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    fn get_all(
+        &self,
+        namespace: NamespaceId,
+        table: TableId,
+        sequences: &[Sequence],
+    ) -> Result<Vec<Record>, ReadError> {
+        let listed = |sequence: &Sequence| {
+            let record = self.get(namespace, table, *sequence)?;
+            record.ok_or(ReadError::Missing { namespace, table, sequence: *sequence })
+        };
+        sequences.iter().map(listed).collect()
+    }
+
     /// The number of the record that has `key` in a unique index.
     fn find(&self, namespace: NamespaceId, table: TableId, index: IndexId, key: &[u8]) -> Option<Sequence>;
 
@@ -171,10 +188,7 @@ pub trait ReaderExtension: Reader {
         after: Sequence,
         limit: usize,
     ) -> Result<Vec<Record>, ReadError> {
-        self.select(namespace, table, query, after, limit)
-            .into_iter()
-            .map(|sequence| self.get_listed(namespace, table, sequence))
-            .collect()
+        self.get_all(namespace, table, &self.select(namespace, table, query, after, limit))
     }
 }
 
