@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use steeple_engine::event::{Event, RequestStamp};
+use steeple_engine::event::{ArchivedEvent, ArchivedRequestStamp, Event, RequestStamp};
 use steeple_engine::ids::{NamespaceId, RequestId, Revision, Timestamp};
 
 /// Requests remembered at the most, about 100 MB.
@@ -57,11 +57,35 @@ impl RequestLedger {
 
     /// Remembers the request that caused an event. Events come in revision order.
     pub fn remember(&mut self, event: &Event) {
-        self.forget_before(event.time);
-        let Some(stamp) = event.request else { return };
-        let remembered = Remembered { fingerprint: stamp.fingerprint, revision: event.revision };
-        if self.known.insert((event.namespace, stamp.id), remembered).is_none() {
-            self.order.push_back((event.time, event.namespace, stamp.id));
+        self.remember_stamp(event.revision, event.time, event.namespace, event.request);
+    }
+
+    /// As [`RequestLedger::remember`], for an event that is read in place.
+    pub fn remember_stored(&mut self, event: &ArchivedEvent) {
+        let native = |stamp: &ArchivedRequestStamp| RequestStamp {
+            id: RequestId(stamp.id.0),
+            fingerprint: stamp.fingerprint.to_native(),
+        };
+        self.remember_stamp(
+            Revision(event.revision.0.to_native()),
+            Timestamp(event.time.0.to_native()),
+            NamespaceId(event.namespace.0.to_native()),
+            event.request.as_ref().map(native),
+        );
+    }
+
+    fn remember_stamp(
+        &mut self,
+        revision: Revision,
+        time: Timestamp,
+        namespace: NamespaceId,
+        request: Option<RequestStamp>,
+    ) {
+        self.forget_before(time);
+        let Some(stamp) = request else { return };
+        let remembered = Remembered { fingerprint: stamp.fingerprint, revision };
+        if self.known.insert((namespace, stamp.id), remembered).is_none() {
+            self.order.push_back((time, namespace, stamp.id));
         }
     }
 

@@ -226,8 +226,8 @@ fn recall_requests(options: &NodeOptions, log: &LogReader, now: Timestamp) -> Re
     let mut outcome = Ok(());
     log.scan(from, &mut |entry| {
         if entry.kind == EntryKind::Event {
-            match Event::decode(&entry.payload) {
-                Ok(event) => requests.remember(&event),
+            match Event::view(&entry.payload) {
+                Ok(event) => requests.remember_stored(event),
                 Err(source) => outcome = Err(StartError::Event { index: entry.position.index, source }),
             }
         }
