@@ -8,50 +8,19 @@ use std::time::{Duration, Instant};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use steeple_benches::cpu_time::process_cpu_time;
-use steeple_benches::deployment::{self, Deployment};
+use steeple_benches::deployment::Deployment;
+use steeple_benches::running::{RunningNode, undisturbed};
 use steeple_benches::{scratch_directory, sizes};
-use steeple_engine::domain::{CATALOG, Command};
-use steeple_engine::ids::NamespaceId;
+use steeple_engine::domain::CATALOG;
 use steeple_engine::record_store::{self, RecordStoreKind, RecordStoreOptions};
 use steeple_engine::view::View;
 use steeple_server::node::{Node, NodeOptions, NodeParts};
 use tokio::runtime::Runtime;
 
-/// Commands in flight while filling.
-const IN_FLIGHT: usize = 512;
-
-async fn fill(node: &Node, namespace: NamespaceId, commands: impl Iterator<Item = Command>) {
-    let mut commands = commands.peekable();
-    while commands.peek().is_some() {
-        let submissions: Vec<_> = commands
-            .by_ref()
-            .take(IN_FLIGHT)
-            .map(|command| {
-                let node = node.clone();
-                tokio::spawn(async move { node.submit(namespace, None, command).await.expect("a command") })
-            })
-            .collect();
-        for submission in submissions {
-            submission.await.expect("a task that ends");
-        }
-    }
-}
-
 /// A data directory that holds a deployment, left behind by a node that was stopped.
-async fn prepare(directory: &Path, deployment: &Deployment) {
-    let node = Node::start(options(directory), NodeParts::default()).expect("a node");
-    let namespace = node.open_namespace("bench").await.expect("a namespace");
-    fill(&node, namespace, deployment.bundles().map(deployment::create_bundle)).await;
-    let nodes = (0..deployment.agents()).map(|agent| deployment::create_node(deployment.node(agent)));
-    fill(&node, namespace, nodes).await;
-    let entries = (0..deployment.entries()).map(|number| deployment::create_entry(deployment.entry(number)));
-    fill(&node, namespace, entries).await;
-    node.stop().await;
-}
-
-/// Nothing in the background, so that a start is all that is measured.
-fn options(directory: &Path) -> NodeOptions {
-    NodeOptions { compaction_interval: None, base_interval_bytes: u64::MAX, ..NodeOptions::at(directory) }
+async fn prepare(directory: &Path, deployment: Deployment) {
+    let filled = RunningNode::filled(undisturbed(directory), deployment).await;
+    filled.node.stop().await;
 }
 
 fn records(directory: &Path) -> PathBuf {
@@ -89,7 +58,7 @@ fn start(criterion: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
     for entries in sizes() {
         let directory = scratch_directory();
-        runtime.block_on(prepare(directory.path(), &Deployment::new(1, entries)));
+        runtime.block_on(prepare(directory.path(), Deployment::new(1, entries)));
         let mut bench = criterion.benchmark_group("start");
         bench.sample_size(10).throughput(Throughput::Elements(entries));
         bench.bench_function(format!("view_alone/{entries}"), |bencher| {
@@ -102,9 +71,9 @@ fn start(criterion: &mut Criterion) {
         });
         // Requests are remembered for a time, so events of that time are read again. Without it a start is what it is
         // in a deployment that changes slowly; with it, all entries were created within that time.
-        let quiet = NodeOptions { request_window: Duration::ZERO, ..options(directory.path()) };
+        let quiet = NodeOptions { request_window: Duration::ZERO, ..undisturbed(directory.path()) };
         starts(&mut bench, &runtime, &format!("quiet/{entries}"), &quiet, || {});
-        let busy = NodeOptions { request_window: Duration::from_secs(7 * 24 * 3600), ..options(directory.path()) };
+        let busy = NodeOptions { request_window: Duration::from_secs(7 * 24 * 3600), ..undisturbed(directory.path()) };
         starts(&mut bench, &runtime, &format!("all_events_recent/{entries}"), &busy, || {});
         starts(&mut bench, &runtime, &format!("rebuild/{entries}"), &quiet, || {
             record_store::destroy(&records(directory.path())).expect("no record store");

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use steeple_benches::cpu_time::process_cpu_time;
-use steeple_benches::deployment::{self, Deployment};
+use steeple_benches::deployment::Deployment;
+use steeple_benches::running::{RunningNode, undisturbed};
 use steeple_benches::{scratch_directory, sizes};
-use steeple_engine::ids::{NamespaceId, StreamSequence};
+use steeple_engine::ids::StreamSequence;
 use steeple_engine::spire;
 use steeple_engine::view::Reader as _;
+use steeple_server::node::NodeOptions;
 use steeple_server::node::tail::{StreamPosition, Tail};
-use steeple_server::node::{Node, NodeOptions, NodeParts};
 use tokio::runtime::Runtime;
 
 /// Events of one iteration.
@@ -28,47 +29,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// History that the catching-up consumer reads at the most.
 const HISTORY_MAX: u64 = 100_000;
 
-/// A node whose namespace gets new entries.
-struct Source {
-    node: Node,
-    namespace: NamespaceId,
-    deployment: Deployment,
-    next: u64,
+fn tail(source: &RunningNode, after: StreamSequence) -> Tail {
+    let position = StreamPosition { stream: spire::REGISTRATIONS, after };
+    source.node.tail(source.namespace, vec![position], None).expect("a tail")
 }
 
-impl Source {
-    async fn start(options: NodeOptions) -> Self {
-        let node = Node::start(options, NodeParts::default()).expect("a node");
-        let namespace = node.open_namespace("bench").await.expect("a namespace");
-        let deployment = Deployment::new(1, 1_000_000);
-        for bundle in deployment.bundles() {
-            node.submit(namespace, None, deployment::create_bundle(bundle)).await.expect("a bundle");
-        }
-        Self { node, namespace, deployment, next: 0 }
-    }
-
-    async fn create(&mut self, count: u64) {
-        let creations: Vec<_> = (self.next..self.next + count)
-            .map(|number| {
-                let (node, namespace) = (self.node.clone(), self.namespace);
-                let command = deployment::create_entry(self.deployment.entry(number));
-                tokio::spawn(async move { node.submit(namespace, None, command).await.expect("a creation") })
-            })
-            .collect();
-        for creation in creations {
-            creation.await.expect("a task that ends");
-        }
-        self.next += count;
-    }
-
-    fn tail(&self, after: StreamSequence) -> Tail {
-        let position = StreamPosition { stream: spire::REGISTRATIONS, after };
-        self.node.tail(self.namespace, vec![position], None).expect("a tail")
-    }
-
-    fn tail_from_now(&self) -> Tail {
-        self.tail(self.node.read(|reader| reader.stream(self.namespace, spire::REGISTRATIONS)).last)
-    }
+fn tail_from_now(source: &RunningNode) -> Tail {
+    tail(source, source.node.read(|reader| reader.stream(source.namespace, spire::REGISTRATIONS)).last)
 }
 
 /// Reads so many items and gives the tail back.
@@ -81,7 +48,7 @@ async fn consume(mut tail: Tail, items: u64) -> Tail {
     tail
 }
 
-async fn fan_out(source: &mut Source, tails: Vec<Tail>) -> Vec<Tail> {
+async fn fan_out(source: &mut RunningNode, tails: Vec<Tail>) -> Vec<Tail> {
     let consumers: Vec<_> = tails.into_iter().map(|tail| tokio::spawn(consume(tail, EVENTS))).collect();
     source.create(EVENTS).await;
     let mut tails = Vec::with_capacity(consumers.len());
@@ -95,9 +62,9 @@ fn live(criterion: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
     let mut bench = criterion.benchmark_group("tail_live");
     bench.sample_size(20).measurement_time(Duration::from_secs(4));
-    let mut source = runtime.block_on(Source::start(NodeOptions::in_memory()));
+    let mut source = runtime.block_on(RunningNode::start(NodeOptions::in_memory(), Deployment::new(1, 1_000_000)));
     for consumers in std::iter::once(0).chain(CONSUMERS) {
-        let mut tails: Vec<Tail> = (0..consumers).map(|_| source.tail_from_now()).collect();
+        let mut tails: Vec<Tail> = (0..consumers).map(|_| tail_from_now(&source)).collect();
         let (mut cpu, mut events) = (Duration::ZERO, 0);
         bench.throughput(Throughput::Elements(EVENTS * consumers.max(1) as u64));
         bench.bench_function(format!("consumers/{consumers}"), |bencher| {
@@ -122,14 +89,12 @@ fn history(criterion: &mut Criterion) {
     let mut bench = criterion.benchmark_group("tail_history");
     bench.sample_size(10).measurement_time(Duration::from_secs(4));
     let directory = scratch_directory();
-    let mut source = runtime.block_on(Source::start(NodeOptions::at(directory.path())));
     let items = sizes().into_iter().max().unwrap_or(0).clamp(1, HISTORY_MAX);
-    while source.next < items {
-        runtime.block_on(source.create(1000.min(items - source.next)));
-    }
+    let filled = RunningNode::filled(undisturbed(directory.path()), Deployment::new(1, items));
+    let source = runtime.block_on(filled);
     bench.throughput(Throughput::Elements(items));
     bench.bench_function(format!("items/{items}"), |bencher| {
-        bencher.iter(|| runtime.block_on(consume(source.tail(StreamSequence::ZERO), items)));
+        bencher.iter(|| runtime.block_on(consume(tail(&source, StreamSequence::ZERO), items)));
     });
     bench.finish();
     runtime.block_on(source.node.stop());

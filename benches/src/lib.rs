@@ -6,10 +6,15 @@
 pub mod cpu_time;
 pub mod deployment;
 pub mod population;
+pub mod running;
 
 use std::path::PathBuf;
 
 use tempfile::TempDir;
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Environment variable with the numbers of entries to measure at, separated by commas.
 pub const SIZES_VARIABLE: &str = "STEEPLE_BENCH_SIZES";
