@@ -86,7 +86,7 @@ pub(crate) fn not_tailed(error: &TailError) -> Status {
         TailError::Compacted { .. } => ErrorKind::Compacted.status(error.to_string()),
         TailError::Ahead { .. } => ErrorKind::CursorAhead.status(error.to_string()),
         TailError::Query(error) => not_answered(error),
-        TailError::TooMany { .. } => ErrorKind::LimitExceeded.status(error.to_string()),
+        TailError::TooMany { .. } => ErrorKind::Overloaded.status(error.to_string()),
         TailError::Stopped => failed(error),
     }
 }
