@@ -6,6 +6,7 @@ mod bad_input;
 mod bundles;
 mod ca_journals;
 mod concurrency;
+mod documentation;
 mod events;
 mod federation;
 mod filters;
