@@ -11,7 +11,7 @@ use steeple_client::types::{
 };
 use steeple_client::{Client, Namespace, RequestId, TailOptions, TailStart};
 use steeple_server::node::NodeOptions;
-use steeple_tests::check::{case, refused, status, unsuitable};
+use steeple_tests::check::{case, not_found, refused, status, unsuitable};
 use steeple_tests::raw::{self, ADMIN, DATASTORE, EVENTS};
 use steeple_tests::records::{
     NOW, bundle, by_federates_with, by_selectors, entry, key, letters, node, selector, web_relationship,
@@ -474,8 +474,13 @@ fn times_may_be_anything() {
                 context: context(datastore.name(), &[]),
                 older_than_micros: time,
             };
-            // Whatever it says, a negative age included.
-            drop(bytes(DATASTORE, "PruneAttestedNodeEvents", older.encode_to_vec()).await);
+            match bytes(DATASTORE, "PruneAttestedNodeEvents", older.encode_to_vec()).await {
+                Ok(()) => assert!(time >= 0, "events of the future were pruned"),
+                Err(refusal) => {
+                    let text = format!("older_than_micros is {time}, it must not be negative");
+                    assert_eq!((refusal.code(), refusal.message()), (Code::InvalidArgument, text.as_str()));
+                }
+            }
             let created =
                 AttestedNode { cert_not_after: time, new_cert_not_after: time, ..node(&format!("n{time}"), 0) };
             assert_eq!(datastore.create_attested_node(created.clone()).await.unwrap(), created);
@@ -865,6 +870,82 @@ fn tails_have_limits() {
         let refusal = begin(events::TailRequest { streams, ..tail_from(&datastore, "") }).await.unwrap_err();
         assert_eq!(ErrorKind::of(&refusal), Some(ErrorKind::LimitExceeded));
         begin(tail_from(&datastore, "")).await.unwrap();
+        assert_serves(&datastore).await;
+    });
+}
+
+/// A node serves so many tails and no more; one that ends makes room.
+#[test]
+fn the_number_of_tails_has_a_limit() {
+    run(async {
+        let server = Server::start(NodeOptions { tails_max: 2, ..NodeOptions::in_memory() }).await;
+        let datastore = server.namespace().await;
+        let begin = async || {
+            let request = tail_from(&datastore, "").encode_to_vec();
+            raw::streaming_bytes(&server.channel, EVENTS, "Tail", request).await
+        };
+        let first = begin().await.unwrap();
+        let second = begin().await.unwrap();
+        let refusal = begin().await.unwrap_err();
+        assert_eq!(ErrorKind::of(&refusal), Some(ErrorKind::Overloaded), "{refusal}");
+        drop((first, second));
+        // The node notices with the next message, which comes within a second.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while begin().await.is_err() {
+            assert!(std::time::Instant::now() < deadline, "no room was made");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        assert_serves(&datastore).await;
+        server.node.stop().await;
+    });
+}
+
+/// What does not fit waits at the door, and nothing is lost.
+#[test]
+fn mutations_wait_for_their_turn() {
+    run(async {
+        let server = Server::start(NodeOptions { submissions_max: 1, ..NodeOptions::in_memory() }).await;
+        let datastore = server.namespace().await;
+        let mut waiting = tokio::task::JoinSet::new();
+        for number in 0..100 {
+            let datastore = datastore.clone();
+            waiting.spawn(async move { datastore.create_attested_node(node(&format!("n{number}"), NOW)).await });
+        }
+        for created in waiting.join_all().await {
+            created.unwrap();
+        }
+        let batch = (0..1_000).map(|number| {
+            steeple_client::Operation::SetNodeSelectors(spire::SetNodeSelectorsRequest {
+                context: None,
+                spiffe_id: format!("n{number}"),
+                selectors: letters("A"),
+            })
+        });
+        assert!(datastore.batch(batch.collect()).await.iter().all(|outcome| outcome.answer.is_ok()));
+        assert_eq!(steeple_tests::records::node_event_ids(&datastore).await, (1..=1_100).collect::<Vec<_>>());
+        server.node.stop().await;
+    });
+}
+
+/// Too long to be the key of anything, which is an answer.
+#[test]
+fn long_keys_find_nothing() {
+    run(async {
+        let datastore = namespace().await;
+        let long = || "x".repeat(1_000_000);
+        assert_eq!(datastore.fetch_bundle(long()).await.unwrap(), None);
+        assert_eq!(datastore.fetch_registration_entry(long()).await.unwrap(), None);
+        assert_eq!(datastore.fetch_attested_node(long()).await.unwrap(), None);
+        assert_eq!(datastore.get_node_selectors(long()).await.unwrap(), []);
+        assert_eq!(datastore.fetch_join_token(long()).await.unwrap(), None);
+        assert_eq!(datastore.fetch_ca_journal(long()).await.unwrap(), None);
+        assert_eq!(datastore.fetch_federation_relationship(long()).await.unwrap(), None);
+        not_found(datastore.delete_bundle(long(), Default::default()).await);
+        not_found(datastore.delete_registration_entry(long()).await);
+        not_found(datastore.delete_attested_node(long()).await);
+        not_found(datastore.delete_join_token(long()).await);
+        not_found(datastore.delete_federation_relationship(long()).await);
+        not_found(datastore.taint_jwt_key(long(), long()).await);
         assert_serves(&datastore).await;
     });
 }
