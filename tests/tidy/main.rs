@@ -10,11 +10,19 @@ const EDGES: [(&str, &[&str]); 7] = [
     ("snapshot", &["steeple-engine"]),
     ("client/wire", &[]),
     ("client", &["steeple-wire"]),
+    ("server", &["steeple-engine", "steeple-raft", "steeple-snapshot", "steeple-wire", "steeple-client"]),
     (
-        "server",
-        &["steeple-engine", "steeple-raft", "steeple-snapshot", "steeple-wire", "steeple-client"],
+        "benches",
+        &[
+            "steeple-engine",
+            "steeple-raft",
+            "steeple-snapshot",
+            "steeple-server",
+            "steeple-client",
+            "steeple-wire",
+            "steeple-tests",
+        ],
     ),
-    ("benches", &["steeple-engine", "steeple-raft", "steeple-snapshot", "steeple-server", "steeple-client", "steeple-wire", "steeple-tests"]),
 ];
 
 /// What the core must be handed instead of reaching for it.

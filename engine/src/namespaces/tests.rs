@@ -1,3 +1,5 @@
+//! Namespaces: opening, clearing, deleting, and what must never come back.
+
 use std::sync::Arc;
 
 use super::commands::{CLEAR_STEP_MAX, NAME_BYTES_MAX};

@@ -1,3 +1,5 @@
+//! Configuration: order of sources, unknown keys, bad values, and the page that lists them all.
+
 use super::*;
 
 fn load(text: &str) -> Result<Config, String> {

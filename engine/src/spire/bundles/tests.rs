@@ -1,3 +1,5 @@
+//! Bundles and authorities, case by case from sections 5 and 6 of the specification.
+
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyIdMethod, KeyPair, SerialNumber};
 use x509_parser::time::ASN1Time;
 

@@ -1,3 +1,5 @@
+//! Federation relationships, case by case from section 12 of the specification.
+
 use super::Command;
 use super::commands::RelationshipMask;
 use super::limits::{BUNDLE_BYTES_MAX, URL_BYTES_MAX};

@@ -1,3 +1,5 @@
+//! CA journals, case by case from section 13 of the specification.
+
 use super::Command;
 use super::content::tests::journal as content;
 use super::limits::{AUTHORITY_ID_BYTES_MAX, DATA_BYTES_MAX};

@@ -1,3 +1,5 @@
+//! Join tokens, case by case from section 11 of the specification.
+
 use super::Command;
 use super::limits::TOKEN_BYTES_MAX;
 use super::queries::fetch_join_token;
