@@ -38,7 +38,7 @@ use steeple_raft::{Consensus, Outcome, Pipeline};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 pub use self::errors::{QueryError, StartError, SubmitError};
-pub use self::maintenance::{Compacted, NodeStatus};
+pub use self::maintenance::{CompactError, Compacted, NodeStatus};
 pub use self::options::{Clock, NodeOptions, NodeParts, SystemClock};
 pub use self::restore::restore;
 pub use self::snapshots::{SnapshotError, TakenSnapshot};
