@@ -59,7 +59,9 @@ fn every_module_says_what_it_is() {
     // A module of tests is named, and where needed described, by the file that declares it.
     let is_test = |path: &Path| path.file_name().is_some_and(|name| name == "tests.rs");
     let mut all = files_below(&["engine", "raft", "snapshot", "client", "server", "tests/src", "benches", "fuzz"]);
-    all.retain(|path| !is_test(path) && path.parent().is_none_or(|folder| folder.file_name().is_none_or(|name| name != "tests")));
+    all.retain(|path| {
+        !is_test(path) && path.parent().is_none_or(|folder| folder.file_name().is_none_or(|name| name != "tests"))
+    });
     let silent: Vec<&PathBuf> = all
         .iter()
         .filter(|path| {
