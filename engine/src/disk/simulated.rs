@@ -26,7 +26,8 @@ type Sectors = BTreeMap<u64, Sector>;
 pub enum CrashLoss {
     /// All of them are lost.
     Everything,
-    /// None is lost: the process died and the machine went on.
+    /// None is lost: the process died and the machine went on. What was not durable still is not, and the next crash
+    /// may take it.
     Nothing,
     /// A prefix of them, in the order in which they were made, has reached the disk.
     Suffix,
@@ -118,6 +119,9 @@ impl SimulatedDisk {
     #[must_use]
     pub fn crash(&self, loss: CrashLoss, seed: u64) -> Self {
         let state = self.shared.lock();
+        if loss == CrashLoss::Nothing {
+            return Self { shared: Arc::new(Mutex::new(state.of_next_process())) };
+        }
         let mut chance = Chance(seed);
         let names = surviving_names(&state, loss, &mut chance);
         let first_lost = oldest_lost_operation(&state, loss, &mut chance);
@@ -144,7 +148,14 @@ impl SimulatedDisk {
     /// A disk with the same visible content, all of it durable, and no failures pending.
     #[must_use]
     pub fn duplicate(&self) -> Self {
-        self.crash(CrashLoss::Nothing, 0)
+        let mut state = self.shared.lock().of_next_process();
+        state.durable_names = state.names.clone();
+        state.name_changes.clear();
+        for file in state.files.values_mut() {
+            file.unsynced.clear();
+            file.durable = file.current.clone();
+        }
+        Self { shared: Arc::new(Mutex::new(state)) }
     }
 
     /// How many changing operations there have been.
@@ -219,9 +230,6 @@ impl SimulatedDisk {
 
 /// Name changes are kept or lost one by one unless the crash keeps order.
 fn surviving_names(state: &State, loss: CrashLoss, chance: &mut Chance) -> BTreeMap<String, u64> {
-    if loss == CrashLoss::Nothing {
-        return state.names.clone();
-    }
     let mut names = state.durable_names.clone();
     let kept_prefix = chance.below(state.name_changes.len() as u64 + 1);
     for (position, change) in state.name_changes.iter().enumerate() {
@@ -266,9 +274,6 @@ fn oldest_lost_operation(state: &State, loss: CrashLoss, chance: &mut Chance) ->
 }
 
 fn surviving_sectors(file: &FileState, loss: CrashLoss, first_lost: u64, chance: &mut Chance) -> Sectors {
-    if loss == CrashLoss::Nothing {
-        return file.current.clone();
-    }
     let mut sectors = file.durable.clone();
     if loss == CrashLoss::Everything {
         return sectors;
@@ -302,6 +307,20 @@ fn pick(contents: &[Sector], chance: &mut Chance) -> Sector {
 }
 
 impl State {
+    /// What another process finds: the same files, those changes included that are not durable, and no failures.
+    fn of_next_process(&self) -> Self {
+        Self {
+            names: self.names.clone(),
+            durable_names: self.durable_names.clone(),
+            name_changes: self.name_changes.clone(),
+            files: self.files.clone(),
+            next_file: self.next_file,
+            operations: self.operations,
+            capacity_bytes: self.capacity_bytes,
+            ..Self::default()
+        }
+    }
+
     fn file_mut(&mut self, name: &str) -> Option<&mut FileState> {
         let id = *self.names.get(name)?;
         self.files.get_mut(&id)

@@ -81,6 +81,12 @@ pub enum LogError {
         /// What would fit.
         max: usize,
     },
+    /// The log must be purged before it takes more.
+    #[error("the log cannot have more than {max} segments; purge its oldest entries first")]
+    TooManySegments {
+        /// The limit of the format.
+        max: u64,
+    },
     /// An entry does not follow the one before it: its index is not the next one, or its term or tag is lower.
     #[error("entry {found} with tag {found_tag} cannot follow {last} with tag {last_tag}")]
     OutOfOrder {

@@ -16,11 +16,18 @@ use super::segment::{
 };
 use super::shared::{Filled, Shared, View};
 use super::state::{LoadedState, LogState, StateFile};
+use super::writer::Wipe;
 use super::{
     Fault, FaultKind, FaultPolicy, HardState, LogError, LogIdentity, LogOptions, LogReader, LogWriter, Verification,
 };
 use crate::disk::{Disk, DiskFile};
 use crate::ids::{LogIndex, LogPosition};
+
+/// Entries are written back in pieces of this size.
+const WRITE_BACK_BYTES: usize = 1 << 20;
+
+/// Where not everything can be read, in pieces of this size.
+const WRITE_BACK_PIECE_BYTES: usize = 8;
 
 /// What opening a log found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -249,6 +256,51 @@ fn survey(state: &LogState, found: Vec<Found>, verification: Verification) -> Ve
 }
 
 impl Surveyed {
+    /// Writes the entries that are not known to have been durable once more, and syncs them. Frames first: no crash may
+    /// leave a record without its frame.
+    fn write_back(&self) -> io::Result<()> {
+        let Some(file) = self.filled.segment.file.as_deref() else { return Ok(()) };
+        let header = &self.filled.segment.header;
+        let (proven, tail) = (&self.scan.proven, &self.scan.tail);
+        if header.sealed.is_some() || proven.entries >= tail.entries {
+            return Ok(());
+        }
+        self.write_back_bytes(file, proven.frames_end, tail.frames_end)?;
+        file.sync()?;
+        self.write_back_bytes(file, header.record_offset(proven.entries), header.record_offset(tail.entries))?;
+        file.sync()
+    }
+
+    fn write_back_bytes(&self, file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
+        let mut buffer = vec![0; usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX).min(WRITE_BACK_BYTES)];
+        let mut offset = from;
+        while offset < to {
+            let length = usize::try_from(to - offset).unwrap_or(usize::MAX).min(buffer.len());
+            let bytes = &mut buffer[..length];
+            match file.read_at(bytes, offset) {
+                Ok(()) => file.write_at(bytes, offset)?,
+                // What cannot be read has been reported, and what is damaged need not be durable.
+                Err(_) if !self.scan.faults.is_empty() => self.write_back_readable(file, offset, length)?,
+                Err(error) => return Err(error),
+            }
+            offset += length as u64;
+        }
+        Ok(())
+    }
+
+    /// Piece by piece, without those that cannot be read.
+    fn write_back_readable(&self, file: &dyn DiskFile, from: u64, length: usize) -> io::Result<()> {
+        let mut piece = [0; WRITE_BACK_PIECE_BYTES];
+        for start in (0..length).step_by(WRITE_BACK_PIECE_BYTES) {
+            let bytes = &mut piece[..WRITE_BACK_PIECE_BYTES.min(length - start)];
+            let offset = from + start as u64;
+            if file.read_at(bytes, offset).is_ok() {
+                file.write_at(bytes, offset)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The range must begin where the one before ends. What lies between is lost; what lies in both cannot be.
     fn check_start(&mut self, before: LogPosition) {
         let first = self.filled.segment.header.first();
@@ -374,6 +426,7 @@ impl Opening {
         surveyed: Vec<Surveyed>,
     ) -> Result<(LogWriter, LogReader, Recovery), LogError> {
         let clean = self.writer.state.clean;
+        self.settle_found(&surveyed)?;
         self.heal(&surveyed)?;
         let torn = surveyed.last().and_then(|newest| {
             let (first, offset) = newest.scan.torn?;
@@ -397,6 +450,27 @@ impl Opening {
         };
         let reader = self.writer.reader();
         Ok((self.writer, reader, recovery))
+    }
+
+    /// Makes everything durable that the survey took for granted, before anything is built on it.
+    ///
+    /// What was read may be in memory only: the process that wrote it died before its sync, or the sync failed, which
+    /// leaves pages that count as clean, so that syncing them again would write nothing.
+    fn settle_found(&self, surveyed: &[Surveyed]) -> Result<(), LogError> {
+        if self.created {
+            return Ok(());
+        }
+        let state = &self.writer.state;
+        if state.clean {
+            return self.writer.state_file.settle(state);
+        }
+        self.writer.disk.sync_directory().map_err(LogError::io("sync", "the directory"))?;
+        self.writer.state_file.settle(state)?;
+        match surveyed.last() {
+            // Segments in front of the newest one were synced before the state spoke of another.
+            Some(newest) => newest.write_back().map_err(LogError::io("write back", &newest.filled.segment.name)),
+            None => Ok(()),
+        }
     }
 
     /// Writes anew what was damaged and is known from its copy or its frame.
@@ -472,9 +546,11 @@ impl Opening {
         if was_clean {
             return writer.save_state();
         }
+        // The zeros of a cut whose sync failed are there to be read and may be nowhere else.
+        let wipe = if writer.state.cut_from.is_some() { Wipe::Everything } else { Wipe::NotZero };
         writer.state.cut_from = Some(tail.last.index.next());
         writer.state.durable = first_undecided.map_or(tail.last.index, |fault| LogIndex(fault.first.0 - 1));
         writer.save_state()?;
-        writer.finish_cut(&newest.filled.segment, &tail)
+        writer.finish_cut(&newest.filled.segment, &tail, wipe)
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct SlotFinding {
 /// The result of a scan.
 pub(super) struct Scan {
     pub(super) tail: Tail,
+    /// How far the segment is filled with entries that are known to have been durable.
+    pub(super) proven: Tail,
     pub(super) faults: Vec<Fault>,
     /// Persist records that are bad while their frames are good, in the form they should have.
     pub(super) lost_records: Vec<(u64, PersistRecord)>,
@@ -117,6 +119,7 @@ impl<'a> Scanner<'a> {
         };
         let scan = Scan {
             tail: Tail::empty(&segment.header),
+            proven: Tail::empty(&segment.header),
             faults: Vec::new(),
             lost_records: Vec::new(),
             torn: None,
@@ -241,6 +244,9 @@ impl<'a> Scanner<'a> {
         let tail = &mut self.scan.tail;
         let entries = (tail.entries + entries).min(self.segment.header.record_slots);
         *tail = Tail { entries, frames_end, last, last_tag };
+        if last.index.0 <= self.durable {
+            self.scan.proven = self.scan.tail;
+        }
     }
 
     fn finish(mut self) -> Scan {
@@ -329,7 +335,7 @@ impl Scan {
 
     /// The result for a segment that was not looked into.
     pub(super) fn of_tail(tail: Tail) -> Self {
-        Self { tail, faults: Vec::new(), lost_records: Vec::new(), torn: None, end_unknown: false }
+        Self { tail, proven: tail, faults: Vec::new(), lost_records: Vec::new(), torn: None, end_unknown: false }
     }
 
     fn cut_at(
@@ -375,7 +381,8 @@ impl Scan {
             kind: segment.damage.clone().unwrap_or(FaultKind::FileMissing),
         };
         let tail = Tail { last: last.unwrap_or(segment.header.previous), last_tag, ..Tail::empty(&segment.header) };
-        Self { tail, faults: vec![fault], lost_records: Vec::new(), torn: None, end_unknown: last.is_none() }
+        let end_unknown = last.is_none();
+        Self { tail, proven: tail, faults: vec![fault], lost_records: Vec::new(), torn: None, end_unknown }
     }
 }
 

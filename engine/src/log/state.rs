@@ -22,7 +22,7 @@ const COPY_BYTES: usize = 512;
 const COPY_SPACING: u64 = 4096;
 const COPIES: u64 = 4;
 /// Most segments of a log, those included that were merged into others.
-const SEGMENTS_MAX: u64 = 1 << 22;
+pub(super) const SEGMENTS_MAX: u64 = 1 << 22;
 const CHECKSUM_OFFSET: usize = COPY_BYTES - 4;
 
 /// Everything that the log remembers besides its entries.
@@ -179,7 +179,8 @@ pub enum StateCopy {
 pub(super) struct StateFile {
     file: Arc<dyn DiskFile>,
     write_number: u64,
-    /// The pair that holds the last synced state and must not be touched.
+    /// The pair that holds the last synced state and must not be touched. After opening it is the pair that was found
+    /// newest, which is durable only once it is settled.
     synced_pair: u64,
 }
 
@@ -231,6 +232,20 @@ impl StateFile {
             _ => None,
         });
         Err(version.map_or(LogError::StateDamaged, |found| LogError::Version { file: STATE_FILE.to_owned(), found }))
+    }
+
+    /// Makes durable what opening has found: it may have been written and never synced, or its sync may have failed.
+    /// Before that the other pair, which may be the only durable one, must not be touched.
+    ///
+    /// One copy is written after the other, so that one of them stays whole if they were durable already.
+    pub(super) fn settle(&self, state: &LogState) -> Result<(), LogError> {
+        let block = state.encode(self.write_number);
+        for copy in 0..2 {
+            let offset = (self.synced_pair * 2 + copy) * COPY_SPACING;
+            self.file.write_at(&block, offset).map_err(LogError::io("write", STATE_FILE))?;
+            self.file.sync().map_err(LogError::io("sync", STATE_FILE))?;
+        }
+        Ok(())
     }
 
     /// Writes the state without making it durable. Allowed only for changes that may be lost.

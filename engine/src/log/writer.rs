@@ -7,7 +7,7 @@ use super::frame::{encode_frame, frame_bytes, payload_bytes};
 use super::record::{PERSIST_RECORD_BYTES, PersistRecord};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, Tail, file_name, spare_name, write_header};
 use super::shared::{Filled, Shared};
-use super::state::{LogState, StateFile};
+use super::state::{LogState, SEGMENTS_MAX, StateFile};
 use super::{Entry, Fault, HardState, LogError, LogIdentity, LogOptions, LogReader};
 use crate::disk::{Disk, DiskFile};
 use crate::ids::{HistoryId, LogIndex, LogPosition};
@@ -72,10 +72,12 @@ impl LogWriter {
     /// Entries that do not fit into the newest segment go into a new one, which makes those before them durable.
     ///
     /// # Errors
-    /// When an entry does not follow the one before it or is too large (then nothing was appended), or a write fails.
+    /// When an entry does not follow the one before it or is too large, or the log has as many segments as it can have
+    /// (then nothing was appended), or a write fails.
     pub fn append(&mut self, entries: &[Entry]) -> Result<(), LogError> {
         self.check_usable()?;
         self.check_order(entries)?;
+        self.check_room(entries)?;
         let appended = self.append_checked(entries);
         self.poison_on_failure(appended)
     }
@@ -316,9 +318,29 @@ impl LogWriter {
         Ok(())
     }
 
+    /// The format has a limit on the number of segments; a state beyond it could not be read again.
+    fn check_segments(&self, more: u64) -> Result<(), LogError> {
+        let newest = self.state.newest_segment.saturating_add(more);
+        if newest.saturating_sub(self.state.oldest_segment) < SEGMENTS_MAX {
+            return Ok(());
+        }
+        Err(LogError::TooManySegments { max: SEGMENTS_MAX })
+    }
+
+    /// Refuses entries for which there might be too few segments left, before any of them is written.
+    fn check_room(&self, entries: &[Entry]) -> Result<(), LogError> {
+        // Each segment takes one entry at least.
+        if self.check_segments(entries.len() as u64).is_ok() {
+            return Ok(());
+        }
+        let more = entries.len() - fitting_entries(&self.newest(), entries);
+        if more == 0 { Ok(()) } else { self.check_segments(more as u64) }
+    }
+
     /// Starts the next segment. A crash before the state is written leaves a file that is behind the newest segment
     /// and does not count.
     pub(super) fn roll(&mut self, newest: &Option<Filled>) -> Result<(), LogError> {
+        self.check_segments(1)?;
         self.sync_entries()?;
         let (previous, previous_tag) = match newest {
             Some(filled) => (filled.tail.last, filled.tail.last_tag),
@@ -528,7 +550,7 @@ impl LogWriter {
         self.saved_hard_state.commit = self.saved_hard_state.commit.min(tail.last.index);
         self.save_state()?;
         self.discard(dropped)?;
-        self.finish_cut(&segment, &tail)?;
+        self.finish_cut(&segment, &tail, Wipe::NotZero)?;
         self.blocked = None;
         Ok(())
     }
@@ -547,6 +569,7 @@ impl LogWriter {
         if from != filled.segment.header.first() {
             filled.file()?;
         }
+        self.check_segments(1)?;
         let (last, last_tag) = before.map_or((self.state.base, self.state.base_tag), |tail| (tail.last, tail.last_tag));
         let started = self.create_segment(last, last_tag)?;
         let sequence = started.segment.header.sequence;
@@ -573,9 +596,9 @@ impl LogWriter {
     }
 
     /// The last two steps of a cut.
-    pub(super) fn finish_cut(&mut self, segment: &Segment, tail: &Tail) -> Result<(), LogError> {
+    pub(super) fn finish_cut(&mut self, segment: &Segment, tail: &Tail, what: Wipe) -> Result<(), LogError> {
         if let Some(file) = &segment.file {
-            wipe_tail(file.as_ref(), &segment.header, tail).map_err(LogError::io("cut", &segment.name))?;
+            wipe_tail(file.as_ref(), &segment.header, tail, what).map_err(LogError::io("cut", &segment.name))?;
         }
         self.state.cut_from = None;
         self.save_state()
@@ -617,25 +640,36 @@ fn fitting_entries(newest: &Option<Filled>, entries: &[Entry]) -> usize {
     entries.iter().take(slots).take_while(fits).count()
 }
 
+/// Which bytes behind a tail are overwritten with zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wipe {
+    /// Pieces that hold anything else.
+    NotZero,
+    /// All of them: what reads as zero may not be so on the disk.
+    Everything,
+}
+
 /// Overwrites what lies behind the tail with zeros: first the persist records, so that no crash leaves a record without
 /// its frame.
-fn wipe_tail(file: &dyn DiskFile, header: &SegmentHeader, tail: &Tail) -> std::io::Result<()> {
-    wipe(file, header.record_offset(tail.entries), header.record_offset(header.record_slots))?;
+fn wipe_tail(file: &dyn DiskFile, header: &SegmentHeader, tail: &Tail, what: Wipe) -> std::io::Result<()> {
+    wipe(file, header.record_offset(tail.entries), header.record_offset(header.record_slots), what)?;
     file.sync()?;
-    wipe(file, tail.frames_end.max(SEGMENT_HEADER_BYTES as u64), header.records_offset)?;
+    wipe(file, tail.frames_end.max(SEGMENT_HEADER_BYTES as u64), header.records_offset, what)?;
     file.sync()
 }
 
-/// Writes zeros where there is anything else.
-fn wipe(file: &dyn DiskFile, from: u64, to: u64) -> std::io::Result<()> {
+/// Writes zeros.
+fn wipe(file: &dyn DiskFile, from: u64, to: u64, what: Wipe) -> std::io::Result<()> {
     let buffer_bytes = usize::try_from(to.saturating_sub(from)).unwrap_or(ZEROS_BYTES).min(ZEROS_BYTES);
     let zeros = vec![0; buffer_bytes];
     let mut found = vec![0; buffer_bytes];
     let mut offset = from;
     while offset < to {
         let length = usize::try_from(to - offset).unwrap_or(buffer_bytes).min(buffer_bytes);
-        file.read_at(&mut found[..length], offset)?;
-        if found[..length] != zeros[..length] {
+        if what == Wipe::NotZero {
+            file.read_at(&mut found[..length], offset)?;
+        }
+        if what == Wipe::Everything || found[..length] != zeros[..length] {
             file.write_at(&zeros[..length], offset)?;
         }
         offset += length as u64;

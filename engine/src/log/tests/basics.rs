@@ -1,9 +1,10 @@
 //! What a log does on a good day.
 
-use super::support::{all, entries, entry, open, open_with, small_options};
+use super::support::{IDENTITY, all, entries, entry, open, open_with, small_options};
 use crate::disk::SimulatedDisk;
 use crate::ids::{LogIndex, LogPosition, NodeId, Term};
-use crate::log::{EntryKind, HardState, LogError};
+use crate::log::state::{SEGMENTS_MAX, StateFile};
+use crate::log::{EntryKind, HardState, LogError, read_identity};
 
 #[test]
 fn appended_entries_are_read_before_and_after_a_sync_and_after_reopening() {
@@ -175,4 +176,30 @@ fn rewriting_leaves_holes_and_nothing_else() {
     writer.append(&entries(61..=63, 1)).unwrap();
     let again = writer.rewrite_sparse(&mut |index, _| index.0 % 7 == 0, up_to, 0.5).unwrap();
     assert_eq!(again.entries_removed, 0);
+}
+
+#[test]
+fn an_append_that_needs_more_segments_than_there_can_be_is_refused() {
+    let disk = SimulatedDisk::new();
+    let (mut writer, reader, _) = open(&disk).unwrap();
+    writer.append(&entries(1..=8, 1)).unwrap();
+    writer.sync().unwrap();
+    // As if all segments but one had been used.
+    writer.state.newest_segment = writer.state.oldest_segment + SEGMENTS_MAX - 2;
+    let newest = writer.newest();
+    writer.roll(&newest).unwrap();
+    // What fits into the last segment is still taken.
+    writer.append(&entries(9..=11, 1)).unwrap();
+    let before = all(&reader);
+    let error = writer.append(&entries(12..=30, 1)).unwrap_err();
+    assert!(matches!(error, LogError::TooManySegments { max: SEGMENTS_MAX }), "{error}");
+    assert_eq!(all(&reader), before);
+    let newest = writer.newest();
+    let rolled = writer.roll(&newest);
+    assert!(matches!(rolled, Err(LogError::TooManySegments { .. })));
+    // Nothing that cannot be read again has reached the state, and the log is as usable as before.
+    writer.sync().unwrap();
+    assert_eq!(read_identity(&disk).unwrap(), Some(IDENTITY));
+    let (_, loaded) = StateFile::open(&disk).unwrap().unwrap();
+    assert_eq!(loaded.state.newest_segment, loaded.state.oldest_segment + SEGMENTS_MAX - 1);
 }

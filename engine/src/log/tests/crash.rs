@@ -265,29 +265,118 @@ fn append_and_crash_again(disk: &SimulatedDisk, writer: &mut LogWriter, reader: 
 }
 
 #[test]
-fn a_crash_during_recovery_is_recovered_from() {
+fn what_a_restart_has_reported_survives_the_power_cut_behind_it() {
     let steps = scenario();
-    for operations in (5..).step_by(7) {
+    for failure in [Failure::Stop, Failure::Sync, Failure::Once] {
+        for operations in 0.. {
+            let disk = SimulatedDisk::new();
+            disk.fail_after(operations, failure);
+            let (models, completed) = run_until_failure(&disk, &steps);
+            let context = format!("{failure:?} at {operations}");
+            let left = disk.crash(CrashLoss::Nothing, 0);
+            let (mut writer, reader, hard_state, _) = reopen(&left, &models);
+            check_any(&models, &reader, hard_state).unwrap_or_else(|error| panic!("{context}: {error}"));
+            for loss in CrashLoss::ALL {
+                let (_, survivor, recovery) = open(&left.crash(loss, operations)).unwrap();
+                assert_eq!(all(&survivor), all(&reader), "{context}, {loss:?}");
+                assert_eq!(survivor.base(), reader.base(), "{context}, {loss:?}");
+                assert_eq!(recovery.hard_state, hard_state, "{context}, {loss:?}");
+                assert_eq!(recovery.torn, None, "{context}, {loss:?}");
+            }
+            append_and_crash_again(&left, &mut writer, &reader, &context);
+            if completed {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_crash_during_recovery_is_recovered_from() {
+    for (first_loss, offset) in [(CrashLoss::Sectors, 5), (CrashLoss::Nothing, 5), (CrashLoss::Nothing, 8)] {
+        crash_during_recovery(first_loss, offset);
+    }
+}
+
+fn crash_during_recovery(first_loss: CrashLoss, first_operations: u64) {
+    let steps = scenario();
+    for operations in (first_operations..).step_by(7) {
         let disk = SimulatedDisk::new();
         disk.fail_after(operations, Failure::Stop);
         let (models, completed) = run_until_failure(&disk, &steps);
-        let left = disk.crash(CrashLoss::Sectors, operations);
+        let left = disk.crash(first_loss, operations);
         for recovery_operations in 0.. {
-            let left = left.duplicate();
+            // Not a duplicate, in which everything would be durable.
+            let left = left.crash(CrashLoss::Nothing, 0);
             left.fail_after(recovery_operations, Failure::Stop);
             let options = crate::log::LogOptions { faults: FaultPolicy::CutUndecided, ..small_options() };
             let finished = open_with(&left, options).is_ok();
-            for loss in [CrashLoss::Sectors, CrashLoss::Everything, CrashLoss::Bytes] {
+            for loss in CrashLoss::ALL {
                 let left = left.crash(loss, operations * 100 + recovery_operations);
                 let (_, reader, hard_state, _) = reopen(&left, &models);
-                check_any(&models, &reader, hard_state)
-                    .unwrap_or_else(|error| panic!("{operations}, {recovery_operations}: {error}"));
+                check_any(&models, &reader, hard_state).unwrap_or_else(|error| {
+                    panic!("{first_loss:?} at {operations}, {loss:?} at {recovery_operations}: {error}")
+                });
             }
             if finished {
                 break;
             }
         }
         if completed {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_failed_sync_during_recovery_leaves_nothing_that_comes_back() {
+    let steps = scenario();
+    for operations in (3..).step_by(5) {
+        let disk = SimulatedDisk::new();
+        disk.fail_after(operations, Failure::Stop);
+        let (models, completed) = run_until_failure(&disk, &steps);
+        let left = disk.crash(CrashLoss::Sectors, operations);
+        for recovery_operations in 0.. {
+            let left = left.crash(CrashLoss::Nothing, 0);
+            left.fail_after(recovery_operations, Failure::Sync);
+            let options = crate::log::LogOptions { faults: FaultPolicy::CutUndecided, ..small_options() };
+            let finished = open_with(&left, options).is_ok();
+            let left = left.crash(CrashLoss::Nothing, 0);
+            let (mut writer, reader, hard_state, _) = reopen(&left, &models);
+            let context = format!("stopped at {operations}, sync failed at {recovery_operations}");
+            check_any(&models, &reader, hard_state).unwrap_or_else(|error| panic!("{context}: {error}"));
+            append_and_crash_again(&left, &mut writer, &reader, &context);
+            if finished {
+                break;
+            }
+        }
+        if completed {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_state_that_was_never_synced_does_not_cost_the_one_that_was() {
+    let disk = SimulatedDisk::new();
+    let (mut writer, ..) = open(&disk).unwrap();
+    let voted = HardState { term: Term(7), vote: Some(NodeId(2)), commit: LogIndex(0) };
+    writer.append(&entries(1..=2, 7)).unwrap();
+    writer.set_hard_state(voted).unwrap();
+    writer.sync().unwrap();
+    writer.set_hard_state(HardState { commit: LogIndex(2), ..voted }).unwrap();
+    writer.sync().unwrap();
+    drop(writer);
+    for operations in 0.. {
+        let left = disk.crash(CrashLoss::Nothing, 0);
+        left.fail_after(operations, Failure::Stop);
+        let finished = open(&left).is_ok();
+        for seed in 0..256 {
+            let (_, _, recovery) = open(&left.crash(CrashLoss::Bytes, seed)).unwrap();
+            let found = (recovery.hard_state.term, recovery.hard_state.vote);
+            assert_eq!(found, (voted.term, voted.vote), "operation {operations}, seed {seed}");
+        }
+        if finished {
             break;
         }
     }
