@@ -265,6 +265,10 @@ impl Segment {
 
     /// Reads one persist record; `None` when it is damaged or was never written.
     pub(super) fn record(&self, file: &dyn DiskFile, slot: u64) -> Option<PersistRecord> {
+        // Headers that contradict each other can ask for a slot that no segment has.
+        if slot >= self.header.record_slots {
+            return None;
+        }
         let mut block = [0; PERSIST_RECORD_BYTES];
         file.read_at(&mut block, self.header.record_offset(slot)).ok()?;
         PersistRecord::decode(&block, self.header.generation)
