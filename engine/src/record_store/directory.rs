@@ -90,23 +90,30 @@ pub(super) fn retry_while_locked<T>(
     Err(RecordStoreError::InUse { directory: directory.to_owned() })
 }
 
-/// Bytes of disk that the files below `directory` take; files may be sparse, so lengths would not do.
+/// Bytes of disk that the files below `directory` take; files may be sparse, so lengths would not do. What vanishes
+/// meanwhile takes nothing: the engine removes files and directories of its own accord.
 pub(super) fn allocated_bytes(directory: &Path) -> io::Result<u64> {
     let mut bytes = 0;
     let mut pending = vec![directory.to_owned()];
     while let Some(directory) = pending.pop() {
-        for entry in fs::read_dir(directory)? {
-            let entry = entry?;
-            match entry.metadata() {
-                Ok(metadata) if metadata.is_dir() => pending.push(entry.path()),
-                Ok(metadata) => bytes += metadata.blocks() * REPORTED_BLOCK_BYTES,
-                // The engine removes files of its own accord.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+        let Some(entries) = unless_vanished(fs::read_dir(directory))? else { continue };
+        for entry in entries {
+            let Some(entry) = unless_vanished(entry)? else { continue };
+            match unless_vanished(entry.metadata())? {
+                Some(metadata) if metadata.is_dir() => pending.push(entry.path()),
+                Some(metadata) => bytes += metadata.blocks() * REPORTED_BLOCK_BYTES,
+                None => {}
             }
         }
     }
     Ok(bytes)
+}
+
+fn unless_vanished<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
+    }
 }
 
 /// Removes `directory` and everything below it, unless a store is open on it; it is no error if there is none.
@@ -124,5 +131,19 @@ pub(super) fn remove(directory: &Path) -> Result<(), RecordStoreError> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_vanished_takes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(allocated_bytes(&directory.path().join("gone")).unwrap(), 0);
+        fs::create_dir(directory.path().join("below")).unwrap();
+        fs::write(directory.path().join("below").join("file"), [7; 4096]).unwrap();
+        assert!(allocated_bytes(directory.path()).unwrap() >= 4096);
     }
 }

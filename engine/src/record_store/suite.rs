@@ -384,6 +384,21 @@ fn directory_of_another_kind_is_refused(kind: RecordStoreKind) {
     open(other, directory.path(), &small_options()).unwrap();
 }
 
+fn measuring_a_store_cannot_spoil_it(kind: RecordStoreKind) {
+    let subject = Subject::new(kind);
+    put(subject.store(), b"key", b"value");
+    let (data, aside) = (subject.directory.path().join("data"), subject.directory.path().join("aside"));
+    std::fs::rename(&data, &aside).unwrap();
+    std::fs::write(&data, "not a directory").unwrap();
+    assert!(matches!(subject.store().disk_bytes(), Err(RecordStoreError::Failed { .. })));
+    std::fs::remove_file(&data).unwrap();
+    std::fs::rename(&aside, &data).unwrap();
+    assert_eq!(get(subject.store(), b"key").as_deref(), Some(&b"value"[..]));
+    put(subject.store(), b"key", b"other");
+    subject.store().flush().unwrap();
+    assert!(subject.store().disk_bytes().unwrap() > 0);
+}
+
 fn directory_in_use_is_refused(kind: RecordStoreKind) {
     let subject = Subject::new(kind);
     let path = subject.directory.path();
@@ -434,6 +449,7 @@ suite_for!(
         destroyed_store_starts_empty,
         directory_of_another_kind_is_refused,
         directory_in_use_is_refused,
+        measuring_a_store_cannot_spoil_it,
     ]
 );
 suite_for!(
@@ -453,5 +469,6 @@ suite_for!(
         destroyed_store_starts_empty,
         directory_of_another_kind_is_refused,
         directory_in_use_is_refused,
+        measuring_a_store_cannot_spoil_it,
     ]
 );
