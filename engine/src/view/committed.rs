@@ -485,8 +485,32 @@ impl Reader for ViewReader<'_> {
             }
             if rows.len() == limit || damage.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
-        damage.map_or(Ok(rows), Err)
+        damage.map_or(Ok(()), Err)?;
+        check_without_holes(&rows, first, state.last, limit)?;
+        Ok(rows)
     }
+}
+
+/// Checks that rows are those from `first` up to `last`, or the first `limit` of them. Consumers go on behind the last
+/// row that they got, so one that is missing would never be noticed.
+pub(super) fn check_without_holes(
+    rows: &[StreamRow],
+    first: StreamSequence,
+    last: StreamSequence,
+    limit: usize,
+) -> Result<(), ReadError> {
+    let mut expected = first.0;
+    for row in rows {
+        if row.sequence.0 != expected {
+            let detail = format!("row {expected} is missing, {} comes instead", row.sequence);
+            return Err(malformed("stream row", &detail));
+        }
+        expected += 1;
+    }
+    if rows.len() < limit && expected <= last.0 {
+        return Err(malformed("stream row", &format!("row {expected} is missing, of {last}")));
+    }
+    Ok(())
 }
 
 fn read_record(table: TableId, sequence: Sequence, value: &Bytes) -> Result<Record, ReadError> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::committed::ViewReader;
+use super::committed::{ViewReader, check_without_holes};
 use super::fold::stream_row;
 use super::reader::{ReadError, Reader, Record, StreamRow, StreamState};
 use crate::event::{Change, Event};
@@ -295,6 +295,7 @@ impl Reader for OverlayReader<'_> {
         let laid = overlay.rows.iter().filter(|row| row.sequence >= first).cloned();
         rows.extend(laid);
         rows.truncate(limit);
+        check_without_holes(&rows, first, overlay.state.last, limit)?;
         Ok(rows)
     }
 }

@@ -344,3 +344,39 @@ fn an_event_out_of_turn_is_refused() {
     let gap = bench.view.fold(&[committed(&bench.events[1])]);
     assert!(matches!(gap, Err(ViewError::Gap { folded: Revision(0), found: Revision(2) })));
 }
+
+#[test]
+fn a_row_that_the_store_lost_is_missed() {
+    let mut random = StdRng::seed_from_u64(5);
+    let mut bench = Bench::new();
+    while bench.events.len() < 12 {
+        bench.decide(&mut random);
+    }
+    let events: Vec<Committed> = bench.events[..10].iter().map(committed).collect();
+    bench.view.fold(&events).unwrap();
+    bench.overlay.drop_folded(bench.view.folded().revision).unwrap();
+    let low_water = bench.view.read().stream(NAMESPACE, FEED).low_water;
+    assert_eq!(low_water, StreamSequence(1), "nothing was given up");
+    for lost in [1, 5, 10] {
+        let key = StoreKey::Row(NAMESPACE, FEED, StreamSequence(lost)).encode();
+        let value = bench.view.store().get(&key).unwrap().unwrap();
+        let restore = |value: Option<Vec<u8>>| {
+            let mut batch = crate::record_store::WriteBatch::default();
+            batch.operations.push((key.clone(), value));
+            bench.view.store().apply(batch).unwrap();
+        };
+        restore(None);
+        let below = bench.view.read();
+        let above = OverlayReader::new(&below, &bench.overlay);
+        for reader in [&below as &dyn Reader, &above] {
+            let rows = |after, limit| reader.stream_rows(NAMESPACE, FEED, StreamSequence(after), limit);
+            let error = rows(0, usize::MAX).unwrap_err().to_string();
+            assert!(error.contains(&format!("row {lost} is missing")), "{error}");
+            assert!(rows(lost - 1, 1).is_err());
+            let before = usize::try_from(lost - 1).unwrap();
+            assert_eq!(rows(0, before).unwrap().len(), before, "whole up to the hole");
+            assert_eq!(rows(lost, 100).unwrap().len(), rows(lost, usize::MAX).unwrap().len());
+        }
+        restore(Some(value.to_vec()));
+    }
+}
