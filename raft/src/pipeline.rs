@@ -168,11 +168,11 @@ impl Pipeline {
     pub fn submit(&mut self, submission: Submission, now: Timestamp) -> Result<(), PipelineError> {
         let Submission { ticket, namespace, request, command } = submission;
         let stamp = request.map(|id| RequestStamp { id, fingerprint: command.fingerprint() });
-        if let Some(outcome) = stamp.and_then(|stamp| self.recall(namespace, stamp)) {
+        let time = self.time.max(now);
+        if let Some(outcome) = stamp.and_then(|stamp| self.recall(namespace, stamp, time)) {
             self.hold(ticket, outcome);
             return Ok(());
         }
-        let time = self.time.max(now);
         let (decided, revision) = self.decide(namespace, &command, time);
         match decided {
             Err(rejection) => self.hold(ticket, Outcome::Rejected { revision, rejection }),
@@ -252,8 +252,8 @@ impl Pipeline {
         &self.consensus
     }
 
-    fn recall(&self, namespace: NamespaceId, stamp: RequestStamp) -> Option<Outcome> {
-        match self.requests.look_up(namespace, stamp) {
+    fn recall(&mut self, namespace: NamespaceId, stamp: RequestStamp, now: Timestamp) -> Option<Outcome> {
+        match self.requests.look_up(namespace, stamp, now) {
             Known::New => None,
             Known::Caused(revision) => Some(Outcome::Repeated { revision }),
             Known::Reused => Some(Outcome::RequestReused),

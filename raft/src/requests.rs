@@ -45,9 +45,11 @@ impl RequestLedger {
         Self { window_micros, known: HashMap::new(), order: VecDeque::new() }
     }
 
-    /// What is known of a request.
+    /// What is known of a request at `now`. One older than the window is new again: the event that it caused may have
+    /// been purged by then, and could no longer answer.
     #[must_use]
-    pub fn look_up(&self, namespace: NamespaceId, stamp: RequestStamp) -> Known {
+    pub fn look_up(&mut self, namespace: NamespaceId, stamp: RequestStamp, now: Timestamp) -> Known {
+        self.forget_before(now);
         match self.known.get(&(namespace, stamp.id)) {
             None => Known::New,
             Some(remembered) if remembered.fingerprint == stamp.fingerprint => Known::Caused(remembered.revision),
@@ -82,6 +84,9 @@ impl RequestLedger {
         request: Option<RequestStamp>,
     ) {
         self.forget_before(time);
+        while self.order.len() >= REMEMBERED_MAX {
+            self.forget_oldest();
+        }
         let Some(stamp) = request else { return };
         let remembered = Remembered { fingerprint: stamp.fingerprint, revision };
         if self.known.insert((namespace, stamp.id), remembered).is_none() {
@@ -103,9 +108,13 @@ impl RequestLedger {
 
     fn forget_before(&mut self, now: Timestamp) {
         let oldest_kept = Timestamp(now.0.saturating_sub(self.window_micros));
-        let full = |ledger: &Self| ledger.order.len() >= REMEMBERED_MAX;
-        while self.order.front().is_some_and(|(time, ..)| *time < oldest_kept) || full(self) {
-            let Some((_, namespace, id)) = self.order.pop_front() else { return };
+        while self.order.front().is_some_and(|(time, ..)| *time < oldest_kept) {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((_, namespace, id)) = self.order.pop_front() {
             self.known.remove(&(namespace, id));
         }
     }
@@ -128,8 +137,12 @@ mod tests {
         }
     }
 
-    fn look_up(ledger: &RequestLedger, id: u8, fingerprint: u64) -> Known {
-        ledger.look_up(NamespaceId(1), RequestStamp { id: RequestId([id; 16]), fingerprint })
+    fn look_up(ledger: &mut RequestLedger, id: u8, fingerprint: u64) -> Known {
+        look_up_at(ledger, id, fingerprint, 0)
+    }
+
+    fn look_up_at(ledger: &mut RequestLedger, id: u8, fingerprint: u64, now: u64) -> Known {
+        ledger.look_up(NamespaceId(1), RequestStamp { id: RequestId([id; 16]), fingerprint }, Timestamp(now))
     }
 
     #[test]
@@ -137,12 +150,20 @@ mod tests {
         let mut ledger = RequestLedger::new(100);
         ledger.remember(&event(1, 1_000, 1));
         ledger.remember(&event(2, 1_050, 2));
-        assert_eq!(look_up(&ledger, 1, 1), Known::Caused(Revision(1)));
-        assert_eq!(look_up(&ledger, 1, 9), Known::Reused);
-        assert_eq!(ledger.look_up(NamespaceId(2), event(1, 0, 1).request.unwrap()), Known::New);
+        assert_eq!(look_up(&mut ledger, 1, 1), Known::Caused(Revision(1)));
+        assert_eq!(look_up(&mut ledger, 1, 9), Known::Reused);
+        assert_eq!(ledger.look_up(NamespaceId(2), event(1, 0, 1).request.unwrap(), Timestamp(0)), Known::New);
         ledger.remember(&event(3, 1_101, 3));
-        assert_eq!(look_up(&ledger, 1, 1), Known::New, "forgotten after the window");
-        assert_eq!(look_up(&ledger, 2, 2), Known::Caused(Revision(2)));
+        assert_eq!(look_up(&mut ledger, 1, 1), Known::New, "forgotten after the window");
+        assert_eq!(look_up(&mut ledger, 2, 2), Known::Caused(Revision(2)));
         assert_eq!(ledger.len(), 2);
+    }
+    #[test]
+    fn forgets_as_time_passes_even_when_nothing_happens() {
+        let mut ledger = RequestLedger::new(100);
+        ledger.remember(&event(1, 1_000, 1));
+        assert_eq!(look_up_at(&mut ledger, 1, 1, 1_100), Known::Caused(Revision(1)));
+        assert_eq!(look_up_at(&mut ledger, 1, 1, 1_101), Known::New);
+        assert!(ledger.is_empty());
     }
 }
