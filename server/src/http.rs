@@ -63,13 +63,20 @@ fn record_gauges(node: &Node) {
     metrics::gauge!("steeple_revision").set(status.revision.0 as f64);
     metrics::gauge!("steeple_log_bytes").set(status.log_bytes as f64);
     metrics::gauge!("steeple_log_segments").set(status.log_segments.len() as f64);
-    metrics::gauge!("steeple_log_entries").set((status.log_last.index.0 + 1 - status.log_first.0) as f64);
+    metrics::gauge!("steeple_log_entries").set(count_between(status.log_first.0, status.log_last.index.0) as f64);
     metrics::gauge!("steeple_store_bytes").set(status.store_bytes.unwrap_or(0) as f64);
-    metrics::gauge!("steeple_store_flush_lag_entries").set((status.log_last.index.0 - status.flushed.0) as f64);
+    metrics::gauge!("steeple_store_flush_lag_entries")
+        .set(status.log_last.index.0.saturating_sub(status.flushed.0) as f64);
     metrics::gauge!("steeple_namespaces").set(status.namespaces as f64);
     metrics::gauge!("steeple_up").set(if status.failure.is_none() { 1.0 } else { 0.0 });
     metrics::gauge!("steeple_tails").set(status.tails as f64);
     record_sizes(node);
+}
+
+/// How many numbers there are from `first` up to `last`. Both are read at different moments while the node goes on, so
+/// the first may have passed the last by more than one.
+fn count_between(first: u64, last: u64) -> u64 {
+    last.saturating_add(1).saturating_sub(first)
 }
 
 /// Summed over namespaces: one series a namespace would be without bound.
@@ -90,7 +97,7 @@ fn record_sizes(node: &Node) {
             });
             for stream in CATALOG.streams {
                 let state = reader.stream(namespace, stream.id);
-                *items.entry(stream.name).or_default() += state.last.0 + 1 - state.low_water.0;
+                *items.entry(stream.name).or_default() += count_between(state.low_water.0, state.last.0);
             }
         }
     });
@@ -102,5 +109,18 @@ fn record_sizes(node: &Node) {
     }
     for (stream, count) in items {
         metrics::gauge!("steeple_stream_items", "stream" => stream).set(count as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_that_overtook_each_other_count_as_nothing() {
+        assert_eq!(count_between(1, 0), 0);
+        assert_eq!(count_between(3, 5), 3);
+        assert_eq!(count_between(9, 5), 0);
+        assert_eq!(count_between(0, u64::MAX), u64::MAX);
     }
 }
