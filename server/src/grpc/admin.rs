@@ -1,8 +1,8 @@
 //! The service `steeple.admin.v1.Admin`.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use steeple_engine::domain::{Answer, CATALOG, Command};
+use steeple_engine::domain::{Answer, CATALOG, Command, Rejection};
 use steeple_engine::ids::{GroupId, NamespaceId};
 use steeple_engine::index::Query;
 use steeple_engine::namespaces;
@@ -18,13 +18,11 @@ use tonic::{Request, Response, Status};
 use super::errors;
 use super::limits;
 use super::scope::{blocking, request_id, respond};
-use crate::node::{Node, TakenSnapshot};
+use super::sending::send;
+use crate::node::{Node, SubmitError, TakenSnapshot};
 
 /// Messages of a snapshot that wait for a slow consumer.
 const SNAPSHOT_MESSAGES_WAITING_MAX: usize = 2;
-
-/// How long a consumer may leave a message of a snapshot lying. The log gives no space back meanwhile.
-const SNAPSHOT_STALL_MAX: Duration = Duration::from_secs(60);
 
 /// Serves the looking after of a node.
 #[derive(Clone)]
@@ -118,19 +116,41 @@ impl AdminService {
         }
     }
 
-    /// Clears the namespace step by step, then removes it from the list.
+    /// Removes the namespace from the list, after clearing it step by step if it holds anything.
+    ///
+    /// Deleting is tried first, because only that says whether this request was carried out before: the namespace that
+    /// has the name now may be another one. Nor is any cleared but the one that had the name when the request came.
     async fn delete(&self, request: wire::DeleteNamespaceRequest) -> Result<(), Status> {
         let id = request_id(&request.request_id)?;
-        if let Some(namespace) = self.node.namespace(&request.name) {
-            let clear = Command::Namespace(namespaces::Command::Clear);
-            let cleared = self.node.submit_to_end(namespace, None, clear).await;
-            cleared.map_err(|error| errors::namespace_not_submitted(&error))?;
-        }
+        let namespace = self.node.namespace(&request.name);
         let delete = Command::Namespace(namespaces::Command::Delete { name: request.name });
-        let deleted = self.node.submit(NamespaceId::SYSTEM, id, delete).await;
+        let mut deleted = self.node.submit(NamespaceId::SYSTEM, id, delete.clone()).await;
+        if let (Err(error), Some(namespace)) = (&deleted, namespace)
+            && holds_something(error)
+        {
+            self.clear(namespace).await?;
+            deleted = self.node.submit(NamespaceId::SYSTEM, id, delete).await;
+        }
         deleted.map_err(|error| errors::namespace_not_submitted(&error))?;
         Ok(())
     }
+
+    /// Clears a namespace; one that is gone by now is clear.
+    async fn clear(&self, namespace: NamespaceId) -> Result<(), Status> {
+        let clear = Command::Namespace(namespaces::Command::Clear);
+        match self.node.submit_to_end(namespace, None, clear).await {
+            Ok(_) => Ok(()),
+            Err(SubmitError::Rejected { rejection: Rejection::Namespace(namespaces::Error::NotFound(_)), .. }) => {
+                Ok(())
+            }
+            Err(error) => Err(errors::namespace_not_submitted(&error)),
+        }
+    }
+}
+
+fn holds_something(error: &SubmitError) -> bool {
+    let refused = |rejection: &_| matches!(rejection, Rejection::Namespace(namespaces::Error::NotEmpty { .. }));
+    matches!(error, SubmitError::Rejected { rejection, .. } if refused(rejection))
 }
 
 fn record_store_name(kind: RecordStoreKind) -> &'static str {
@@ -161,8 +181,8 @@ async fn save_snapshot(
 async fn send_pieces(sender: &mpsc::Sender<SnapshotMessage>, mut bytes: bytes::Bytes) -> bool {
     while !bytes.is_empty() {
         let chunk = bytes.split_to(bytes.len().min(CHUNK_BYTES)).to_vec();
-        let message = Ok(wire::SaveSnapshotResponse { chunk, summary: None });
-        if sender.send_timeout(message, SNAPSHOT_STALL_MAX).await.is_err() {
+        // The log gives no space back while a snapshot is taken.
+        if send(sender, Ok(wire::SaveSnapshotResponse { chunk, summary: None })).await.is_none() {
             return false;
         }
     }
@@ -231,7 +251,7 @@ impl Admin for AdminService {
         tokio::spawn(async move {
             if let Some(last) = save_snapshot(&node, with_events, &sender).await {
                 // Whoever has gone needs no end.
-                drop(sender.send(last).await);
+                send(&sender, last).await;
             }
         });
         Ok(respond(ReceiverStream::new(messages), self.node.revision()))

@@ -15,6 +15,7 @@ mod mutations;
 mod panics;
 mod queries;
 mod scope;
+mod sending;
 
 #[cfg(test)]
 mod tests;

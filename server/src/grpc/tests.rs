@@ -15,6 +15,10 @@ use steeple_client::types::{
 use steeple_client::{
     BootstrapState, Client, Error, Moment, Namespace, Operation, RequestId, TailContent, TailOptions, TailStart,
 };
+use steeple_engine::ids::StreamSequence;
+use steeple_engine::record_store::RecordStoreKind;
+use steeple_engine::spire::REGISTRATIONS;
+use steeple_wire::admin::v1::DeleteNamespaceRequest;
 use steeple_wire::admin::v1::admin_client::AdminClient;
 use steeple_wire::common::v1::{ReadContext, RequestContext};
 use steeple_wire::cursor::Cursor;
@@ -25,6 +29,7 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 use super::{connect, limits};
+use crate::node::tail::{StreamPosition, TailError};
 use crate::node::{Node, NodeOptions, NodeParts};
 
 /// A node in memory with one namespace, and ways to it.
@@ -549,6 +554,22 @@ async fn namespaces_are_opened_listed_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_repeated_deletion_spares_the_next_namespace_of_that_name() {
+    let Served { channel, client, .. } = serve().await;
+    let mut admin = AdminClient::new(channel);
+    let request = DeleteNamespaceRequest { name: "other".into(), request_id: vec![7; 16] };
+    client.admin().open_namespace("other").await.unwrap().create_attested_node(agent("old")).await.unwrap();
+    admin.delete_namespace(request.clone()).await.unwrap();
+    let next = client.admin().open_namespace("other").await.unwrap();
+    next.create_attested_node(agent("new")).await.unwrap();
+    admin.delete_namespace(request).await.unwrap();
+    assert!(next.fetch_attested_node("new").await.unwrap().is_some());
+    let another = DeleteNamespaceRequest { name: "other".into(), request_id: vec![8; 16] };
+    admin.delete_namespace(another).await.unwrap();
+    assert!(next.fetch_attested_node("new").await.is_err());
+}
+
+#[tokio::test]
 async fn a_node_tells_how_it_is() {
     let Served { node, channel, client, spire } = serve().await;
     spire.create_attested_node(agent("n")).await.unwrap();
@@ -640,4 +661,45 @@ async fn a_tail_without_a_cursor_begins_where_it_was_told() {
     let mut now = events.tail(request(StartPosition::Now)).await.unwrap().into_inner();
     let first = now.message().await.unwrap().unwrap();
     assert!(matches!(first.content, Some(steeple_client::events::tail_response::Content::Progress(_))), "{first:?}");
+}
+
+#[tokio::test]
+async fn a_tail_of_a_node_restored_without_events_begins_with_the_first_event_that_it_has() {
+    let Served { client, spire, .. } = serve().await;
+    create_entries(&spire, 3).await;
+    let mut chunks = client.admin().save_snapshot(false).await.unwrap();
+    let mut file = Vec::new();
+    while let Some(chunk) = chunks.next().await.unwrap() {
+        file.extend(chunk);
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().to_owned();
+    let node = tokio::task::spawn_blocking(move || {
+        crate::node::restore(&mut std::io::Cursor::new(file), &data, RecordStoreKind::Sled, &mut |_| {}).unwrap();
+        Node::start(NodeOptions::at(&data), NodeParts::default()).unwrap()
+    });
+    let node = node.await.unwrap();
+    let namespace = node.namespace("prod").unwrap();
+    let from_start = vec![StreamPosition { stream: REGISTRATIONS, after: StreamSequence::ZERO }];
+    let refused = node.tail(namespace, from_start, None).unwrap().next(Duration::from_secs(20)).await.unwrap_err();
+    let TailError::Compacted { oldest, .. } = refused else { panic!("{refused}") };
+    assert_eq!(oldest, StreamSequence(4), "the one to come");
+
+    let mut events = EventsClient::new(connect(node.clone()).await.unwrap());
+    let request = TailRequest { namespace: "prod".into(), start: StartPosition::Oldest.into(), ..Default::default() };
+    let mut tail = events.tail(request.clone()).await.unwrap().into_inner();
+    let first = tail.message().await.unwrap().unwrap();
+    assert!(matches!(first.content, Some(steeple_client::events::tail_response::Content::Progress(_))), "{first:?}");
+    let client = Client::from_channel(connect(node.clone()).await.unwrap());
+    let restored = client.admin().open_namespace("prod").await.unwrap();
+    for id in ["x", "y"] {
+        restored.create_registration_entry(entry(id, &["uid:1"])).await.unwrap();
+    }
+    let mut tail = events.tail(request).await.unwrap().into_inner();
+    let first = tail.message().await.unwrap().unwrap();
+    let Some(steeple_client::events::tail_response::Content::Event(event)) = first.content else { panic!("{first:?}") };
+    assert_eq!((event.items[0].sequence, event.items[0].key.as_str()), (4, "x"));
+    assert_eq!(node.oldest_followable(namespace, REGISTRATIONS).unwrap(), StreamSequence(4));
+    drop(tail);
+    node.stop().await;
 }

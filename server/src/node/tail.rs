@@ -137,6 +137,40 @@ impl Node {
     }
 }
 
+impl Node {
+    /// The oldest item of a stream that a tail can hand out; the one to come when there is none.
+    ///
+    /// It may lie above the stream's mark: a node that was restored from a snapshot without events has the rows of
+    /// items whose events it never had.
+    ///
+    /// # Errors
+    /// When the view cannot be read.
+    pub fn oldest_followable(&self, namespace: NamespaceId, stream: StreamId) -> Result<StreamSequence, QueryError> {
+        let base = Revision(self.shared.log.base_tag());
+        self.read(|reader| {
+            let kept = |sequence: u64| {
+                let rows = reader.stream_rows(namespace, stream, StreamSequence(sequence.saturating_sub(1)), 1)?;
+                Ok::<_, QueryError>(rows.first().is_none_or(|row| row.revision > base))
+            };
+            let state = reader.stream(namespace, stream);
+            let (mut oldest, mut end) = (state.low_water.0, state.last.next().0);
+            if kept(oldest)? {
+                return Ok(state.low_water);
+            }
+            // Items are in the order of their events.
+            while oldest < end {
+                let middle = oldest + (end - oldest) / 2;
+                if kept(middle)? {
+                    end = middle;
+                } else {
+                    oldest = middle + 1;
+                }
+            }
+            Ok(StreamSequence(oldest))
+        })
+    }
+}
+
 impl Tail {
     /// The next event, or `None` when there is none within `patience`; [`Tail::positions`] may have advanced even then.
     /// While rows that are not followed are passed over, `None` comes every now and then, and [`Tail::is_behind`] says so.
@@ -247,7 +281,7 @@ impl Tail {
     fn item(&self, revision: Revision, rows: &[(StreamId, StreamRow)]) -> Result<TailItem, TailError> {
         let event = match self.node.event(revision) {
             Ok(event) => event,
-            Err(QueryError::Compacted(_)) => return Err(self.compacted(rows)),
+            Err(QueryError::Compacted(_)) => return Err(self.compacted(rows)?),
             Err(error) => return Err(error.into()),
         };
         let followed = |item: &&StreamItem| {
@@ -258,12 +292,12 @@ impl Tail {
         Ok(TailItem { event, items })
     }
 
-    /// A row was there a moment ago and its event is gone: the mark was raised in between.
-    fn compacted(&self, rows: &[(StreamId, StreamRow)]) -> TailError {
-        let Some((stream, row)) = rows.first() else { return TailError::Stopped };
-        let state = self.node.read(|reader| reader.stream(self.namespace, *stream));
+    /// A row was there a moment ago and its event is not: the mark was raised in between, or the event never was here.
+    fn compacted(&self, rows: &[(StreamId, StreamRow)]) -> Result<TailError, QueryError> {
+        let Some((stream, row)) = rows.first() else { return Ok(TailError::Stopped) };
+        let oldest = self.node.oldest_followable(self.namespace, *stream)?;
         let after = StreamSequence(row.sequence.0.saturating_sub(1));
-        TailError::Compacted { stream: *stream, after, oldest: state.low_water }
+        Ok(TailError::Compacted { stream: *stream, after, oldest })
     }
 }
 

@@ -20,7 +20,7 @@ use super::positions::Positions;
 use crate::grpc::convert::records;
 use crate::grpc::lists::split;
 use crate::grpc::scope::{Scope, blocking};
-use crate::grpc::{errors, limits};
+use crate::grpc::{errors, limits, sending};
 
 /// Messages that wait for a slow consumer.
 const MESSAGES_WAITING_MAX: usize = 2;
@@ -44,7 +44,7 @@ pub(super) fn begin(
     tokio::spawn(async move {
         if let Err(status) = run(&scope, &tables, &sender).await {
             // Whoever has gone needs no error.
-            drop(sender.send(Err(status)).await);
+            sending::send(&sender, Err(status)).await;
         }
     });
     Ok(ReceiverStream::new(messages))
@@ -105,9 +105,9 @@ fn positions(scope: &Scope) -> Positions {
     })
 }
 
-/// `None` when the consumer has gone.
+/// `None` when the consumer has gone, or took nothing for so long that it ends without an end.
 async fn send(sender: &Sender, content: Content) -> Option<()> {
-    sender.send(Ok(wire::BootstrapResponse { content: Some(content) })).await.ok()
+    sending::send(sender, Ok(wire::BootstrapResponse { content: Some(content) })).await
 }
 
 /// Sends a table's records; `None` when the consumer has gone.

@@ -23,7 +23,7 @@ use super::{changes, journal_sequence};
 use crate::grpc::convert::records;
 use crate::grpc::lists::micros;
 use crate::grpc::scope::{Scope, blocking};
-use crate::grpc::{errors, limits};
+use crate::grpc::{errors, limits, sending};
 use crate::node::QueryError;
 
 /// Messages that wait for a slow consumer.
@@ -202,7 +202,7 @@ pub(super) fn begin(
     tokio::spawn(async move {
         if let Err(status) = run(walk, &sender).await {
             // Whoever has gone needs no error.
-            drop(sender.send(Err(status)).await);
+            sending::send(&sender, Err(status)).await;
         }
     });
     Ok(ReceiverStream::new(messages))
@@ -214,7 +214,7 @@ async fn run(mut walk: Walk, sender: &mpsc::Sender<Result<wire::HistoryResponse,
         let ended = matches!(stepped.next, Next::End) || stepped.left == 0;
         walk = stepped;
         for version in versions {
-            if sender.send(Ok(version)).await.is_err() {
+            if sending::send(sender, Ok(version)).await.is_none() {
                 return Ok(());
             }
         }

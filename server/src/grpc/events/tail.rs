@@ -17,7 +17,7 @@ use super::positions::Positions;
 use super::{changes, stream_name, stream_named};
 use crate::grpc::lists::{key_text, micros};
 use crate::grpc::scope::Scope;
-use crate::grpc::{errors, limits};
+use crate::grpc::{errors, limits, sending};
 use crate::node::tail::{StreamPosition, Tail, TailItem};
 
 /// Messages that wait for a slow consumer. What comes behind them waits in the log.
@@ -66,21 +66,29 @@ fn start(
         let positions = Positions::of_cursor(scope, &request.cursor)?;
         return Ok((positions.revision, positions.within(streams)?));
     }
-    Ok(scope.node.read(|reader| {
+    match request.start() {
+        wire::StartPosition::Now => Ok(now(scope, streams)),
+        wire::StartPosition::Oldest => Ok((Revision::ZERO, oldest(scope, streams)?)),
+    }
+}
+
+fn now(scope: &Scope, streams: &[StreamId]) -> (Revision, Vec<StreamPosition>) {
+    scope.node.read(|reader| {
         let position = |stream: &StreamId| {
-            let state = reader.stream(scope.namespace, *stream);
-            let after = match request.start() {
-                wire::StartPosition::Now => state.last,
-                wire::StartPosition::Oldest => StreamSequence(state.low_water.0.saturating_sub(1)),
-            };
+            let after = reader.stream(scope.namespace, *stream).last;
             StreamPosition { stream: *stream, after }
         };
-        let revision = match request.start() {
-            wire::StartPosition::Now => reader.revision(),
-            wire::StartPosition::Oldest => Revision::ZERO,
-        };
-        (revision, streams.iter().map(position).collect())
-    }))
+        (reader.revision(), streams.iter().map(position).collect())
+    })
+}
+
+fn oldest(scope: &Scope, streams: &[StreamId]) -> Result<Vec<StreamPosition>, Status> {
+    let position = |stream: &StreamId| {
+        let oldest = scope.node.oldest_followable(scope.namespace, *stream);
+        let oldest = oldest.map_err(|error| errors::not_answered(&error))?;
+        Ok(StreamPosition { stream: *stream, after: StreamSequence(oldest.0.saturating_sub(1)) })
+    };
+    streams.iter().map(position).collect()
 }
 
 /// Hands a tail's events to one consumer.
@@ -110,9 +118,11 @@ impl Follower {
             reason = node.failed() => End::Told(errors::failed(&reason)),
             () = sender.closed() => End::Gone,
         };
+        // Its place among the tails is given back before the consumer is told, which may take long.
+        drop(self);
         if let End::Told(status) = end {
             // Whoever has gone needs no error.
-            drop(sender.send(Err(status)).await);
+            sending::send(&sender, Err(status)).await;
         }
     }
 
@@ -177,5 +187,52 @@ impl Follower {
         let streams = self.tail.positions().iter().map(|position| (position.stream, position.after)).collect();
         let cursor = Positions { revision: self.revision, streams }.cursor(&self.scope);
         wire::TailResponse { content: Some(content), cursor }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use steeple_engine::domain::Command;
+    use steeple_engine::spire::{self, entries::records::Entry, selectors::Selector};
+
+    use super::*;
+    use crate::node::{Node, NodeOptions, NodeParts};
+
+    fn entry(number: usize) -> Command {
+        let entry = Entry {
+            spiffe_id: format!("spiffe://example.org/workload/{number}"),
+            parent_id: "spiffe://example.org/agent".into(),
+            selectors: vec![Selector { kind: "unix".into(), value: "uid:1".into() }],
+            ..Entry::default()
+        };
+        Command::Spire(spire::Command::Entry(spire::entries::Command::CreateOrReturn(Some(entry))))
+    }
+
+    #[tokio::test]
+    async fn a_consumer_that_reads_nothing_gives_its_place_back_when_the_tail_ends() {
+        let options = NodeOptions { tails_max: 1, ..NodeOptions::in_memory() };
+        let node = Node::start(options, NodeParts::default()).unwrap();
+        let namespace = node.open_namespace("test").await.unwrap();
+        let scope = Scope { node: node.clone(), namespace };
+        let (stop, stopping) = watch::channel(false);
+        let messages = begin(scope, wire::TailRequest::default(), stopping).unwrap().into_inner();
+        for number in 0..=MESSAGES_WAITING_MAX {
+            node.submit(namespace, None, entry(number)).await.unwrap();
+        }
+        let filled = async {
+            while messages.len() < MESSAGES_WAITING_MAX {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), filled).await.unwrap();
+        assert!(node.tail(namespace, Vec::new(), None).is_err(), "the only place is taken");
+        stop.send(true).unwrap();
+        let freed = async {
+            while node.tail(namespace, Vec::new(), None).is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), freed).await.unwrap();
+        drop(messages);
     }
 }
