@@ -210,7 +210,8 @@ fn open_segment(
     if header.owner != (state.identity.cluster, state.identity.node, state.identity.group) {
         return Err(LogError::ForeignSegment { file: name.to_owned() });
     }
-    if header.sequence != sequence {
+    // A segment stands for its own number and for those that were merged into it, never for one that is to come.
+    if header.sequence != sequence || header.last_sequence > state.newest_segment {
         return Ok(Err(FaultKind::Header));
     }
     let size = file.size().unwrap_or(0);
