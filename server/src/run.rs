@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use steeple_engine::log::{LogOptions, Verification};
+use steeple_engine::log::{FaultPolicy, LogOptions, Verification};
 use steeple_engine::record_store::RecordStoreKind;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -182,6 +182,7 @@ pub fn node_options(config: &Config) -> NodeOptions {
             segment_entries: config.log.segment_entries,
             spare_segments: config.log.spare_segments,
             verification,
+            faults: if config.log.cut_undecided { FaultPolicy::CutUndecided } else { FaultPolicy::Refuse },
             ..LogOptions::default()
         },
         store: match config.store.kind {

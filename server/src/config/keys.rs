@@ -148,6 +148,16 @@ pub const KEYS: &[Key] = &[
         get: |config| config.log.verify_everything.to_string(),
     },
     Key {
+        name: "log.cut_undecided",
+        flag: "log-cut-undecided",
+        kind: Kind::Flag,
+        summary: "After a power failure, take damage in the very last batch of the log for an unfinished write and cut it \
+                  off. Nothing tells it from damage to what was acknowledged, so a node refuses to start without this; \
+                  with it, the mutations of that one batch may be lost.",
+        set: |config, text| store(&mut config.log.cut_undecided, flag(text)),
+        get: |config| config.log.cut_undecided.to_string(),
+    },
+    Key {
         name: "store.kind",
         flag: "store-kind",
         kind: Kind::Choice(&["sled", "fjall", "memory"]),

@@ -65,6 +65,8 @@ pub struct LogConfig {
     pub spare_segments: usize,
     /// Whether every frame is verified at start, not only those of the newest segment.
     pub verify_everything: bool,
+    /// Whether damage in the very last batch is taken for an unfinished write.
+    pub cut_undecided: bool,
 }
 
 /// The record store of a node.
@@ -151,6 +153,7 @@ impl Default for Config {
                 segment_entries: 128 << 10,
                 spare_segments: 2,
                 verify_everything: false,
+                cut_undecided: false,
             },
             store: StoreConfig { kind: StoreKind::Sled, flush_interval: Duration::from_secs(5) },
             retention: RetentionConfig {

@@ -35,6 +35,7 @@ fn every_key_can_be_set_in_the_file() {
         segment_entries = 1000
         spare_segments = 3
         verify_everything = true
+        cut_undecided = true
         [store]
         kind = "fjall"
         flush_interval = "1500ms"

@@ -28,7 +28,8 @@ pub enum StartError {
     /// A restore into the directory was not finished.
     #[error(transparent)]
     UnfinishedRestore(#[from] steeple_snapshot::restore::Unfinished),
-    /// The log cannot be opened.
+    /// The log cannot be opened. Damage that may as well be an unfinished write is named so; `log.cut_undecided` is how an
+    /// operator decides.
     #[error("log: {0}")]
     Log(#[from] LogError),
     /// The view could not be rebuilt.

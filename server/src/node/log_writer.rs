@@ -57,6 +57,10 @@ pub(super) fn run(
             }
         }
     }
+    // A log that was closed has no end to be doubtful about, and opens without looking for one.
+    if let Err(error) = writer.close() {
+        tracing::warn!(%error, "the log was not closed; the next start recovers it");
+    }
 }
 
 fn append(writer: &mut LogWriter, entries: &[Entry]) -> Result<LogPosition, LogError> {
