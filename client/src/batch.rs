@@ -23,9 +23,10 @@ calls! { "steeple.spire.v1.Datastore", plain:
 /// What became of one mutation of a batch.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The event that it made; 0 when it made none.
+    /// The event that it made, or the state that was seen when nothing had to change; 0 when it failed.
     pub revision: u64,
-    /// The answer, in the variant that is named like the operation.
+    /// The answer, in the variant that is named like the operation. An error of the kind `answer-too-large` with a
+    /// revision is about the answer alone: the mutation was carried out.
     pub answer: Result<Answer, Error>,
 }
 

@@ -48,7 +48,7 @@ mod tail;
 pub use admin::{Admin, SnapshotChunks};
 pub use batch::{Operation, Outcome};
 pub use bootstrap::{Bootstrap, BootstrapState};
-pub use calls::entries::Created;
+pub use calls::entries::{Created, PrunedEntries};
 pub use calls::nodes::Pruned;
 pub use client::{Client, Options};
 pub use error::Error;

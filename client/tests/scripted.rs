@@ -172,7 +172,10 @@ async fn a_batch_sends_again_what_is_open() {
     };
     let done = |revision| MutationOutcome {
         revision,
-        result: Some(Answer::DeleteAttestedNode(DeleteAttestedNodeResponse { node: Some(node()) })),
+        result: Some(Answer::DeleteAttestedNode(DeleteAttestedNodeResponse {
+            node: Some(node()),
+            ..Default::default()
+        })),
     };
     let open = MutationFailure { code: Code::Aborted.into(), message: "?".into(), error: "outcome-unknown".into() };
     let open = MutationOutcome { revision: 0, result: Some(Answer::Failure(open)) };

@@ -189,6 +189,20 @@ identity!(
     /// Chosen by a client for one mutation, so that repeating it is safe.
     RequestId
 );
+
+impl RequestId {
+    /// The id of one of the steps that a request takes when each of them is remembered. The first has the request's own.
+    #[must_use]
+    pub fn of_step(self, step: u64) -> Self {
+        if step == 0 {
+            return self;
+        }
+        let mut bytes = self.0.to_vec();
+        bytes.extend(step.to_be_bytes());
+        Self(xxhash_rust::xxh3::xxh3_128(&bytes).to_be_bytes())
+    }
+}
+
 identity!(
     /// One unbroken line of revisions. Restoring a backup starts a new one.
     HistoryId

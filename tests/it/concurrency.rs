@@ -235,7 +235,7 @@ fn concurrent_prunes_do_no_harm() {
             workers.spawn(async move {
                 let now = NOW * MICROS;
                 let nodes = datastore.prune_attested_expired_nodes(now, false, 10 + worker).await.unwrap().pruned;
-                let entries = datastore.prune_registration_entries(now).await.unwrap();
+                let entries = datastore.prune_registration_entries(now).await.unwrap().pruned;
                 let tokens = datastore.prune_join_tokens(now).await.unwrap();
                 let deleted = match datastore.delete_attested_node(format!("n{worker}")).await {
                     Ok(_) => 1,

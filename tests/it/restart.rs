@@ -99,7 +99,7 @@ fn counters_survive_pruning_of_everything() {
                 datastore.create_join_token(id, 1).await.unwrap();
                 datastore.set_ca_journal(CaJournal { data: vec![], ..Default::default() }).await.unwrap();
             }
-            assert_eq!(datastore.prune_registration_entries(NOW * MICROS).await.unwrap(), 3);
+            assert_eq!(datastore.prune_registration_entries(NOW * MICROS).await.unwrap().pruned, 3);
             assert_eq!(datastore.prune_attested_expired_nodes(NOW * MICROS, true, 0).await.unwrap().pruned, 3);
             assert_eq!(datastore.prune_join_tokens(NOW * MICROS).await.unwrap(), 3);
             assert_eq!(datastore.prune_ca_journals(NOW).await.unwrap(), 3);

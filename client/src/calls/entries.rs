@@ -8,7 +8,7 @@ use steeple_wire::spire::v1::{
     FetchRegistrationEntryEventRequest, FetchRegistrationEntryEventResponse, FetchRegistrationEntryRequest,
     FetchRegistrationEntryResponse, ListRegistrationEntriesRequest, ListRegistrationEntriesResponse,
     ListRegistrationEntryEventsRequest, PruneRegistrationEntriesRequest, PruneRegistrationEntriesResponse,
-    PruneRegistrationEntryEventsRequest, PruneRegistrationEntryEventsResponse, RegistrationEntry,
+    PruneRegistrationEntryEventsRequest, PruneRegistrationEntryEventsResponse, PrunedEntry, RegistrationEntry,
     RegistrationEntryEvent, RegistrationEntryFilter, RegistrationEntryMask, StreamRegistrationEntriesRequest,
     StreamRegistrationEntriesResponse, StreamRegistrationEntryEventsResponse, UpdateRegistrationEntryRequest,
     UpdateRegistrationEntryResponse,
@@ -47,6 +47,17 @@ pub struct Created {
     pub entry: RegistrationEntry,
     /// Whether a similar entry was there and nothing was created.
     pub existing: bool,
+}
+
+/// What pruning entries came to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PrunedEntries {
+    /// How many were deleted.
+    pub pruned: u64,
+    /// Which they were; the first 10000.
+    pub entries: Vec<PrunedEntry>,
+    /// Whether there were more than `entries` has.
+    pub truncated: bool,
 }
 
 /// Registration entries.
@@ -92,13 +103,14 @@ impl Namespace {
         required(self.mutate(request).await?.entry, "entry")
     }
 
-    /// Deletes entries that expired before an instant, and tells how many.
+    /// Deletes entries that expired before an instant, and tells how many and which.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn prune_registration_entries(&self, expires_before_micros: i64) -> Result<u64, Error> {
+    pub async fn prune_registration_entries(&self, expires_before_micros: i64) -> Result<PrunedEntries, Error> {
         let request = PruneRegistrationEntriesRequest { context: None, expires_before_micros };
-        Ok(self.mutate(request).await?.pruned)
+        let answer = self.mutate(request).await?;
+        Ok(PrunedEntries { pruned: answer.pruned, entries: answer.entries, truncated: answer.truncated })
     }
 
     /// One entry, if there is one.

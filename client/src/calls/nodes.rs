@@ -7,9 +7,10 @@ use steeple_wire::spire::v1::{
     FetchAttestedNodeRequest, FetchAttestedNodeResponse, FetchAttestedNodesRequest, FetchAttestedNodesResponse,
     GetNodeSelectorsRequest, GetNodeSelectorsResponse, ListAttestedNodeEventsRequest, ListAttestedNodesRequest,
     ListAttestedNodesResponse, ListNodeSelectorsRequest, NodeSelectors, PruneAttestedExpiredNodesRequest,
-    PruneAttestedExpiredNodesResponse, PruneAttestedNodeEventsRequest, PruneAttestedNodeEventsResponse, Selector,
-    SetNodeSelectorsRequest, SetNodeSelectorsResponse, StreamAttestedNodeEventsResponse, StreamAttestedNodesRequest,
-    StreamAttestedNodesResponse, StreamNodeSelectorsResponse, UpdateAttestedNodeRequest, UpdateAttestedNodeResponse,
+    PruneAttestedExpiredNodesResponse, PruneAttestedNodeEventsRequest, PruneAttestedNodeEventsResponse, PrunedEntry,
+    Selector, SetNodeSelectorsRequest, SetNodeSelectorsResponse, StreamAttestedNodeEventsResponse,
+    StreamAttestedNodesRequest, StreamAttestedNodesResponse, StreamNodeSelectorsResponse, UpdateAttestedNodeRequest,
+    UpdateAttestedNodeResponse,
 };
 use tokio_stream::StreamExt;
 
@@ -40,12 +41,14 @@ calls! { "steeple.spire.v1.Datastore", query:
 }
 
 /// What one batch of pruning came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Pruned {
     /// Records deleted.
     pub pruned: u64,
     /// Whether there are more.
     pub more: bool,
+    /// Entries that went with them; the first 10000.
+    pub cascaded: Vec<PrunedEntry>,
 }
 
 /// Attested nodes and node selectors.
@@ -98,7 +101,7 @@ impl Namespace {
             batch_size,
         };
         let answer = self.mutate(request).await?;
-        Ok(Pruned { pruned: answer.pruned, more: answer.more })
+        Ok(Pruned { pruned: answer.pruned, more: answer.more, cascaded: answer.cascaded })
     }
 
     /// One node without selectors, if there is one.

@@ -48,6 +48,14 @@ pub enum Answer {
         /// Whether there is more to do.
         more: bool,
     },
+    /// What one batch came to. Unlike [`Answer::Progress`] it is final, and remembered, with or without `more`: going
+    /// on is another request.
+    Batch {
+        /// Records that the batch was about and removed.
+        removed: u64,
+        /// Whether there are more.
+        more: bool,
+    },
 }
 
 /// Where the answer is found in the event; stored in [`crate::event::Event::answer`].

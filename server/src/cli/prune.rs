@@ -74,7 +74,7 @@ pub(super) async fn run(command: PruneCommand) -> Result<(), CommandError> {
         PruneCommand::Events(arguments) => events(arguments).await,
         PruneCommand::Agents(arguments) => agents(arguments).await,
         PruneCommand::Entries(ExpiredArgs { before, target }) => {
-            done(&target, "entries", target.open().await?.prune_registration_entries(before).await?)
+            done(&target, "entries", target.open().await?.prune_registration_entries(before).await?.pruned)
         }
         PruneCommand::Tokens(ExpiredArgs { before, target }) => {
             done(&target, "join tokens", target.open().await?.prune_join_tokens(before).await?)

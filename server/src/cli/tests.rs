@@ -55,6 +55,7 @@ fn what_makes_no_sense_is_refused() {
         "steeple",
         "steeple dance",
         "steeple dev --data",
+        "steeple spire federation update --trust-domain a --endpoint-spiffe-id spiffe://a/endpoint",
         "steeple serve --store-kind paper",
         "steeple spire entry create --selector unix --spiffe-id spiffe://a/w --parent-id spiffe://a/p",
         "steeple spire entry create --data f --spiffe-id spiffe://a/w",

@@ -1,8 +1,10 @@
 //! Several mutations in one message, each with an outcome of its own.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
+use prost::Message;
 use steeple_engine::ids::Revision;
 use steeple_wire::common::v1::RequestContext;
 use steeple_wire::spire::v1::mutation::Operation;
@@ -23,19 +25,46 @@ type Running<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub(crate) async fn carry_out(node: &Node, batch: BatchRequest) -> Result<(BatchResponse, Revision), Status> {
     limits::check_count("mutations", batch.mutations.len(), limits::BATCH_MUTATIONS_MAX)?;
     let scope = Scope::open(node, &batch.namespace)?;
+    let room = Room::new(limits::ANSWER_BYTES_MAX);
     let mut running: Vec<Running<'_, MutationOutcome>> = Vec::with_capacity(batch.mutations.len());
     for mutation in batch.mutations {
-        running.push(Box::pin(outcome(&scope, &batch.namespace, mutation.operation)));
+        running.push(Box::pin(outcome(&scope, &batch.namespace, mutation.operation, &room)));
     }
     let outcomes = join_in_order(running).await;
     let newest = outcomes.iter().map(|outcome| outcome.revision).max().unwrap_or(0);
     Ok((BatchResponse { outcomes }, Revision(newest)))
 }
 
-async fn outcome(scope: &Scope, namespace: &str, operation: Option<Operation>) -> MutationOutcome {
+async fn outcome(scope: &Scope, namespace: &str, operation: Option<Operation>, room: &Room) -> MutationOutcome {
     match dispatch(scope, namespace, operation).await {
-        Ok((answer, revision)) => MutationOutcome { revision: revision.0, result: Some(answer) },
+        Ok((answer, revision)) => room.admit(MutationOutcome { revision: revision.0, result: Some(answer) }),
         Err(status) => MutationOutcome { revision: 0, result: Some(Answer::Failure(failure(&status))) },
+    }
+}
+
+/// What is left of the message for answers. Failures need none of it: they are short.
+struct Room {
+    bytes: AtomicUsize,
+}
+
+impl Room {
+    fn new(bytes: usize) -> Self {
+        Self { bytes: AtomicUsize::new(bytes) }
+    }
+
+    /// The outcome, or only that it was carried out when its answer does not fit any more. A message that is too large
+    /// would be lost with all outcomes.
+    fn admit(&self, outcome: MutationOutcome) -> MutationOutcome {
+        let bytes = outcome.encoded_len() + limits::ITEM_FRAME_BYTES;
+        let taken = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
+        match taken {
+            Ok(_) => outcome,
+            Err(_) => {
+                let text = "the mutation was carried out, but its answer does not fit into that of the batch";
+                let failure = failure(&ErrorKind::AnswerTooLarge.status(text));
+                MutationOutcome { revision: outcome.revision, result: Some(Answer::Failure(failure)) }
+            }
+        }
     }
 }
 
@@ -107,6 +136,21 @@ mod tests {
         second.0.send(2).unwrap();
         first.0.send(1).unwrap();
         assert_eq!(join_in_order(running).await, [1, 2, 3]);
+    }
+
+    #[test]
+    fn an_answer_that_does_not_fit_leaves_word_that_it_was_carried_out() {
+        let done = |revision, node: &str| {
+            let node = steeple_wire::spire::v1::AttestedNode { spiffe_id: node.into(), ..Default::default() };
+            let answer = steeple_wire::spire::v1::CreateAttestedNodeResponse { node: Some(node) };
+            MutationOutcome { revision, result: Some(Answer::CreateAttestedNode(answer)) }
+        };
+        let room = Room::new(200);
+        assert_eq!(room.admit(done(1, "n")), done(1, "n"));
+        let omitted = room.admit(done(2, &"n".repeat(300)));
+        let Some(Answer::Failure(failure)) = omitted.result else { panic!("{omitted:?}") };
+        assert_eq!((omitted.revision, failure.error.as_str()), (2, "answer-too-large"));
+        assert_eq!(room.admit(done(3, "n")), done(3, "n"), "what fits still goes");
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub const HISTORY_SEARCH_EVENTS_MAX: u64 = 5_000_000;
 pub const READ_STEP: usize = 4_096;
 /// Bytes of records in one answer; the rest of the message is left for what goes around them.
 pub const ANSWER_BYTES_MAX: usize = MESSAGE_BYTES_MAX - (1 << 20);
+/// What goes around one item of a list in a message, at the most.
+pub const ITEM_FRAME_BYTES: usize = 6;
 /// Bytes of a request id.
 pub const REQUEST_ID_BYTES: usize = 16;
 /// A text that names a record or a token.

@@ -81,7 +81,7 @@ pub(crate) trait Pieces: Clone + Send + Sync + 'static {
             && items.len() < limit
         {
             let mut piece = self.read_piece(scope, after, (limit - items.len()).min(limits::READ_STEP))?;
-            bytes += piece.items.iter().map(|item| item.encoded_len() + 6).sum::<usize>();
+            bytes += piece.items.iter().map(|item| item.encoded_len() + limits::ITEM_FRAME_BYTES).sum::<usize>();
             if bytes > limits::ANSWER_BYTES_MAX {
                 return Err(too_large(&format!("use {instead}, or ask for pages")));
             }

@@ -1,6 +1,7 @@
 //! Requests that change something: which command each stands for, and how it is answered.
 
 use steeple_engine::ids::{RequestId, Revision, Timestamp};
+use steeple_engine::spire::notices::Notice;
 use steeple_engine::spire::{Answer, Command, bundles, entries, events, federation, journals, nodes, tokens};
 use steeple_wire::common::v1::RequestContext;
 use steeple_wire::spire::v1 as wire;
@@ -8,7 +9,7 @@ use tonic::Status;
 
 use super::convert::{self, answers, times};
 use super::scope::Scope;
-use crate::node::Node;
+use crate::node::{NOTICES_MAX, Node};
 
 /// A request that changes something.
 pub(crate) trait Mutation: Send + Sized + 'static {
@@ -21,15 +22,21 @@ pub(crate) trait Mutation: Send + Sized + 'static {
     /// What it asks for.
     fn command(self, now: Timestamp) -> Result<Command, Status>;
 
-    /// The answer, given the command's and how many records its steps changed together.
-    fn answer(answer: Answer, changed: u64) -> Result<Self::Answer, Status>;
+    /// The answer, given the command's and what its steps did together.
+    fn answer(answer: Answer, steps: Steps) -> Result<Self::Answer, Status>;
 
     /// Whether a repetition is recognised by its request id. A command that depends on the clock is another one each
     /// time, and does no harm when it is carried out twice.
     const REMEMBERED: bool = true;
+}
 
-    /// Whether one request is one step, however much is left to do.
-    const ONE_STEP: bool = false;
+/// What the steps of a command did together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Steps {
+    /// Records changed.
+    pub(crate) changed: u64,
+    /// What prunes and cascades removed, up to [`NOTICES_MAX`].
+    pub(crate) notices: Vec<Notice>,
 }
 
 /// Carries a mutation out in the namespace that its context names.
@@ -46,21 +53,17 @@ pub(crate) async fn carry_out<M: Mutation>(
 ) -> Result<(M::Answer, Revision), Status> {
     let command = mutation.command(scope.node.clock().now())?;
     let request = request.filter(|_| M::REMEMBERED);
-    let (accepted, changed) = if M::ONE_STEP {
-        (scope.submit_step(request, command).await?, 0)
-    } else {
-        scope.submit(request, command).await?
-    };
+    let (accepted, changed) = scope.submit(request, command).await?;
     let steeple_engine::domain::Answer::Spire(answer) = accepted.answer else {
         return Err(Status::internal("the store gave an answer of another domain"));
     };
-    Ok((M::answer(answer, changed)?, accepted.revision))
+    Ok((M::answer(answer, Steps { changed, notices: accepted.notices })?, accepted.revision))
 }
 
 /// Declares mutations: request and answer message, the command as an expression over the request, the answer as an
 /// expression over the command's.
 macro_rules! mutations {
-    ($($Request:ident => $Answer:ident: |$request:pat_param| $command:expr, |$answer:pat_param, $changed:pat_param| $reply:expr;)*) => {
+    ($($Request:ident => $Answer:ident: |$request:pat_param| $command:expr, |$answer:pat_param, $steps:pat_param| $reply:expr;)*) => {
         $(
             impl Mutation for wire::$Request {
                 type Answer = wire::$Answer;
@@ -74,7 +77,7 @@ macro_rules! mutations {
                     Ok($command.into_command())
                 }
 
-                fn answer($answer: Answer, $changed: u64) -> Result<Self::Answer, Status> {
+                fn answer($answer: Answer, $steps: Steps) -> Result<Self::Answer, Status> {
                     Ok($reply)
                 }
             }
@@ -178,7 +181,11 @@ mutations! {
             expires_before: times::round_down(request.expires_before_micros),
             limit: 0,
         },
-        |_, changed| wire::PruneRegistrationEntriesResponse { pruned: changed };
+        |_, steps| {
+            let entries = answers::expired_entries(&steps.notices);
+            let truncated = entries.len() as u64 != steps.changed;
+            wire::PruneRegistrationEntriesResponse { pruned: steps.changed, entries, truncated }
+        };
 
     CreateAttestedNodeRequest => CreateAttestedNodeResponse:
         |request| nodes::Command::Create(request.node.map(convert::nodes::from_wire)),
@@ -191,7 +198,11 @@ mutations! {
         |answer, _| wire::UpdateAttestedNodeResponse { node: answers::node(answer)? };
     DeleteAttestedNodeRequest => DeleteAttestedNodeResponse:
         |request| nodes::Command::Delete { spiffe_id: request.spiffe_id },
-        |answer, _| wire::DeleteAttestedNodeResponse { node: answers::node(answer)? };
+        |answer, steps| wire::DeleteAttestedNodeResponse {
+            node: answers::node(answer)?,
+            cascaded: answers::cascaded_entries(&steps.notices),
+            cascaded_truncated: steps.notices.len() >= NOTICES_MAX,
+        };
     SetNodeSelectorsRequest => SetNodeSelectorsResponse:
         |request| nodes::Command::SetSelectors {
             spiffe_id: request.spiffe_id,
@@ -210,7 +221,7 @@ mutations! {
             expires_before: times::round_down(request.expires_before_micros),
             limit: 0,
         },
-        |_, changed| wire::PruneJoinTokensResponse { pruned: changed };
+        |_, steps| wire::PruneJoinTokensResponse { pruned: steps.changed };
 
     CreateFederationRelationshipRequest => CreateFederationRelationshipResponse:
         |request| federation::Command::Create(request.relationship.map(convert::federation::from_wire)),
@@ -230,13 +241,15 @@ mutations! {
         |answer, _| wire::SetCaJournalResponse { journal: answers::journal(answer)? };
     PruneCaJournalsRequest => PruneCaJournalsResponse:
         |request| journals::Command::Prune { keep_after: request.all_expire_before, limit: 0 },
-        |_, changed| wire::PruneCaJournalsResponse { pruned: changed };
+        |_, steps| {
+            let ids = answers::stale_journals(&steps.notices);
+            let truncated = ids.len() as u64 != steps.changed;
+            wire::PruneCaJournalsResponse { pruned: steps.changed, ids, truncated }
+        };
 }
 
 impl Mutation for wire::PruneAttestedExpiredNodesRequest {
     type Answer = wire::PruneAttestedExpiredNodesResponse;
-
-    const ONE_STEP: bool = true;
 
     fn context(&mut self) -> &mut Option<RequestContext> {
         &mut self.context
@@ -250,11 +263,13 @@ impl Mutation for wire::PruneAttestedExpiredNodesRequest {
         }))
     }
 
-    fn answer(answer: Answer, _changed: u64) -> Result<Self::Answer, Status> {
-        match answer {
-            Answer::Progress { changed, more } => Ok(Self::Answer { pruned: changed, more }),
-            _ => Err(Status::internal("the store gave another kind of answer than progress")),
-        }
+    fn answer(answer: Answer, steps: Steps) -> Result<Self::Answer, Status> {
+        Ok(Self::Answer {
+            pruned: steps.changed,
+            more: answers::batch(&answer)?.1,
+            cascaded: answers::cascaded_entries(&steps.notices),
+            cascaded_truncated: steps.notices.len() >= NOTICES_MAX,
+        })
     }
 }
 
@@ -283,8 +298,8 @@ macro_rules! event_prunes {
                     Ok(Command::Event(events::Command::$variant { older_than_micros, limit: 0 }))
                 }
 
-                fn answer(_answer: Answer, changed: u64) -> Result<Self::Answer, Status> {
-                    Ok(wire::$Answer { pruned: changed })
+                fn answer(_answer: Answer, steps: Steps) -> Result<Self::Answer, Status> {
+                    Ok(wire::$Answer { pruned: steps.changed })
                 }
             }
         )*

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use steeple_engine::domain::Command;
+use steeple_engine::domain::{Answer, Command};
 use steeple_engine::ids::{NamespaceId, RequestId, Revision};
-use steeple_engine::spire;
+use steeple_engine::spire::limits::{PRUNE_NODES_DEFAULT, PRUNE_NODES_MAX};
+use steeple_engine::spire::{self, nodes};
 use steeple_engine::view::ViewReader;
 use steeple_wire::common::v1::{ReadContext, RequestContext};
 use steeple_wire::status::{ErrorKind, REVISION_HEADER};
 use tonic::{Response, Status};
 
 use super::{errors, limits};
-use crate::node::{Accepted, Node};
+use crate::node::{Accepted, NOTICES_MAX, Node, SubmitError};
 
 /// How long a read waits for the revision that it must reflect, when the request has no shorter deadline.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -73,20 +74,49 @@ impl Scope {
         request: Option<RequestId>,
         command: spire::Command,
     ) -> Result<(Accepted, u64), Status> {
-        let command = Command::Spire(command);
-        let done = self.node.submit_to_end(self.namespace, request, command).await;
+        let done = match command {
+            spire::Command::Node(nodes::Command::Prune { expired_before, include_non_reattestable, batch_size }) => {
+                let command =
+                    |batch_size| nodes::Command::Prune { expired_before, include_non_reattestable, batch_size };
+                self.prune_nodes(request, command, batch_size).await
+            }
+            command => self.node.submit_to_end(self.namespace, request, Command::Spire(command)).await,
+        };
         done.map_err(|error| errors::not_submitted(&error))
     }
 
-    /// Carries one step of a command out.
-    pub(crate) async fn submit_step(
+    /// Carries one batch out in steps that the engine takes, until as many nodes are gone or nothing is left. Each
+    /// step has a request id of its own, so that a repeated request finds every one of them done.
+    async fn prune_nodes(
         &self,
         request: Option<RequestId>,
-        command: spire::Command,
-    ) -> Result<Accepted, Status> {
-        let command = Command::Spire(command);
-        let done = self.node.submit(self.namespace, request, command).await;
-        done.map_err(|error| errors::not_submitted(&error))
+        command: impl Fn(i32) -> nodes::Command,
+        batch_size: i32,
+    ) -> Result<(Accepted, u64), SubmitError> {
+        let batch = u64::try_from(batch_size).ok().filter(|batch| *batch > 0).unwrap_or(PRUNE_NODES_DEFAULT as u64);
+        let (mut total, mut notices, mut step) = (0, Vec::new(), 0);
+        loop {
+            let size = (batch - total).min(PRUNE_NODES_MAX as u64);
+            let command = Command::Spire(spire::Command::Node(command(i32::try_from(size).unwrap_or(i32::MAX))));
+            let request = request.map(|request| request.of_step(step));
+            let submitted = self.node.submit(self.namespace, request, command).await;
+            let mut accepted = submitted.map_err(|error| match error {
+                // Earlier steps stay done, so "nothing happened" would be wrong.
+                SubmitError::Unavailable(reason) if step > 0 => SubmitError::OutcomeUnknown(reason),
+                error => error,
+            })?;
+            notices.append(&mut accepted.notices);
+            notices.truncate(NOTICES_MAX);
+            let (removed, more) = match &accepted.answer {
+                Answer::Spire(spire::Answer::Batch { removed, more }) => (*removed, *more),
+                _ => (0, false),
+            };
+            step += 1;
+            total = (total + removed).min(batch);
+            if !more || total == batch {
+                return Ok((Accepted { notices, ..accepted }, total));
+            }
+        }
     }
 }
 

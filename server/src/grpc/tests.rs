@@ -10,7 +10,7 @@ use steeple_client::types::mutation_outcome::Result as Answer;
 use steeple_client::types::{
     AttestedNode, AttestedNodeFilter, Bundle, BySelectors, CaJournal, CreateAttestedNodeRequest,
     DeleteAttestedNodeRequest, DeleteMode, FederationRelationship, FetchBundleRequest, MatchBehavior,
-    RegistrationEntry, RegistrationEntryFilter, RegistrationEntryMask, Selector,
+    PruneCaJournalsRequest, PrunedEntry, RegistrationEntry, RegistrationEntryFilter, RegistrationEntryMask, Selector,
 };
 use steeple_client::{
     BootstrapState, Client, Error, Moment, Namespace, Operation, RequestId, TailContent, TailOptions, TailStart,
@@ -18,6 +18,7 @@ use steeple_client::{
 use steeple_engine::ids::StreamSequence;
 use steeple_engine::record_store::RecordStoreKind;
 use steeple_engine::spire::REGISTRATIONS;
+use steeple_engine::spire::limits::PRUNE_NODES_MAX;
 use steeple_wire::admin::v1::DeleteNamespaceRequest;
 use steeple_wire::admin::v1::admin_client::AdminClient;
 use steeple_wire::common::v1::{ReadContext, RequestContext};
@@ -122,7 +123,7 @@ async fn entries_are_created_found_changed_and_deleted() {
     assert!(spire.list_registration_entry_events(0, 0).await.unwrap().is_empty());
     let error = spire.list_registration_entry_events(1, 2).await.unwrap_err();
     assert_eq!(error.to_string(), "datastore-sql: can't set both greater and less than event id");
-    assert_eq!(spire.prune_registration_entries(1_000_000).await.unwrap(), 0);
+    assert_eq!(spire.prune_registration_entries(1_000_000).await.unwrap().pruned, 0);
 }
 
 #[tokio::test]
@@ -209,6 +210,95 @@ async fn bundles_relationships_tokens_and_journals_go_through() {
     assert_eq!((stored.id, spire.fetch_ca_journal("a").await.unwrap()), (1, Some(stored.clone())));
     assert_eq!(spire.list_ca_journals().await.unwrap(), [stored]);
     assert_eq!(spire.prune_ca_journals(1).await.unwrap(), 1);
+}
+
+/// More nodes than one event may remove, and one more than the batch.
+#[tokio::test]
+async fn a_batch_larger_than_a_step_is_pruned_whole_and_once() {
+    let Served { spire, .. } = serve().await;
+    let count = PRUNE_NODES_MAX as i32 + 2;
+    let create = |number: i32| {
+        let attestation_data_type = if number == 0 { "join_token" } else { "t" }.to_owned();
+        let expired = AttestedNode {
+            cert_not_after: i64::from(number) + 1,
+            cert_serial_number: "1".into(),
+            can_reattest: true,
+            attestation_data_type,
+            ..agent(&format!("n{number}"))
+        };
+        Operation::CreateAttestedNode(CreateAttestedNodeRequest { context: None, node: Some(expired) })
+    };
+    for first in (0..count).step_by(limits::BATCH_MUTATIONS_MAX) {
+        let last = (first + limits::BATCH_MUTATIONS_MAX as i32).min(count);
+        let outcomes = spire.batch((first..last).map(create).collect()).await;
+        assert!(outcomes.iter().all(|outcome| outcome.answer.is_ok()));
+    }
+    let selectors = vec![Selector { r#type: "spiffe_id".into(), value: "n0".into() }];
+    let alias = RegistrationEntry { parent_id: "n0".into(), selectors, ..entry("alias", &[]) };
+    let alias = spire.create_registration_entry(alias).await.unwrap();
+
+    let chosen = spire.with_request(RequestId([6; 16]));
+    let pruned = chosen.prune_attested_expired_nodes(i64::MAX, false, count - 1).await.unwrap();
+    assert_eq!((pruned.pruned, pruned.more), (count as u64 - 1, true));
+    assert_eq!(pruned.cascaded, [pruned_entry(&alias)]);
+    let again = chosen.prune_attested_expired_nodes(i64::MAX, false, count - 1).await.unwrap();
+    assert_eq!(again, pruned, "a repeated request is carried out once");
+    let rest = spire.prune_attested_expired_nodes(i64::MAX, false, 0).await.unwrap();
+    assert_eq!((rest.pruned, rest.more), (1, false));
+}
+
+fn pruned_entry(entry: &RegistrationEntry) -> PrunedEntry {
+    PrunedEntry {
+        spiffe_id: entry.spiffe_id.clone(),
+        parent_id: entry.parent_id.clone(),
+        entry_id: entry.entry_id.clone(),
+    }
+}
+
+#[tokio::test]
+async fn prunes_tell_what_they_removed() {
+    let Served { channel, spire, .. } = serve().await;
+    let create = |number: i64| {
+        let entry = RegistrationEntry { entry_expiry: number, ..entry(&format!("e{number}"), &["uid:1"]) };
+        spire.create_registration_entry(entry)
+    };
+    let (first, second) = (create(1).await.unwrap(), create(2).await.unwrap());
+    create(3).await.unwrap();
+    let pruned = spire.prune_registration_entries(3_000_000).await.unwrap();
+    assert_eq!(pruned.entries, [pruned_entry(&first), pruned_entry(&second)]);
+    assert_eq!((pruned.pruned, pruned.truncated), (2, false));
+
+    spire
+        .create_attested_node(AttestedNode { attestation_data_type: "join_token".into(), ..agent("n") })
+        .await
+        .unwrap();
+    let selectors = vec![Selector { r#type: "spiffe_id".into(), value: "n".into() }];
+    let alias = RegistrationEntry { parent_id: "n".into(), selectors, ..entry("alias", &[]) };
+    let alias = spire.create_registration_entry(alias).await.unwrap();
+    let mut raw = DatastoreClient::new(channel);
+    let context = Some(RequestContext { namespace: "prod".into(), request_id: Vec::new() });
+    let request = DeleteAttestedNodeRequest { context: context.clone(), spiffe_id: "n".into() };
+    let deleted = raw.delete_attested_node(request).await.unwrap().into_inner();
+    assert_eq!((deleted.cascaded.as_slice(), deleted.cascaded_truncated), (&[pruned_entry(&alias)][..], false));
+
+    let stale = spire.set_ca_journal(CaJournal::default()).await.unwrap();
+    let request = PruneCaJournalsRequest { context, all_expire_before: 1 };
+    let pruned = raw.prune_ca_journals(request).await.unwrap().into_inner();
+    assert_eq!((pruned.pruned, pruned.ids, pruned.truncated), (1, vec![stale.id], false));
+}
+
+#[tokio::test]
+async fn a_tail_too_many_is_told_to_come_back() {
+    let options = NodeOptions { tails_max: 0, ..NodeOptions::in_memory() };
+    let node = tokio::task::spawn_blocking(|| Node::start(options, NodeParts::default())).await.unwrap().unwrap();
+    node.open_namespace("prod").await.unwrap();
+    let mut events = EventsClient::new(connect(node).await.unwrap());
+    let request = TailRequest { namespace: "prod".into(), ..Default::default() };
+    let status = match events.tail(request).await {
+        Ok(answer) => answer.into_inner().message().await.unwrap_err(),
+        Err(status) => status,
+    };
+    assert_eq!((ErrorKind::of(&status), status.code()), (Some(ErrorKind::Overloaded), Code::Unavailable));
 }
 
 #[tokio::test]

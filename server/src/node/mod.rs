@@ -28,11 +28,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use steeple_engine::domain::{Answer, Command};
+use steeple_engine::event::Event;
 use steeple_engine::ids::{ClusterId, HistoryId, LogIndex, NamespaceId, NodeId, RequestId, Revision};
 use steeple_engine::local::SeededEntropy;
 use steeple_engine::log::{HardState, LogIdentity, LogReader};
 use steeple_engine::namespaces;
-use steeple_engine::spire::notices;
+use steeple_engine::spire::notices::{self, Notice};
 use steeple_engine::view::{View, ViewReader};
 use steeple_raft::{Consensus, Outcome, Pipeline};
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -51,6 +52,9 @@ use self::recent::RecentEvents;
 /// Messages on their way to the decider at the most.
 const INBOX_MAX: usize = 4096;
 
+/// Notices handed out with one answer at the most, so that it fits into a message; the log has a line for each.
+pub const NOTICES_MAX: usize = 10_000;
+
 /// What an accepted mutation came to.
 #[derive(Clone, Debug)]
 pub struct Accepted {
@@ -58,6 +62,8 @@ pub struct Accepted {
     pub revision: Revision,
     /// The answer.
     pub answer: Answer,
+    /// What prunes and cascades removed, up to [`NOTICES_MAX`] of them.
+    pub notices: Vec<Notice>,
 }
 
 /// A handle on a running node. The node stops when it is told to or when the last handle is gone.
@@ -232,10 +238,7 @@ impl Node {
     ) -> Result<Accepted, SubmitError> {
         let notable = notable(&command);
         let outcome = self.carry_out(namespace, request, command).await?;
-        if let (Some(command), Outcome::Committed { event, .. }) = (notable, &outcome) {
-            log_notices(&command, &event.changes);
-        }
-        self.read_outcome(request, outcome)
+        self.read_outcome(request, notable.as_ref(), outcome)
     }
 
     /// Submits a bounded mutation again and again until nothing is left to do, and answers how many records all steps
@@ -249,18 +252,20 @@ impl Node {
         request: Option<RequestId>,
         command: Command,
     ) -> Result<(Accepted, u64), SubmitError> {
-        let mut total = 0;
+        let (mut total, mut notices) = (0, Vec::new());
         loop {
             let submitted = self.submit(namespace, request, command.clone()).await;
-            let accepted = submitted.map_err(|error| match error {
+            let mut accepted = submitted.map_err(|error| match error {
                 // Earlier steps stay done, so "nothing happened" would be wrong.
                 SubmitError::Unavailable(reason) if total > 0 => SubmitError::OutcomeUnknown(reason),
                 error => error,
             })?;
-            let Some((changed, more)) = accepted.answer.progress() else { return Ok((accepted, total)) };
+            notices.append(&mut accepted.notices);
+            notices.truncate(NOTICES_MAX);
+            let (changed, more) = accepted.answer.progress().unwrap_or((0, false));
             total += changed;
             if !more {
-                return Ok((accepted, total));
+                return Ok((Accepted { notices, ..accepted }, total));
             }
         }
     }
@@ -278,25 +283,41 @@ impl Node {
         outcome.await.map_err(|_| SubmitError::OutcomeUnknown(self.failure().unwrap_or_else(|| "node stopped".into())))
     }
 
-    fn read_outcome(&self, request: Option<RequestId>, outcome: Outcome) -> Result<Accepted, SubmitError> {
+    fn read_outcome(
+        &self,
+        request: Option<RequestId>,
+        notable: Option<&steeple_engine::spire::Command>,
+        outcome: Outcome,
+    ) -> Result<Accepted, SubmitError> {
         match outcome {
-            Outcome::Committed { event, answer } => Ok(Accepted { revision: event.revision, answer }),
-            Outcome::Unchanged { revision, answer } => Ok(Accepted { revision, answer }),
+            Outcome::Committed { event, answer } => {
+                let mut notices = notices_of(notable, &event);
+                notices.iter().for_each(log_notice);
+                notices.truncate(NOTICES_MAX);
+                Ok(Accepted { revision: event.revision, answer, notices })
+            }
+            Outcome::Unchanged { revision, answer } => Ok(Accepted { revision, answer, notices: Vec::new() }),
             Outcome::Rejected { revision, rejection } => Err(SubmitError::Rejected { revision, rejection }),
-            Outcome::Repeated { revision } => self.answer_again(revision),
+            Outcome::Repeated { revision } => self.answer_again(revision, notable),
             Outcome::RequestReused => Err(SubmitError::RequestReused(request.unwrap_or(RequestId([0; 16])))),
             Outcome::TooLarge { bytes, limit } => Err(SubmitError::TooLarge { bytes, limit }),
         }
     }
 
     /// The answer of an event that is committed already.
-    fn answer_again(&self, revision: Revision) -> Result<Accepted, SubmitError> {
-        let again = || -> Result<Answer, QueryError> {
+    fn answer_again(
+        &self,
+        revision: Revision,
+        notable: Option<&steeple_engine::spire::Command>,
+    ) -> Result<Accepted, SubmitError> {
+        let again = || -> Result<Accepted, QueryError> {
             let event = self.event(revision)?;
             let source = steeple_engine::domain::AnswerSource::decode(&event.answer)?;
-            Ok(source.resolve(&event.changes)?)
+            let mut notices = notices_of(notable, &event);
+            notices.truncate(NOTICES_MAX);
+            Ok(Accepted { revision, answer: source.resolve(&event.changes)?, notices })
         };
-        again().map(|answer| Accepted { revision, answer }).map_err(|error| {
+        again().map_err(|error| {
             SubmitError::OutcomeUnknown(format!("it was carried out at revision {revision}, but: {error}"))
         })
     }
@@ -445,15 +466,12 @@ fn notable(command: &Command) -> Option<steeple_engine::spire::Command> {
     }
 }
 
-fn log_notices(command: &steeple_engine::spire::Command, changes: &[steeple_engine::event::Change]) {
-    for notice in notices::notices(command, changes).unwrap_or_default() {
-        log_notice(&notice);
-    }
+fn notices_of(notable: Option<&steeple_engine::spire::Command>, event: &Event) -> Vec<Notice> {
+    notable.and_then(|command| notices::notices(command, &event.changes).ok()).unwrap_or_default()
 }
 
 /// The names of a line's fields are what operators search for, so each is a field of its own.
-fn log_notice(notice: &notices::Notice) {
-    use notices::Notice;
+fn log_notice(notice: &Notice) {
     macro_rules! line {
         ($($name:ident = $value:expr),*) => {
             tracing::info!(target: "steeple::spire", $($name = $value,)* "{}", notice.message())

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use steeple_engine::domain::CATALOG;
 use steeple_engine::event::{Event, StreamItem};
 use steeple_engine::ids::{NamespaceId, Revision, StreamId, StreamSequence};
 use steeple_engine::view::{Reader, StreamRow, StreamState, ViewReader};
@@ -43,7 +44,7 @@ pub struct TailItem {
 #[derive(Debug, Error)]
 pub enum TailError {
     /// Items that come next were pruned.
-    #[error("stream {stream} is compacted up to {oldest}: the item after {after} is no longer kept")]
+    #[error("stream {} is compacted up to {oldest}: the item after {after} is no longer kept", name(*.stream))]
     Compacted {
         /// The stream.
         stream: StreamId,
@@ -53,7 +54,7 @@ pub enum TailError {
         oldest: StreamSequence,
     },
     /// The position lies beyond the stream's end.
-    #[error("stream {stream} ends at {last}: there is nothing after {after} to wait for yet")]
+    #[error("stream {} ends at {last}: there is nothing after {after} to wait for yet", name(*.stream))]
     Ahead {
         /// The stream.
         stream: StreamId,
@@ -74,6 +75,11 @@ pub enum TailError {
     /// The node has stopped.
     #[error("the node has stopped")]
     Stopped,
+}
+
+/// The name of a stream; its number where this build has none for it.
+fn name(id: StreamId) -> String {
+    CATALOG.stream(id).map_or_else(|| id.to_string(), |stream| stream.name.to_owned())
 }
 
 /// Rows of several streams, gathered by the event that made them.

@@ -112,6 +112,8 @@ async fn a_tail_below_the_mark_is_told_where_the_stream_begins() {
     let refused = node.tail(namespace, from_start(), None).err().unwrap();
     let TailError::Compacted { oldest, .. } = refused else { panic!("{refused}") };
     assert_eq!(oldest, StreamSequence(251));
+    let text = "stream registrations is compacted up to 251: the item after 0 is no longer kept";
+    assert_eq!(refused.to_string(), text);
     let ahead = vec![StreamPosition { stream: spire::REGISTRATIONS, after: StreamSequence(251) }];
     assert!(matches!(node.tail(namespace, ahead, None), Err(TailError::Ahead { .. })));
     create(&node, namespace, 250..251).await;

@@ -25,7 +25,7 @@ fn test_prune_registration_entries() {
         ];
         for (name, expires_before, stays) in cases {
             let _case = case(name);
-            let pruned = datastore.prune_registration_entries(expires_before * MICROS).await.unwrap();
+            let pruned = datastore.prune_registration_entries(expires_before * MICROS).await.unwrap().pruned;
             assert_eq!(pruned, u64::from(!stays));
             let found = datastore.fetch_registration_entry(expiring.entry_id.as_str()).await.unwrap();
             assert_eq!(found, stays.then(|| expiring.clone()));
@@ -34,7 +34,7 @@ fn test_prune_registration_entries() {
             assert!(events.iter().all(|event| event.event_id == 3 && event.entry_id == expiring.entry_id));
         }
         assert_eq!(datastore.fetch_registration_entry(lasting.entry_id.as_str()).await.unwrap(), Some(lasting));
-        assert_eq!(datastore.prune_registration_entries((NOW + 10) * MICROS).await.unwrap(), 0);
+        assert_eq!(datastore.prune_registration_entries((NOW + 10) * MICROS).await.unwrap().pruned, 0);
         assert_eq!(entry_event_ids(&datastore).await, [1, 2, 3]);
     });
 }
@@ -46,8 +46,8 @@ fn fractions_of_a_second_are_dropped() {
         let datastore = namespace().await;
         let entry = RegistrationEntry { entry_expiry: NOW, ..entry("p", "w", vec![selector("a", "1")]) };
         datastore.create_registration_entry(entry).await.unwrap();
-        assert_eq!(datastore.prune_registration_entries(NOW * MICROS + MICROS - 1).await.unwrap(), 0);
-        assert_eq!(datastore.prune_registration_entries((NOW + 1) * MICROS).await.unwrap(), 1);
+        assert_eq!(datastore.prune_registration_entries(NOW * MICROS + MICROS - 1).await.unwrap().pruned, 0);
+        assert_eq!(datastore.prune_registration_entries((NOW + 1) * MICROS).await.unwrap().pruned, 1);
     });
 }
 
@@ -66,7 +66,7 @@ fn many_entries_are_pruned_with_one_event_each() {
         }
         super::batch(&datastore, operations).await;
         // All but the last 100 have expired.
-        assert_eq!(datastore.prune_registration_entries((NOW + 2_200) * MICROS).await.unwrap(), 2_200);
+        assert_eq!(datastore.prune_registration_entries((NOW + 2_200) * MICROS).await.unwrap().pruned, 2_200);
         assert_eq!(datastore.count_registration_entries(Default::default()).await.unwrap(), 100);
         let events = entry_event_ids(&datastore).await;
         assert_eq!(events, (1..=4_500).collect::<Vec<_>>());

@@ -105,7 +105,7 @@ impl Command {
         match self {
             Self::Create(bundle) => create(transaction, given(bundle.as_ref())?),
             Self::Set(bundle) => set(transaction, given(bundle.as_ref())?),
-            Self::Update(bundle, mask) => update(transaction, given(bundle.as_ref())?, mask.as_ref()),
+            Self::Update(bundle, mask) => update(transaction, bundle.as_ref(), mask.as_ref()),
             Self::Append(bundle) => append(transaction, given(bundle.as_ref())?),
             Self::Delete { trust_domain_id, mode } => deletion::delete(transaction, trust_domain_id, *mode),
             Self::Prune { trust_domain_id, expires_before } => {
@@ -158,14 +158,18 @@ pub(in crate::spire) fn set_within(transaction: &mut Transaction<'_>, bundle: &B
 
 fn update(
     transaction: &mut Transaction<'_>,
-    bundle: &Bundle,
+    bundle: Option<&Bundle>,
     mask: Option<&BundleMask>,
 ) -> Result<AnswerSource, Error> {
+    let bundle = bundle.ok_or(Error::Missing)?;
+    limits::check_id(bundle)?;
     let (record, stored) = existing(transaction, &bundle.trust_domain_id)?;
     let result = match mask {
         None => bundle.clone(),
         Some(mask) => masked(stored, bundle, mask),
     };
+    // Fields out of the mask may be anything.
+    limits::check(&result)?;
     store(transaction, &record, &result)
 }
 

@@ -174,9 +174,9 @@ pub fn list_entries_chunk(
     after: Sequence,
     limit: usize,
 ) -> Result<Chunk<Record>, Error> {
-    let items = reader.records(namespace, tables::ENTRIES, &filter.query(), after, limit)?;
-    let next = items.last().filter(|_| items.len() >= limit).map(|record| record.sequence);
-    Ok(Chunk { items, next })
+    let selected = reader.select(namespace, tables::ENTRIES, &filter.query(), after, limit);
+    let read = |sequence| reader.get_listed(namespace, tables::ENTRIES, sequence);
+    Ok(Chunk::read(selected, limit, |record: &Record| record.body.len(), read)?)
 }
 
 /// How many entries a filter selects (7.7).

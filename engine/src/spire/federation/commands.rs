@@ -121,7 +121,7 @@ fn validate(relationship: Option<&Relationship>, mask: RelationshipMask) -> Resu
             other => return Err(Error::UnknownProfile(other.to_owned())),
         }
     }
-    limits::check(relationship)?;
+    limits::check(relationship, mask)?;
     Ok(relationship)
 }
 

@@ -1,5 +1,6 @@
 //! How large a federation relationship may be.
 
+use super::commands::RelationshipMask;
 use super::records::Relationship;
 use crate::spire::limits::{Error, SPIFFE_ID_BYTES_MAX, check_bytes};
 
@@ -10,12 +11,17 @@ pub const URL_BYTES_MAX: usize = 8_192;
 /// holds it before and after, and once more in the answer.
 pub const BUNDLE_BYTES_MAX: usize = 8 << 20;
 
-/// Checks the relationship, and its bundle as far as a bundle alone would not be checked.
-pub(super) fn check(relationship: &Relationship) -> Result<(), Error> {
+/// Checks those fields of the relationship that are in the mask, and its bundle as far as a bundle alone would not be
+/// checked.
+pub(super) fn check(relationship: &Relationship, mask: RelationshipMask) -> Result<(), Error> {
     check_bytes("trust_domain", relationship.trust_domain.len(), SPIFFE_ID_BYTES_MAX)?;
-    check_bytes("bundle_endpoint_url", relationship.bundle_endpoint_url.len(), URL_BYTES_MAX)?;
-    check_bytes("endpoint_spiffe_id", relationship.endpoint_spiffe_id.len(), SPIFFE_ID_BYTES_MAX)?;
-    match &relationship.bundle {
+    if mask.bundle_endpoint_url {
+        check_bytes("bundle_endpoint_url", relationship.bundle_endpoint_url.len(), URL_BYTES_MAX)?;
+    }
+    if mask.bundle_endpoint_profile {
+        check_bytes("endpoint_spiffe_id", relationship.endpoint_spiffe_id.len(), SPIFFE_ID_BYTES_MAX)?;
+    }
+    match relationship.bundle.as_ref().filter(|_| mask.trust_domain_bundle) {
         Some(bundle) => check_bytes("trust_domain_bundle", bundle.encode().len(), BUNDLE_BYTES_MAX),
         None => Ok(()),
     }

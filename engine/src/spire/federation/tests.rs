@@ -235,6 +235,28 @@ fn bundles_that_come_along_are_limited() {
 }
 
 #[test]
+fn only_what_is_updated_is_limited() {
+    let mut store = Datastore::new();
+    store.submit(create(web("td")));
+    let mut excessive = Relationship {
+        bundle_endpoint_url: "u".repeat(URL_BYTES_MAX + 1),
+        endpoint_spiffe_id: "s".repeat(3_000),
+        bundle: Some(bundle("td", 1)),
+        ..web("td")
+    };
+    excessive.bundle.as_mut().unwrap().root_cas[0].der_bytes = vec![0; BUNDLE_BYTES_MAX];
+    let update = |mask| update(excessive.clone(), Some(mask));
+    assert_eq!(store.submit(update(RelationshipMask::default())), Answer::Relationship(web("td")));
+    for mask in [
+        RelationshipMask { bundle_endpoint_url: true, ..Default::default() },
+        RelationshipMask { bundle_endpoint_profile: true, ..Default::default() },
+        RelationshipMask { trust_domain_bundle: true, ..Default::default() },
+    ] {
+        assert_eq!(store.refuse(update(mask)).0, Code::InvalidArgument, "{mask:?}");
+    }
+}
+
+#[test]
 fn delete_leaves_the_bundle() {
     let mut store = Datastore::new();
     store.submit(create(Relationship { bundle: Some(bundle("td", 1)), ..web("td") }));

@@ -27,7 +27,7 @@ pub enum Command {
         /// Which node.
         spiffe_id: String,
     },
-    /// 9.8; one batch: answers [`super::super::Answer::Progress`].
+    /// 9.8; one batch: answers [`super::super::Answer::Batch`].
     Prune {
         /// Unix seconds.
         expired_before: i64,
@@ -149,29 +149,30 @@ fn prune(
         Ok(0) | Err(_) => limits::PRUNE_NODES_DEFAULT,
         Ok(batch) => batch.min(limits::PRUNE_NODES_MAX),
     };
+    let doomed = expired(transaction, expired_before, include_non_reattestable, batch + 1)?;
     let mut budget = StepBudget::new(limits::PRUNE_STEP_MAX);
-    let mut changed = 0;
-    for record in expired(transaction, expired_before, include_non_reattestable, batch)? {
+    let mut removed = 0;
+    for record in doomed.iter().take(batch) {
         if !budget.has_room() {
             break;
         }
-        match remove(transaction, &record, &mut budget)? {
-            Removal::Whole(_) => changed += 1,
+        match remove(transaction, record, &mut budget)? {
+            Removal::Whole(_) => removed += 1,
             Removal::EntriesOnly(_) => break,
         }
     }
-    Ok(AnswerSource::Inline(Answer::Progress { changed, more: false }))
+    Ok(AnswerSource::Inline(Answer::Batch { removed: removed as u64, more: removed < doomed.len() }))
 }
 
-/// Up to `batch` nodes to prune, oldest expiry first.
+/// Up to `limit` nodes to prune, oldest expiry first.
 fn expired(
     transaction: &Transaction<'_>,
     before: i64,
     include_non_reattestable: bool,
-    batch: usize,
+    limit: usize,
 ) -> Result<Vec<Record>, spire::Error> {
     let (reader, namespace) = (transaction.reader(), transaction.namespace());
-    let lowest = |index: IndexId| reader.select_lowest(namespace, tables::NODES, index, before, batch);
+    let lowest = |index: IndexId| reader.select_lowest(namespace, tables::NODES, index, before, limit);
     let mut sequences = lowest(indexes::REATTESTABLE_EXPIRY);
     if include_non_reattestable {
         sequences.extend(lowest(indexes::NON_REATTESTABLE_EXPIRY));
@@ -182,7 +183,7 @@ fn expired(
         nodes.push((Node::view(&record.body)?.cert_not_after.to_native(), record));
     }
     nodes.sort_by_key(|(expiry, record)| (*expiry, record.sequence));
-    nodes.truncate(batch);
+    nodes.truncate(limit);
     Ok(nodes.into_iter().map(|(_, record)| record).collect())
 }
 

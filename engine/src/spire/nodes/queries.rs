@@ -218,9 +218,9 @@ pub fn list_nodes_chunk(
     after: Sequence,
     limit: usize,
 ) -> Result<Chunk<NodeRecord>, Error> {
-    let items = read_nodes(reader, namespace, request, after, limit)?;
-    let next = items.last().filter(|_| items.len() >= limit).map(|item| item.node.sequence);
-    Ok(Chunk { items, next })
+    let selected = select(reader, namespace, &request.filter, after, limit)?;
+    let bytes = |item: &NodeRecord| item.node.body.len() + item.selectors.as_ref().map_or(0, |list| list.body.len());
+    Chunk::read(selected, limit, bytes, |sequence| read_node(reader, namespace, request, sequence))
 }
 
 /// How many nodes a filter selects (9.4).
@@ -283,8 +283,9 @@ pub fn list_node_selectors_chunk(
     after: Sequence,
     limit: usize,
 ) -> Result<Chunk<Record>, Error> {
-    let mut items = reader.records(namespace, tables::NODE_SELECTORS, &Query::all(), after, limit)?;
-    let next = items.last().filter(|_| items.len() >= limit).map(|record| record.sequence);
+    let selected = reader.select(namespace, tables::NODE_SELECTORS, &Query::all(), after, limit);
+    let read = |sequence| reader.get_listed(namespace, tables::NODE_SELECTORS, sequence);
+    let Chunk { mut items, next } = Chunk::read(selected, limit, |list: &Record| list.body.len(), read)?;
     if valid_at != 0 {
         items = with_valid_node(reader, namespace, items, valid_at)?;
     }
@@ -322,16 +323,23 @@ fn read_nodes(
 ) -> Result<Vec<NodeRecord>, Error> {
     select(reader, namespace, &request.filter, after, limit)?
         .into_iter()
-        .map(|sequence| {
-            let node = reader.get_listed(namespace, tables::NODES, sequence)?;
-            let selectors = if request.fetch_selectors {
-                selectors_record(reader, namespace, &Node::view(&node.body)?.spiffe_id)?
-            } else {
-                None
-            };
-            Ok(NodeRecord { node, selectors })
-        })
+        .map(|sequence| read_node(reader, namespace, request, sequence))
         .collect()
+}
+
+fn read_node(
+    reader: &dyn Reader,
+    namespace: NamespaceId,
+    request: &ListNodes,
+    sequence: Sequence,
+) -> Result<NodeRecord, Error> {
+    let node = reader.get_listed(namespace, tables::NODES, sequence)?;
+    let selectors = if request.fetch_selectors {
+        selectors_record(reader, namespace, &Node::view(&node.body)?.spiffe_id)?
+    } else {
+        None
+    };
+    Ok(NodeRecord { node, selectors })
 }
 
 /// The first `limit` nodes above `after` that a filter selects.

@@ -136,7 +136,12 @@ async fn update(arguments: UpdateArgs) -> Result<(), CommandError> {
     let (entries, mask) = match (&arguments.data, arguments.entry_id) {
         (Some(path), _) => (entry_file::read(path)?, None),
         (None, id) => {
-            let (entry, mask) = arguments.fields.changes(id.unwrap_or_default()).map_err(CommandError::Usage)?;
+            let (mut entry, mask) = arguments.fields.changes(id.unwrap_or_default()).map_err(CommandError::Usage)?;
+            if mask.additional_attributes && !entry.entry_id.is_empty() {
+                let stored = arguments.target.open().await?.fetch_registration_entry(&entry.entry_id).await?;
+                let stored = stored.and_then(|stored| stored.additional_attributes);
+                entry.additional_attributes = arguments.fields.attributes_over(stored);
+            }
             (vec![entry], Some(mask))
         }
     };

@@ -97,7 +97,7 @@ impl EntryFields {
             dns_names: self.dns.clone(),
             store_svid: self.store_svid.unwrap_or(false),
             hint: self.hint.clone().unwrap_or_default(),
-            additional_attributes: self.additional_attributes(),
+            additional_attributes: self.attributes_over(None),
             ..Default::default()
         }
     }
@@ -108,11 +108,13 @@ impl EntryFields {
         parent.unwrap_or_default()
     }
 
-    fn additional_attributes(&self) -> Option<AdditionalAttributes> {
+    /// The stored attributes with those that are given. An update replaces them as a whole.
+    pub(super) fn attributes_over(&self, stored: Option<AdditionalAttributes>) -> Option<AdditionalAttributes> {
+        let stored = stored.unwrap_or_default();
         let attributes = AdditionalAttributes {
-            disable_x509_svid_prefetch: self.disable_x509_svid_prefetch.unwrap_or(false),
-            jwt_svid_include_jti: self.jwt_svid_include_jti.unwrap_or(false),
-            unknown_fields: Vec::new(),
+            disable_x509_svid_prefetch: self.disable_x509_svid_prefetch.unwrap_or(stored.disable_x509_svid_prefetch),
+            jwt_svid_include_jti: self.jwt_svid_include_jti.unwrap_or(stored.jwt_svid_include_jti),
+            unknown_fields: stored.unknown_fields,
         };
         (attributes != AdditionalAttributes::default()).then_some(attributes)
     }
@@ -167,6 +169,21 @@ mod tests {
     fn the_server_is_the_parent_of_node_entries() {
         let fields = EntryFields { parent_id: None, node: true, ..fields() };
         assert_eq!(fields.new_entry(String::new()).unwrap().parent_id, "spiffe://td.example/spire/server");
+    }
+
+    #[test]
+    fn attributes_that_are_not_given_stay() {
+        let stored = AdditionalAttributes {
+            disable_x509_svid_prefetch: true,
+            jwt_svid_include_jti: false,
+            unknown_fields: vec![8, 1],
+        };
+        let fields = EntryFields { jwt_svid_include_jti: Some(true), ..Default::default() };
+        let merged = AdditionalAttributes { jwt_svid_include_jti: true, ..stored.clone() };
+        assert_eq!(fields.attributes_over(Some(stored)), Some(merged));
+        let alone = AdditionalAttributes { jwt_svid_include_jti: true, ..Default::default() };
+        assert_eq!(fields.attributes_over(None), Some(alone));
+        assert_eq!(EntryFields::default().attributes_over(None), None);
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub(in crate::cli) struct WriteArgs {
     bundle_endpoint_profile: Option<String>,
     /// SPIFFE ID of the endpoint, for https_spiffe
     #[arg(long, alias = "endpointSpiffeID", value_name = "SPIFFE-ID", value_parser = parse_spiffe_id)]
+    #[arg(requires = "bundle_endpoint_profile")]
     endpoint_spiffe_id: Option<String>,
     /// File with a bundle to store as well
     #[arg(long, alias = "trustDomainBundlePath", value_name = "FILE")]

@@ -1,6 +1,7 @@
 //! Answers of commands. An answer of another kind than the command's is a bug, and told as one.
 
 use steeple_engine::spire::Answer;
+use steeple_engine::spire::notices::{EntryIds, Notice};
 use steeple_wire::spire::v1 as wire;
 use tonic::Status;
 
@@ -57,5 +58,48 @@ pub(crate) fn journal(answer: Answer) -> Result<Option<wire::CaJournal>, Status>
     match answer {
         Answer::Journal(journal) => Ok(Some(journals::to_wire(journal))),
         _ => Err(mismatch("a CA journal")),
+    }
+}
+
+/// How many records a batch removed, and whether there are more.
+pub(crate) fn batch(answer: &Answer) -> Result<(u64, bool), Status> {
+    match answer {
+        Answer::Batch { removed, more } => Ok((*removed, *more)),
+        _ => Err(mismatch("a batch")),
+    }
+}
+
+/// Entries that expired.
+pub(crate) fn expired_entries(notices: &[Notice]) -> Vec<wire::PrunedEntry> {
+    let expired = |notice: &Notice| match notice {
+        Notice::ExpiredEntry(ids) => Some(pruned_entry(ids)),
+        _ => None,
+    };
+    notices.iter().filter_map(expired).collect()
+}
+
+/// Entries that went with their node.
+pub(crate) fn cascaded_entries(notices: &[Notice]) -> Vec<wire::PrunedEntry> {
+    let cascaded = |notice: &Notice| match notice {
+        Notice::CascadedEntry(ids) => Some(pruned_entry(ids)),
+        _ => None,
+    };
+    notices.iter().filter_map(cascaded).collect()
+}
+
+/// CA journals that were pruned.
+pub(crate) fn stale_journals(notices: &[Notice]) -> Vec<u64> {
+    let stale = |notice: &Notice| match notice {
+        Notice::StaleJournal { id } => Some(*id),
+        _ => None,
+    };
+    notices.iter().filter_map(stale).collect()
+}
+
+fn pruned_entry(ids: &EntryIds) -> wire::PrunedEntry {
+    wire::PrunedEntry {
+        spiffe_id: ids.spiffe_id.clone(),
+        parent_id: ids.parent_id.clone(),
+        entry_id: ids.entry_id.clone(),
     }
 }

@@ -8,11 +8,19 @@ fn prune(expired_before: i64, include_non_reattestable: bool, batch_size: i32) -
     spire::Command::Node(Command::Prune { expired_before, include_non_reattestable, batch_size })
 }
 
-fn changed(store: &mut Datastore, command: spire::Command) -> u64 {
+/// What a batch removed, and whether more is left.
+fn batch(store: &mut Datastore, command: spire::Command) -> (u64, bool) {
     match store.submit(command) {
-        Answer::Progress { changed, more: false } => changed,
+        Answer::Batch { removed, more } => (removed, more),
         other => panic!("a prune answered {other:?}"),
     }
+}
+
+/// What a batch removed that leaves nothing.
+fn removed(store: &mut Datastore, command: spire::Command) -> u64 {
+    let (removed, more) = batch(store, command);
+    assert!(!more);
+    removed
 }
 
 /// Nodes of every kind around the instant 5,000, each with selectors.
@@ -61,10 +69,10 @@ fn who_is_pruned() {
         let mut store = kinds();
         let announced_before = announced(&store);
         let command = prune(before, include_non_reattestable, 0);
-        assert_eq!(changed(&mut store, command.clone()), expected.len() as u64, "{name}");
+        assert_eq!(removed(&mut store, command.clone()), expected.len() as u64, "{name}");
         assert_eq!(gone(&store), expected, "{name}");
         assert_eq!(announced(&store) - announced_before, expected.len() as u64, "{name}");
-        assert_eq!(changed(&mut store, command), 0, "{name}: pruning again is harmless");
+        assert_eq!(removed(&mut store, command), 0, "{name}: pruning again is harmless");
     }
 }
 
@@ -72,7 +80,7 @@ fn who_is_pruned() {
 fn the_line_counts_nodes() {
     let mut store = kinds();
     let command = prune(5_000, true, 0);
-    changed(&mut store, command.clone());
+    removed(&mut store, command.clone());
     let lines = notices(&command, &store.last_event().changes).unwrap();
     let [line] = lines.as_slice() else { panic!("{lines:?}") };
     assert_eq!((line.message(), line.fields()), ("Pruned expired agents", vec![("count", "2".to_owned())]));
@@ -88,7 +96,7 @@ fn batches_take_the_oldest() {
         create(&mut store, Node { cert_not_after: expiry, can_reattest, ..node(spiffe_id) });
     }
     for (pruned, left) in [(2, &["n3", "n4", "n5"][..]), (2, &["n5"]), (1, &[])] {
-        assert_eq!(changed(&mut store, prune(100, true, 2)), pruned);
+        assert_eq!(batch(&mut store, prune(100, true, 2)), (pruned, !left.is_empty()), "as long as nodes are left");
         let found: Vec<_> =
             ["n1", "n2", "n3", "n4", "n5"].into_iter().filter(|id| fetch(&store, id).is_some()).collect();
         assert_eq!(found, left);
@@ -102,8 +110,8 @@ fn no_batch_size_means_a_thousand() {
         for number in 0..limits::PRUNE_NODES_DEFAULT + 1 {
             create(&mut store, Node { cert_not_after: 1, ..node(&number.to_string()) });
         }
-        assert_eq!(changed(&mut store, prune(2, false, batch_size)), 1_000);
-        assert_eq!(changed(&mut store, prune(2, false, batch_size)), 1);
+        assert_eq!(batch(&mut store, prune(2, false, batch_size)), (1_000, true));
+        assert_eq!(batch(&mut store, prune(2, false, batch_size)), (1, false));
     }
 }
 
@@ -117,7 +125,7 @@ fn prune_cascades_for_the_expired_node_only() {
         create_entry(&mut store, &format!("alias-{spiffe_id}"), spiffe_id, alias_selectors(spiffe_id));
     }
     let command = prune(5_000, false, 10);
-    assert_eq!(changed(&mut store, command.clone()), 1);
+    assert_eq!(removed(&mut store, command.clone()), 1);
     assert!(!has_entry(&store, "alias-expired") && has_entry(&store, "alias-valid"));
     assert_eq!(store.registrations(2).len(), 1);
     let lines = notices(&command, &store.last_event().changes).unwrap();
@@ -143,8 +151,8 @@ fn a_huge_cascade_does_not_stop_pruning() {
     for part in aliases.chunks(100) {
         store.plant_entries(part);
     }
-    assert_eq!(changed(&mut store, prune(6_000, false, 0)), 0);
+    assert_eq!(batch(&mut store, prune(6_000, false, 0)), (0, true));
     assert!(fetch(&store, "agent").is_some() && !has_entry(&store, "e9000") && has_entry(&store, "e10000"));
-    assert_eq!(changed(&mut store, prune(6_000, false, 0)), 2);
+    assert_eq!(removed(&mut store, prune(6_000, false, 0)), 2);
     assert!(fetch(&store, "agent").is_none() && fetch(&store, "next").is_none() && !has_entry(&store, "e10000"));
 }
