@@ -98,7 +98,8 @@ const FJALL_MARKER: &str = "fjall 3 1\n";
 /// Sizes of a record store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordStoreOptions {
-    /// Bytes of records kept in memory for reading. Roughly: what was written since the last flush comes on top.
+    /// Bytes of records kept in memory for reading. What was written comes on top: with sled all of it since the
+    /// store was opened (it never evicts a leaf that it has written), with fjall what it collects for a table.
     pub cache_bytes: usize,
     /// Bytes that fjall collects in memory before it writes them as a table. sled has no such thing.
     pub write_buffer_bytes: u64,

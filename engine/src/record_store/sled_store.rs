@@ -12,6 +12,11 @@
 //! - The thread that comes with the interval aborts the whole process when the last flush, on closing, fails. So a
 //!   store that failed is leaked, never closed: its memory is the price until the process ends.
 //! - Opening runs the `sync` program, which writes out the whole machine; where there is none it goes on without.
+//! - A leaf that was written stays in memory until the store is closed, whatever the size of the cache.
+//! - Leaves that batches have emptied stay, and a scan walks over them: about 2 µs each, 40 µs when they have to be
+//!   read first.
+//! - A flush writes every leaf that was touched, whole. So it costs little after appending and much after changes
+//!   all over the store; it belongs on a thread of its own.
 //! - Every slot on disk carries a CRC32 that is checked on reading, so values need no checksum of ours. Its metadata
 //!   logs do need guarding: see [`super::sled_metadata`].
 
