@@ -167,7 +167,11 @@ pub(crate) fn live(name: &str, records: u64, mut open: impl FnMut() -> Arc<dyn R
     say("fill", filled.to_string());
     say(
         "filled",
-        format!("{} MiB on disk, {} MiB memory", disk_mebibytes(&*store), resident_mebibytes() - resident_before),
+        format!(
+            "{} MiB on disk, {} MiB memory",
+            disk_mebibytes(&*store),
+            resident_mebibytes().saturating_sub(resident_before)
+        ),
     );
     say("random get", format!("{:.1} µs", random_gets(&*store, records, GETS).as_secs_f64() * 1e6));
     let (pairs, took) = timed(|| scan(&*store, u64::MAX));

@@ -10,7 +10,7 @@
 //! - When no flush interval is set, dropping *any* clone of the database, and every iterator holds one, flushes.
 //!   So an interval is set that never passes; flushing stays in our hands.
 //! - The thread that comes with the interval aborts the whole process when the last flush, on closing, fails. So a
-//!   store that failed is leaked, never closed: its memory is the price until the process ends.
+//!   store that failed is leaked, never closed: its memory and some 80 open files are the price until the process ends.
 //! - Opening runs the `sync` program, which writes out the whole machine; where there is none it goes on without.
 //! - A leaf that was written stays in memory until the store is closed, whatever the size of the cache.
 //! - Leaves that batches have emptied stay, and a scan walks over them: about 2 µs each, 40 µs when they have to be
