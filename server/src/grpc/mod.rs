@@ -112,7 +112,6 @@ where
         .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .tcp_nodelay(true)
         .layer(measure::MeasureCalls)
         .layer(CatchPanics)
         .add_service(health)

@@ -1,0 +1,51 @@
+//! The examples run as they are printed.
+
+use steeple_client::types::{RegistrationEntry, Selector};
+
+use crate::steeple::Site;
+
+#[expect(dead_code, reason = "an example has a main function of its own")]
+#[path = "../../server/examples/embedded.rs"]
+mod embedded;
+#[expect(dead_code, reason = "an example has a main function of its own")]
+#[path = "../../client/examples/tail.rs"]
+mod tail;
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+}
+
+#[test]
+fn a_node_runs_inside_a_program_and_keeps_its_records() {
+    let site = Site::new();
+    let run = || runtime().block_on(embedded::run(&site.data())).expect("the example runs");
+    let first = run();
+    assert_eq!(first.len(), 3, "{first:?}");
+    assert!(first[0].ends_with("is spiffe://example.org/billing") && first[1] == "1 entries in all", "{first:?}");
+    assert!(first[2].starts_with("registrations 1 is about "), "{first:?}");
+    assert_eq!(run(), first, "the entry and its event are there after a restart");
+}
+
+#[test]
+fn a_tail_goes_on_where_it_left_off() {
+    let site = Site::new();
+    let cursor_file = site.beside("cursor");
+    let mut shown = Vec::new();
+    for number in 1..=2 {
+        let mut process = site.start();
+        runtime().block_on(async {
+            let spire = process.client().await.namespace("default");
+            let entry = RegistrationEntry {
+                entry_id: format!("entry-{number}"),
+                parent_id: "spiffe://example.org/spire/agent".into(),
+                spiffe_id: format!("spiffe://example.org/workload-{number}"),
+                selectors: vec![Selector { r#type: "unix".into(), value: "uid:0".into() }],
+                ..Default::default()
+            };
+            spire.create_registration_entry(entry).await.expect("an entry");
+            tail::follow(&spire, &cursor_file, true, |line| shown.push(line)).await.expect("the example runs");
+        });
+        process.kill();
+    }
+    assert_eq!(shown, ["registrations 1: entry-1 created", "registrations 2: entry-2 created"]);
+}
