@@ -57,7 +57,6 @@ pub struct Repaired {
 
 /// A completed segment with what is still wanted of it.
 struct Candidate {
-    place: usize,
     filled: Filled,
     wanted: Vec<PersistRecord>,
     wanted_bytes: u64,
@@ -99,7 +98,7 @@ impl LogWriter {
         let mut run: Vec<Candidate> = Vec::new();
         let mut place = 0;
         while let Some(filled) = self.completed(place, up_to) {
-            let candidate = self.candidate(place, filled, wanted, max_live_fraction);
+            let candidate = self.candidate(filled, wanted, max_live_fraction);
             let joins = candidate.as_ref().is_some_and(|candidate| self.fits_together(&run, candidate));
             if !joins {
                 place = self.rewrite_run(std::mem::take(&mut run), place, &mut outcome)?;
@@ -167,7 +166,6 @@ impl LogWriter {
 
     fn candidate(
         &self,
-        place: usize,
         filled: Filled,
         wanted: &mut dyn FnMut(LogIndex, u64) -> bool,
         max_live_fraction: f64,
@@ -189,7 +187,7 @@ impl LogWriter {
             return None;
         }
         let wanted_bytes = records.iter().map(PersistRecord::frame_bytes).sum();
-        Some(Candidate { place, filled, wanted: records, wanted_bytes, dead })
+        Some(Candidate { filled, wanted: records, wanted_bytes, dead })
     }
 
     fn fits_together(&self, run: &[Candidate], candidate: &Candidate) -> bool {
@@ -199,12 +197,15 @@ impl LogWriter {
         file_bytes(frames, records as u64) <= self.options.segment_bytes
     }
 
-    /// Rewrites the run as one segment, if that is worth it, and returns `place` as it is after that.
+    /// Rewrites the run, which ends before `place`, as one segment if that is worth it, and returns `place` as it is
+    /// after that: places behind a merged run move to the front, so that none may be remembered across it.
     fn rewrite_run(&mut self, run: Vec<Candidate>, place: usize, outcome: &mut Rewritten) -> Result<usize, LogError> {
         let dead: u64 = run.iter().map(|candidate| candidate.dead).sum();
-        let (Some(first), true) = (run.first(), dead > 0 || run.len() >= SMALL_RUN) else { return Ok(place) };
-        let range = first.place..first.place + run.len();
         let replaced = run.len();
+        if dead == 0 && replaced < SMALL_RUN {
+            return Ok(place);
+        }
+        let range = place - replaced..place;
         let old: Vec<Filled> = run.iter().map(|candidate| candidate.filled.clone()).collect();
         let bytes_before: u64 = old.iter().map(|filled| filled.segment.header.file_bytes).sum();
         let kept = run

@@ -4,7 +4,7 @@ use super::support::{IDENTITY, all, entries, entry, open, open_with, small_optio
 use crate::disk::SimulatedDisk;
 use crate::ids::{LogIndex, LogPosition, NodeId, Term};
 use crate::log::state::{SEGMENTS_MAX, StateFile};
-use crate::log::{EntryKind, HardState, LogError, read_identity};
+use crate::log::{Entry, EntryKind, HardState, LogError, read_identity};
 
 #[test]
 fn appended_entries_are_read_before_and_after_a_sync_and_after_reopening() {
@@ -202,4 +202,23 @@ fn an_append_that_needs_more_segments_than_there_can_be_is_refused() {
     assert_eq!(read_identity(&disk).unwrap(), Some(IDENTITY));
     let (_, loaded) = StateFile::open(&disk).unwrap().unwrap();
     assert_eq!(loaded.state.newest_segment, loaded.state.oldest_segment + SEGMENTS_MAX - 1);
+}
+
+#[test]
+fn each_merge_of_one_pass_replaces_its_own_segments() {
+    let disk = SimulatedDisk::new();
+    let (mut writer, reader, _) = open(&disk).unwrap();
+    let expected = entries(1..=120, 1);
+    writer.append(&expected).unwrap();
+    writer.sync().unwrap();
+    // Half of it is wanted, so two segments at a time become one and the pass makes many such merges.
+    let wanted = |index: LogIndex| index.0.is_multiple_of(2);
+    let outcome = writer.rewrite_sparse(&mut |index, _| wanted(index), LogIndex(110), 0.9).unwrap();
+    assert!(outcome.segments_after > 2 && outcome.segments_before > outcome.segments_after + 2, "{outcome:?}");
+    let rewritten_to = reader.segments().iter().filter(|segment| segment.rewritten).map(|segment| segment.last).max();
+    let rewritten_to = rewritten_to.unwrap();
+    let is_kept = |entry: &&Entry| entry.position.index > rewritten_to || wanted(entry.position.index);
+    let kept: Vec<Entry> = expected.iter().filter(is_kept).cloned().collect();
+    assert_eq!(all(&reader), kept);
+    assert_eq!(all(&open(&disk.duplicate()).unwrap().1), kept);
 }
