@@ -17,6 +17,7 @@ mod snapshots;
 pub mod tail;
 mod maintenance;
 mod restore;
+mod stall;
 
 #[cfg(test)]
 mod tests;

@@ -21,6 +21,7 @@ use steeple_raft::RequestLedger;
 use super::base::Base;
 use super::errors::StartError;
 use super::options::NodeOptions;
+use super::stall;
 
 /// Events folded in one batch while catching up.
 const FOLD_BATCH: usize = 256;
@@ -78,7 +79,7 @@ pub(super) fn open(options: &NodeOptions, fresh: LogIdentity) -> Result<Opened, 
     let identity = steeple_engine::log::read_identity(disk.as_ref())?.unwrap_or(fresh);
     let (writer, log, recovery) = Log::open(disk, options.log, identity)?;
     let base = Base::open(directories.base());
-    let (view, rebuilt) = open_view(options, &directories, &log, &base)?;
+    let (view, rebuilt) = open_view(options, &directories, &log, &base, recovery.clean)?;
     let requests = recall_requests(options, &log, view.folded().time)?;
     Ok(Opened { identity, writer, log, recovery, view, requests, base, rebuilt })
 }
@@ -114,23 +115,43 @@ fn open_view(
     directories: &Directories,
     log: &LogReader,
     base: &Base,
+    was_stopped: bool,
 ) -> Result<(View, Option<String>), StartError> {
-    let reason = match open_store(options, directories).map_err(|error| error.to_string()) {
-        Err(reason) => reason,
-        Ok(store) => match View::open(CATALOG, store).map_err(|error| error.to_string()) {
-            Err(reason) => reason,
-            Ok(view) => match follow(&view, log) {
-                Ok(()) => return Ok((view, None)),
-                Err(error @ (StartError::LogBehind { .. } | StartError::Log(_) | StartError::Event { .. })) => {
-                    return Err(error);
-                }
-                Err(error) => error.to_string(),
-            },
-        },
+    let reason = match use_store(options, directories, log, was_stopped) {
+        Ok(view) => return Ok((view, None)),
+        Err(error @ (StartError::LogBehind { .. } | StartError::Log(_) | StartError::Event { .. })) => {
+            return Err(error);
+        }
+        Err(error) => error.to_string(),
     };
     tracing::warn!(reason, "the record store cannot be used as it is and is rebuilt from base snapshot and log");
     let view = rebuild(options, directories, log, base)?;
     Ok((view, Some(reason)))
+}
+
+/// Opens the view on the record store as it is.
+fn use_store(
+    options: &NodeOptions,
+    directories: &Directories,
+    log: &LogReader,
+    was_stopped: bool,
+) -> Result<View, StartError> {
+    let store = open_store(options, directories)?;
+    let Some(directory) = directories.records() else { return open_and_follow(store, log) };
+    stall::watch_over(&directory, stall::PATIENCE, store, |store| {
+        if !was_stopped {
+            // Everything is read once, also what the view reads only when somebody asks for it: what a crash has left
+            // behind shows now and not to a caller.
+            store.scan(&[], &[u8::MAX; 32], &mut |_, _| ControlFlow::Continue(()))?;
+        }
+        open_and_follow(store, log)
+    })
+}
+
+fn open_and_follow(store: Arc<dyn RecordStore>, log: &LogReader) -> Result<View, StartError> {
+    let view = View::open(CATALOG, store)?;
+    follow(&view, log)?;
+    Ok(view)
 }
 
 fn open_store(options: &NodeOptions, directories: &Directories) -> Result<Arc<dyn RecordStore>, StartError> {
@@ -159,9 +180,7 @@ fn rebuild(options: &NodeOptions, directories: &Directories, log: &LogReader, ba
             fresh_store(options, directories)?
         }
     };
-    let view = View::open(CATALOG, store)?;
-    follow(&view, log)?;
-    Ok(view)
+    open_and_follow(store, log)
 }
 
 /// An empty record store in the place of whatever was there.
