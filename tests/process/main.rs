@@ -3,6 +3,13 @@
 //! `crash` kills a node again and again under concurrent load and compares what it holds with an oracle; `damage` changes
 //! its files while it is stopped; `refusals` starts it where it cannot run; `examples` runs the examples. What they promise together is in
 //! `docs/reliability.md`.
+//!
+//! Longer, or once more: a failed run prints its seed and keeps the node's files and messages. The seed repeats the workload
+//! and when the node is killed, though not to the microsecond.
+//!
+//! ```sh
+//! STEEPLE_TEST_KILLS=1000 STEEPLE_TEST_SEED=7 cargo test -p steeple-tests --test process -- --nocapture crash
+//! ```
 
 mod checks;
 mod consumer;

@@ -134,7 +134,7 @@ impl Operation {
             }
             Self::DeleteEntry(entry_id) => Answer::Entry(namespace.delete_registration_entry(entry_id).await?),
             Self::PruneEntries { before } => {
-                Answer::Count(namespace.prune_registration_entries(before * MICROS).await?)
+                Answer::Count(namespace.prune_registration_entries(before * MICROS).await?.pruned)
             }
             Self::CreateNode(node) => Answer::Node(namespace.create_attested_node(node).await?),
             Self::UpdateNode(node) => {
