@@ -655,7 +655,6 @@ fn bundles_have_limits() {
                 datastore.create_bundle(given.clone()).await,
                 datastore.set_bundle(given.clone()).await,
                 datastore.append_bundle(given.clone()).await,
-                datastore.update_bundle(given.clone(), None).await,
             ] {
                 assert_eq!(unsuitable(answer, ErrorKind::LimitExceeded), text);
             }

@@ -65,7 +65,7 @@ pub(crate) enum Answer {
 #[derive(Debug)]
 pub(crate) enum Attempt {
     /// Settled.
-    Answered(Answer),
+    Answered(Box<Answer>),
     /// The client promises that nothing was changed.
     NotDone,
     /// Nobody knows.
@@ -111,8 +111,8 @@ impl Operation {
     /// Carries it out.
     pub(crate) async fn send(&self, namespace: &Namespace, request: RequestId) -> Attempt {
         match self.call(&namespace.with_request(request)).await {
-            Ok(answer) => Attempt::Answered(answer),
-            Err(Error::Refused { .. }) => Attempt::Answered(Answer::Refused),
+            Ok(answer) => Attempt::Answered(Box::new(answer)),
+            Err(Error::Refused { .. }) => Attempt::Answered(Box::new(Answer::Refused)),
             Err(Error::Unavailable { .. }) => Attempt::NotDone,
             Err(Error::OutcomeUnknown { .. }) => Attempt::Unknown,
             Err(error) => panic!("{self:?} failed: {error:?}"),

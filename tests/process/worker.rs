@@ -141,7 +141,7 @@ impl Worker {
                 () = no_more_answers(&mut gone) => Attempt::Unknown,
             };
             match attempt {
-                Attempt::Answered(answer) => self.settle(request, operation, answer),
+                Attempt::Answered(answer) => self.settle(request, operation, *answer),
                 Attempt::NotDone => {
                     self.counts.not_done += 1;
                     self.without_effect.push(request);
@@ -447,7 +447,7 @@ impl Worker {
 /// Sends an operation to a node that runs undisturbed.
 async fn settled(operation: &Operation, namespace: &Namespace, request: RequestId) -> Answer {
     match operation.send(namespace, request).await {
-        Attempt::Answered(answer) => answer,
+        Attempt::Answered(answer) => *answer,
         other => panic!("{operation:?} came to {other:?} although nothing disturbed the node"),
     }
 }

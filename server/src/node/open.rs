@@ -14,7 +14,7 @@ use steeple_engine::domain::CATALOG;
 use steeple_engine::event::Event;
 use steeple_engine::ids::{ClusterId, GroupId, HistoryId, LogIndex, NodeId, Timestamp};
 use steeple_engine::log::{Entry, EntryKind, Log, LogError, LogIdentity, LogReader, LogWriter, Recovery};
-use steeple_engine::record_store::{self, RecordStore, RecordStoreKind};
+use steeple_engine::record_store::{self, RecordStore, RecordStoreError, RecordStoreKind};
 use steeple_engine::view::{Committed, View};
 use steeple_raft::RequestLedger;
 
@@ -119,6 +119,8 @@ fn open_view(
 ) -> Result<(View, Option<String>), StartError> {
     let reason = match use_store(options, directories, log, was_stopped) {
         Ok(view) => return Ok((view, None)),
+        // Somebody works with it; that is no reason to take it away from them.
+        Err(error @ StartError::Store(RecordStoreError::InUse { .. })) => return Err(error),
         Err(error @ (StartError::LogBehind { .. } | StartError::Log(_) | StartError::Event { .. })) => {
             return Err(error);
         }

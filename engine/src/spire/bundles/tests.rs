@@ -326,7 +326,7 @@ fn only_what_is_updated_is_limited() {
     let excessive = Bundle { jwt_signing_keys: vec![key(&"x".repeat(KEY_ID_BYTES_MAX + 1), 1)], ..bundle(TD, &[]) };
     let update = |mask| spire::Command::Bundle(Command::Update(Some(excessive.clone()), Some(mask)));
     let mask = BundleMask { refresh_hint: true, ..Default::default() };
-    assert_eq!(store.submit(update(mask.clone())), Answer::Bundle(bundle(TD, b"A")));
+    assert_eq!(store.submit(update(mask)), Answer::Bundle(bundle(TD, b"A")));
     let text = "kid is 2049 bytes long, 2048 are allowed";
     let refused = store.refuse(update(BundleMask { jwt_signing_keys: true, ..mask }));
     assert_eq!(refused, refusal(Code::InvalidArgument, text));
