@@ -11,6 +11,10 @@ use crate::disk::DiskFile;
 /// How much is read at once; more only for a frame that is larger.
 const WINDOW_BYTES: u64 = 256 << 10;
 
+/// The first window of a walk. Each one after it is twice as large, so that a walk to one frame reads little and a long
+/// one reads in large pieces.
+const FIRST_WINDOW_BYTES: u64 = 4 << 10;
+
 /// Reads frames forward from some offset.
 pub(super) struct FrameWalk {
     file: Arc<dyn DiskFile>,
@@ -21,6 +25,8 @@ pub(super) struct FrameWalk {
     limit: u64,
     window: Bytes,
     window_offset: u64,
+    /// Size of the window that is read next.
+    next_window_bytes: u64,
 }
 
 /// What was found where a frame should start.
@@ -35,7 +41,15 @@ pub(super) enum Step {
 
 impl FrameWalk {
     pub(super) fn new(file: Arc<dyn DiskFile>, generation: u64, offset: u64, limit: u64) -> Self {
-        Self { file, generation, offset, limit, window: Bytes::new(), window_offset: 0 }
+        Self {
+            file,
+            generation,
+            offset,
+            limit,
+            window: Bytes::new(),
+            window_offset: 0,
+            next_window_bytes: FIRST_WINDOW_BYTES,
+        }
     }
 
     /// The next frame.
@@ -71,9 +85,10 @@ impl FrameWalk {
     }
 
     fn fill(&mut self, end: u64) -> io::Result<()> {
-        let wanted = end.max((self.offset + WINDOW_BYTES).min(self.limit));
+        let wanted = end.max((self.offset + self.next_window_bytes).min(self.limit));
         // Sectors that cannot be read must cost only the frames on them, not all that share a window.
         let window = self.read(wanted).or_else(|_| self.read(end))?;
+        self.next_window_bytes = (2 * self.next_window_bytes).min(WINDOW_BYTES);
         self.window = window;
         self.window_offset = self.offset;
         Ok(())
