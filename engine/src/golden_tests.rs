@@ -164,7 +164,7 @@ fn folding_into_a_bare_store_writes_what_a_view_writes() {
     for event in [event_before(), full_event()] {
         view.fold(&[Committed { index: LogIndex(event.revision.0 + 10), event: Arc::new(event) }]).unwrap();
     }
-    fold.finish(view.folded()).unwrap();
+    fold.finish(view.folded(), None).unwrap();
     assert_eq!(dump(&bare), dump(store.as_ref()));
 }
 

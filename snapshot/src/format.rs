@@ -425,6 +425,7 @@ fn read_entry(payload: &Bytes, fields: &mut Fields<'_>) -> Option<Entry> {
         [1] => EntryKind::Event,
         [2] => EntryKind::Empty,
         [3] => EntryKind::Membership,
+        [4] => EntryKind::Check,
         _ => return None,
     };
     let payload_bytes = fields.u32()? as usize;

@@ -31,7 +31,7 @@ pub use manifest::Manifest;
 pub use publish::Publication;
 pub use read::ReadError;
 pub use restore::{check_finished, load_base, restore};
-pub use source::{LiveSource, SnapshotSource};
+pub use source::{LiveSource, ReadAt, SnapshotSource};
 pub use stream::{Progress, SnapshotOptions, SnapshotStream, WriteError, write};
 pub use transfer::{ChunkReceiver, FileChunks};
 pub use verify::{Report, verify};

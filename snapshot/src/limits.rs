@@ -13,7 +13,7 @@ pub const MAX_KEY_BYTES: usize = 64;
 /// Largest manifest.
 pub const MAX_MANIFEST_BYTES: usize = 8 << 20;
 /// Largest membership that a snapshot may carry.
-pub const MAX_MEMBERSHIP_BYTES: usize = 64 << 10;
+pub const MAX_MEMBERSHIP_BYTES: usize = steeple_engine::view::MEMBERSHIP_BYTES_MAX;
 /// Highest revision, log index, term and time that is believed. Far above any that is ever reached, and far enough
 /// from the end of the numbers for whatever is counted on from there.
 pub const MAX_POSITION: u64 = 1 << 62;

@@ -42,7 +42,7 @@ pub struct Manifest {
     pub bytes: u64,
     /// XXH3 (128 bits) over those bytes.
     pub checksum: u128,
-    /// Members of the group, as the one who took the snapshot encodes them; opaque here, may be empty.
+    /// Members of the group at the state's log index; opaque here, empty when there were none yet.
     pub membership: Vec<u8>,
 }
 

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::format::{
     CHUNK_HEADER_BYTES, ChunkHeader, ChunkKind, FOOTER_BYTES, FieldError, Footer, HEADER_BYTES, Header,
 };
-use crate::limits::{MAX_CHUNKS, MAX_MANIFEST_BYTES, TARGET_CHUNK_BYTES};
+use crate::limits::{MAX_CHUNKS, MAX_MANIFEST_BYTES, MAX_MEMBERSHIP_BYTES, TARGET_CHUNK_BYTES};
 use crate::manifest::{Manifest, ManifestError, TableRecords, expect};
 use crate::state::{StateError, StateTracker};
 
@@ -193,6 +193,7 @@ impl<R: Read> SnapshotReader<R> {
         expect(manifest.bytes == manifest_offset, "size")?;
         expect(manifest.chunks == self.number - 1, "number of chunks")?;
         expect(manifest.checksum == self.hasher.digest128(), "checksum")?;
+        expect(manifest.membership.len() <= MAX_MEMBERSHIP_BYTES, "size of the membership")?;
         let totals = self.tracker.finish().map_err(ReadError::State)?;
         expect(manifest.state == totals.end, "state")?;
         expect(manifest.start == totals.start.revision, "start revision")?;

@@ -129,7 +129,8 @@ impl EntrySink for LogWriter {
 /// What the restored entries become part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lineage {
-    /// A new history, with members of its own: a backup brought back. Membership entries become empty ones.
+    /// A new history, with members of its own: a backup brought back. Membership entries become empty ones, and the
+    /// record store knows no members.
     New,
     /// The same history on another node, which joins by this snapshot.
     Same,
@@ -178,7 +179,7 @@ pub fn restore(
     claim(options)?;
     let mut target = open(&manifest).map_err(RestoreError::Open)?;
     let mut entries = EntryLoader::new(&manifest, options.lineage, target.log.as_mut())?;
-    load(input, target.store.as_ref(), &mut |payload| entries.load(payload), progress)?;
+    load(input, target.store.as_ref(), options.lineage, &mut |payload| entries.load(payload), progress)?;
     entries.finish(&manifest)?;
     drop(target);
     release(options.directory)?;
@@ -191,7 +192,7 @@ pub fn restore(
 /// # Errors
 /// See [`LoadError`]; the store must be destroyed then.
 pub fn load_base(input: impl Read, store: &dyn RecordStore) -> Result<Manifest, LoadError> {
-    load(input, store, &mut |_| Ok(()), &mut |_| {}).map_err(|error| match error {
+    load(input, store, Lineage::Same, &mut |_| Ok(()), &mut |_| {}).map_err(|error| match error {
         RestoreError::Load(error) => error,
         other => unreachable!("only entries fail otherwise, and none are taken: {other}"),
     })
@@ -212,6 +213,7 @@ pub fn check_finished(directory: &Path) -> Result<(), Unfinished> {
 fn load(
     input: impl Read,
     store: &dyn RecordStore,
+    lineage: Lineage,
     entries: &mut dyn FnMut(&Bytes) -> Result<(), LogError>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Manifest, RestoreError> {
@@ -233,7 +235,9 @@ fn load(
         progress(reader.offset());
     }
     let manifest = reader.into_manifest().unwrap_or_else(|| unreachable!("the reader came to its end"));
-    fold.finish(manifest.state).map_err(LoadError::Store)?;
+    let members =
+        Some(manifest.membership.as_slice()).filter(|members| lineage == Lineage::Same && !members.is_empty());
+    fold.finish(manifest.state, members).map_err(LoadError::Store)?;
     Ok(manifest)
 }
 

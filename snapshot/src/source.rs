@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use steeple_engine::ids::{LogIndex, Term};
 use steeple_engine::log::{Entry, LogError, LogReader};
@@ -17,14 +18,23 @@ pub type PairVisitor<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
 /// Receives entries until it breaks off.
 pub type EntryVisitor<'a> = &'a mut dyn FnMut(Entry) -> ControlFlow<()>;
 
+/// What a view had reached when pairs were read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadAt {
+    /// How far it was folded.
+    pub folded: FoldedPosition,
+    /// The members of the group there, as the view keeps them.
+    pub membership: Option<Arc<[u8]>>,
+}
+
 /// A view and its log, read in steps while both go on.
 pub trait SnapshotSource {
     /// Visits the pairs of the record store with a key of at least `from`, in key order, until `visit` breaks off. All
-    /// of them, and the position returned, belong to the same moment. The folded position is not among the pairs.
+    /// of them, and the position and membership returned, belong to the same moment. Neither of these is among the pairs.
     ///
     /// # Errors
     /// When the record store fails.
-    fn read_pairs(&self, from: &[u8], visit: PairVisitor<'_>) -> Result<FoldedPosition, SourceError>;
+    fn read_pairs(&self, from: &[u8], visit: PairVisitor<'_>) -> Result<ReadAt, SourceError>;
 
     /// Where the log begins now.
     fn log_base(&self) -> LogBase;
@@ -54,7 +64,7 @@ pub enum SourceError {
 }
 
 impl<S: SnapshotSource + ?Sized> SnapshotSource for &S {
-    fn read_pairs(&self, from: &[u8], visit: PairVisitor<'_>) -> Result<FoldedPosition, SourceError> {
+    fn read_pairs(&self, from: &[u8], visit: PairVisitor<'_>) -> Result<ReadAt, SourceError> {
         (**self).read_pairs(from, visit)
     }
 
@@ -81,13 +91,13 @@ pub struct LiveSource<V, L> {
 }
 
 impl<V: Borrow<View>, L: Borrow<LogReader>> SnapshotSource for LiveSource<V, L> {
-    fn read_pairs(&self, from: &[u8], visit: PairVisitor<'_>) -> Result<FoldedPosition, SourceError> {
+    fn read_pairs(&self, from: &[u8], visit: PairVisitor<'_>) -> Result<ReadAt, SourceError> {
         let view = self.view.borrow();
         let (_, to) = StoreKey::everything();
         // As long as the reader lives, nothing is folded.
         let reader = view.read();
         view.store().scan(from, &to, visit)?;
-        Ok(reader.folded())
+        Ok(ReadAt { folded: reader.folded(), membership: reader.membership().cloned() })
     }
 
     fn log_base(&self) -> LogBase {

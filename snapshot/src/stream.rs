@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use steeple_engine::ids::{LogIndex, LogPosition, Revision, Term, Timestamp};
@@ -14,7 +15,7 @@ use crate::format::{
 };
 use crate::limits::{MAX_CHUNKS, MAX_MANIFEST_BYTES, MAX_MEMBERSHIP_BYTES, TARGET_CHUNK_BYTES, TARGET_CHUNK_PAIRS};
 use crate::manifest::{LogBase, Manifest, TableRecords};
-use crate::source::{SnapshotSource, SourceError};
+use crate::source::{ReadAt, SnapshotSource, SourceError};
 use crate::state::{StateError, StateTracker, Totals};
 
 /// What kind of snapshot to take, and what to say in it.
@@ -28,8 +29,6 @@ pub struct SnapshotOptions {
     pub taken_at: Timestamp,
     /// Whether all retained events go with it.
     pub include_history: bool,
-    /// Members of the group, opaque here, at most [`MAX_MEMBERSHIP_BYTES`].
-    pub membership: Vec<u8>,
     /// How large a step is.
     pub step: StepSize,
 }
@@ -54,7 +53,7 @@ impl SnapshotOptions {
     /// A snapshot of the state alone.
     #[must_use]
     pub fn new(id: SnapshotId, origin: Origin, taken_at: Timestamp) -> Self {
-        Self { id, origin, taken_at, include_history: false, membership: Vec::new(), step: StepSize::default() }
+        Self { id, origin, taken_at, include_history: false, step: StepSize::default() }
     }
 }
 
@@ -114,18 +113,14 @@ pub struct SnapshotStream<S> {
     log_base: LogBase,
     progress: Progress,
     manifest: Option<Manifest>,
+    /// Members of the group at the newest step.
+    membership: Option<Arc<[u8]>>,
 }
 
 impl<S: SnapshotSource> SnapshotStream<S> {
     /// Prepares to take a snapshot; reads nothing yet.
-    ///
-    /// # Errors
-    /// When the options exceed a limit.
-    pub fn new(source: S, options: SnapshotOptions) -> Result<Self, WriteError> {
-        if options.membership.len() > MAX_MEMBERSHIP_BYTES {
-            return Err(too_large("the membership"));
-        }
-        Ok(Self {
+    pub fn new(source: S, options: SnapshotOptions) -> Self {
+        Self {
             source,
             options,
             phase: Phase::Header,
@@ -134,7 +129,8 @@ impl<S: SnapshotSource> SnapshotStream<S> {
             log_base: LogBase::default(),
             progress: Progress::default(),
             manifest: None,
-        })
+            membership: None,
+        }
     }
 
     /// The next chunk; `None` after the last one.
@@ -188,8 +184,8 @@ impl<S: SnapshotSource> SnapshotStream<S> {
 
     fn header(&mut self) -> Bytes {
         let SnapshotOptions { id, origin, include_history, .. } = self.options;
-        // Above the folded position, which goes into every chunk of pairs instead.
-        self.phase = Phase::Pairs { from: successor(&StoreKey::Folded.encode()) };
+        // Without the folded position, which goes into every chunk of pairs, and the members, who go into the manifest.
+        self.phase = Phase::Pairs { from: StoreKey::all_pairs().0 };
         Bytes::copy_from_slice(&Header { id, origin, includes_history: include_history }.encode())
     }
 
@@ -198,7 +194,7 @@ impl<S: SnapshotSource> SnapshotStream<S> {
         let mut payload = PairsPayload::new();
         let mut last_key = from.clone();
         let mut stopped = false;
-        let folded = self.source.read_pairs(&from, &mut |key, value| {
+        let ReadAt { folded, membership } = self.source.read_pairs(&from, &mut |key, value| {
             let fits = payload.fits(key, value);
             if fits {
                 payload.push(key, value);
@@ -211,6 +207,10 @@ impl<S: SnapshotSource> SnapshotStream<S> {
         if stopped && payload.count() == 0 {
             return Err(too_large("a pair of the record store"));
         }
+        if membership.as_ref().is_some_and(|membership| membership.len() > MAX_MEMBERSHIP_BYTES) {
+            return Err(too_large("the membership"));
+        }
+        self.membership = membership;
         let payload = payload.finish(&folded);
         self.tracker.accept_pairs(&payload)?;
         self.phase = match stopped {
@@ -299,7 +299,7 @@ impl<S: SnapshotSource> SnapshotStream<S> {
             chunks: self.progress.chunks - 1,
             bytes: self.progress.bytes,
             checksum: self.hasher.digest128(),
-            membership: self.options.membership.clone(),
+            membership: self.membership.as_deref().unwrap_or_default().to_vec(),
         }
     }
 }
@@ -314,7 +314,7 @@ pub fn write(
     options: SnapshotOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Manifest, WriteError> {
-    let mut stream = SnapshotStream::new(source, options)?;
+    let mut stream = SnapshotStream::new(source, options);
     while let Some(chunk) = stream.next_chunk()? {
         out.write_all(&chunk.bytes)?;
         progress(stream.progress());

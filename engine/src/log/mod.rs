@@ -78,6 +78,8 @@ pub enum EntryKind {
     Empty = 2,
     /// A change of the group's members.
     Membership = 3,
+    /// What the members compare their records with, so that one that has gone astray is found.
+    Check = 4,
 }
 
 impl EntryKind {
@@ -86,6 +88,7 @@ impl EntryKind {
             1 => Some(Self::Event),
             2 => Some(Self::Empty),
             3 => Some(Self::Membership),
+            4 => Some(Self::Check),
             _ => None,
         }
     }

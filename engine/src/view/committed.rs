@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::digest::Digest;
 use super::fold::{Counters, record_writes};
-use super::keys::{self, FoldedPosition, StoreKey};
+use super::keys::{self, FoldedPosition, MEMBERSHIP_BYTES_MAX, StoreKey};
 use super::reader::{ReadError, Reader, ReaderExtension as _, Record, StreamRow, StreamState};
 use super::state::State;
 use crate::event::Event;
@@ -59,6 +59,12 @@ pub enum ViewError {
         /// The digest of the records that it holds.
         found: Digest,
     },
+    /// A membership is larger than any may be.
+    #[error("a membership of {bytes} bytes is larger than any may be ({MEMBERSHIP_BYTES_MAX})")]
+    MembershipTooLarge {
+        /// Its size.
+        bytes: usize,
+    },
     /// An event does not follow the one folded last.
     #[error("event {found} does not follow revision {folded}")]
     Gap {
@@ -88,6 +94,8 @@ impl View {
         if let Some(value) = store.get(&StoreKey::Folded.encode())? {
             state.folded = FoldedPosition::decode(&value).ok_or_else(|| unreadable(&StoreKey::Folded.encode()))?;
         }
+        state.folded_stored = true;
+        state.membership = load_membership(store.as_ref())?;
         load_counters(catalog, store.as_ref(), &mut state)?;
         let found = load_records(catalog, store.as_ref(), &mut state)?;
         if found != state.folded.digest {
@@ -107,6 +115,12 @@ impl View {
     #[must_use]
     pub fn folded(&self) -> FoldedPosition {
         self.state.read().folded
+    }
+
+    /// The members of the group as the newest membership entry folded says; `None` before the first one.
+    #[must_use]
+    pub fn membership(&self) -> Option<Arc<[u8]>> {
+        self.state.read().membership.clone()
     }
 
     /// The tables and streams that the view knows.
@@ -150,7 +164,62 @@ impl View {
             self.follow_indexes(&mut state, event)?;
         }
         state.folded = folded;
+        state.folded_stored = true;
         Ok(())
+    }
+
+    /// Folds a membership entry: its content, opaque here, becomes what [`View::membership`] says, and its index the
+    /// folded one, both at once. An entry that was folded before changes nothing.
+    ///
+    /// # Errors
+    /// When it has more than [`MEMBERSHIP_BYTES_MAX`] bytes; nothing has changed then. When the store fails, as
+    /// [`View::fold`].
+    pub fn fold_membership(&self, index: LogIndex, membership: &[u8]) -> Result<(), ViewError> {
+        if membership.len() > MEMBERSHIP_BYTES_MAX {
+            return Err(ViewError::MembershipTooLarge { bytes: membership.len() });
+        }
+        let mut state = self.state.write();
+        if index <= state.folded.index {
+            return Ok(());
+        }
+        let folded = FoldedPosition { index, ..state.folded };
+        let mut batch = WriteBatch::default();
+        batch.put(StoreKey::Membership.encode(), membership);
+        batch.put(StoreKey::Folded.encode(), folded.encode());
+        self.store.apply(batch)?;
+        state.folded = folded;
+        state.folded_stored = true;
+        state.membership = Some(membership.into());
+        Ok(())
+    }
+
+    /// Notes that every entry up to `index` is folded where those behind the last folded one have nothing to fold. The
+    /// store learns of it with the next batch or [`View::flush`].
+    pub fn note_folded(&self, index: LogIndex) {
+        let mut state = self.state.write();
+        if index > state.folded.index {
+            state.folded.index = index;
+            state.folded_stored = false;
+        }
+    }
+
+    /// Makes everything folded so far survive in the store, and returns how far that is.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn flush(&self) -> Result<FoldedPosition, ViewError> {
+        let folded = {
+            let mut state = self.state.write();
+            if !state.folded_stored {
+                let mut batch = WriteBatch::default();
+                batch.put(StoreKey::Folded.encode(), state.folded.encode());
+                self.store.apply(batch)?;
+                state.folded_stored = true;
+            }
+            state.folded
+        };
+        self.store.flush()?;
+        Ok(folded)
     }
 
     fn follow_indexes(&self, state: &mut State, event: &Event) -> Result<(), ViewError> {
@@ -214,6 +283,14 @@ fn follow_streams(state: &mut State, event: &Event) {
     for mark in &event.marks {
         let stream = state.stream_mut(event.namespace, mark.stream);
         stream.low_water = stream.low_water.max(mark.to);
+    }
+}
+
+fn load_membership(store: &dyn RecordStore) -> Result<Option<Arc<[u8]>>, ViewError> {
+    let key = StoreKey::Membership.encode();
+    match store.get(&key)? {
+        Some(value) if value.len() > MEMBERSHIP_BYTES_MAX => Err(unreadable(&key)),
+        value => Ok(value.map(|value| Arc::from(&value[..]))),
     }
 }
 
@@ -283,6 +360,12 @@ impl ViewReader<'_> {
     #[must_use]
     pub fn folded(&self) -> FoldedPosition {
         self.state.folded
+    }
+
+    /// The members of the group at that position.
+    #[must_use]
+    pub fn membership(&self) -> Option<&Arc<[u8]>> {
+        self.state.membership.as_ref()
     }
 
     /// The namespaces that hold anything.

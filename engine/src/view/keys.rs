@@ -9,8 +9,10 @@ use super::digest::Digest;
 use super::reader::{Record, StreamRow, StreamState};
 use crate::ids::{LogIndex, NamespaceId, Revision, Sequence, StreamId, StreamSequence, TableId, Timestamp};
 
-/// Prefix of the folded position, one key.
+/// Prefix of what is known about the store as a whole; alone, the folded position.
 const META: u8 = 0x00;
+/// After [`META`]: the members of the group.
+const MEMBERSHIP: u8 = 0x01;
 /// Prefix of records.
 const RECORD: u8 = 0x01;
 /// Prefix of stream rows.
@@ -23,12 +25,15 @@ const STREAM_STATE: u8 = 0x04;
 /// Stands for "no change" in a stream row.
 const NO_CHANGE: u16 = u16::MAX;
 
+/// Largest encoded membership.
+pub const MEMBERSHIP_BYTES_MAX: usize = 64 << 10;
+
 /// How far a store has been folded, and the digest of its records at that point.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FoldedPosition {
     /// The newest event folded.
     pub revision: Revision,
-    /// Its place in the log.
+    /// The newest log entry folded: this event, or one behind it that is none.
     pub index: LogIndex,
     /// Its time.
     pub time: Timestamp,
@@ -41,6 +46,8 @@ pub struct FoldedPosition {
 pub enum StoreKey {
     /// The folded position.
     Folded,
+    /// The members of the group.
+    Membership,
     /// A record.
     Record(NamespaceId, TableId, Sequence),
     /// A stream row.
@@ -66,6 +73,7 @@ impl StoreKey {
     pub(super) fn encode_inline(self) -> InlineKey {
         match self {
             Self::Folded => SmallVec::from_slice(&[META]),
+            Self::Membership => SmallVec::from_slice(&[META, MEMBERSHIP]),
             Self::Record(namespace, table, sequence) => numbered(RECORD, namespace, table.0, sequence.0),
             Self::Row(namespace, stream, sequence) => numbered(ROW, namespace, stream.0, sequence.0),
             Self::LastSequence(namespace, table) => unnumbered(LAST_SEQUENCE, namespace, table.0),
@@ -78,7 +86,11 @@ impl StoreKey {
     pub fn decode(key: &[u8]) -> Option<Self> {
         let (prefix, rest) = key.split_first()?;
         if *prefix == META {
-            return rest.is_empty().then_some(Self::Folded);
+            return match rest {
+                [] => Some(Self::Folded),
+                [MEMBERSHIP] => Some(Self::Membership),
+                _ => None,
+            };
         }
         let (namespace, rest) = rest.split_first_chunk::<8>()?;
         let (code, rest) = rest.split_first_chunk::<2>()?;
@@ -103,6 +115,12 @@ impl StoreKey {
     #[must_use]
     pub fn all_counters() -> (Vec<u8>, Vec<u8>) {
         (vec![LAST_SEQUENCE], vec![STREAM_STATE + 1])
+    }
+
+    /// The bounds of all pairs that folding makes, without what is known about the store as a whole.
+    #[must_use]
+    pub fn all_pairs() -> (Vec<u8>, Vec<u8>) {
+        (vec![RECORD], vec![0xff])
     }
 
     /// The bounds of all keys.

@@ -14,7 +14,7 @@ mod tests;
 
 pub use committed::{Committed, View, ViewError, ViewReader};
 pub use digest::Digest;
-pub use keys::{FoldedPosition, StoreKey};
+pub use keys::{FoldedPosition, MEMBERSHIP_BYTES_MAX, StoreKey};
 pub use overlay::{Overlay, OverlayReader};
 pub use reader::{ReadError, Reader, ReaderExtension, Record, StreamRow, StreamState};
 pub use replay::{MAX_MARK_SPAN, StoreFold};

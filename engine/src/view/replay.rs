@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 
 use super::committed::ViewError;
 use super::fold::{raw_writes, write_stream_state};
-use super::keys::{self, FoldedPosition, StoreKey};
+use super::keys::{self, FoldedPosition, MEMBERSHIP_BYTES_MAX, StoreKey};
 use super::reader::StreamState;
 use crate::event::Event;
 use crate::ids::{NamespaceId, StreamId};
@@ -64,11 +64,18 @@ impl<'a> StoreFold<'a> {
         self.apply_full_batch()
     }
 
-    /// Writes the folded position, which makes the store one that a view accepts, and makes everything durable.
+    /// Writes the members of the group, if there are any, and the folded position, which makes the store one that a view
+    /// accepts, and makes everything durable.
     ///
     /// # Errors
-    /// When the store fails.
-    pub fn finish(mut self, folded: FoldedPosition) -> Result<(), ViewError> {
+    /// When the store fails, or the membership is larger than any may be.
+    pub fn finish(mut self, folded: FoldedPosition, membership: Option<&[u8]>) -> Result<(), ViewError> {
+        if let Some(membership) = membership {
+            if membership.len() > MEMBERSHIP_BYTES_MAX {
+                return Err(ViewError::MembershipTooLarge { bytes: membership.len() });
+            }
+            self.batch.put(StoreKey::Membership.encode(), membership);
+        }
         self.apply_batch()?;
         // The position must never be there without what it stands for.
         self.store.flush()?;

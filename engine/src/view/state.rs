@@ -1,4 +1,6 @@
-//! The part of a view that is held in memory: indexes, counters, the folded position.
+//! The part of a view that is held in memory: indexes, counters, the folded position, the members of the group.
+
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -18,6 +20,10 @@ impl StreamState {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) folded: FoldedPosition,
+    /// Whether the store holds the folded position. Otherwise it gets it with the next batch or flush.
+    pub(crate) folded_stored: bool,
+    /// As the entry said that was folded last of its kind.
+    pub(crate) membership: Option<Arc<[u8]>>,
     pub(crate) namespaces: HashMap<NamespaceId, NamespaceState, RandomState>,
 }
 

@@ -380,3 +380,45 @@ fn a_row_that_the_store_lost_is_missed() {
         restore(Some(value.to_vec()));
     }
 }
+
+#[test]
+fn members_are_folded_together_with_their_index_and_survive() {
+    let store: Arc<dyn crate::record_store::RecordStore> = Arc::new(MemoryStore::new());
+    let view = View::open(CATALOG, Arc::clone(&store)).unwrap();
+    assert_eq!(view.membership(), None);
+    let mut random = StdRng::seed_from_u64(6);
+    let mut bench = Bench::new();
+    while bench.events.len() < 2 {
+        bench.decide(&mut random);
+    }
+    view.fold(&[committed(&bench.events[0])]).unwrap();
+    let before = view.folded();
+    view.fold_membership(LogIndex(15), b"one").unwrap();
+    assert_eq!(view.folded(), FoldedPosition { index: LogIndex(15), ..before });
+    view.fold_membership(LogIndex(15), b"folded before").unwrap();
+    let refused = view.fold_membership(LogIndex(16), &vec![0; MEMBERSHIP_BYTES_MAX + 1]);
+    assert!(matches!(refused, Err(ViewError::MembershipTooLarge { .. })));
+    for view in [&view, &View::open(CATALOG, Arc::clone(&store)).unwrap()] {
+        assert_eq!(view.membership().as_deref(), Some(&b"one"[..]));
+        assert_eq!(view.folded(), FoldedPosition { index: LogIndex(15), ..before });
+    }
+    let event = Arc::clone(&bench.events[1]);
+    view.fold(&[Committed { index: LogIndex(16), event }]).unwrap();
+    assert_eq!(View::open(CATALOG, store).unwrap().folded(), view.folded());
+}
+
+#[test]
+fn entries_without_an_event_are_folded_in_memory_and_stored_by_a_flush() {
+    let store: Arc<dyn crate::record_store::RecordStore> = Arc::new(MemoryStore::new());
+    let view = View::open(CATALOG, Arc::clone(&store)).unwrap();
+    let stored = || View::open(CATALOG, Arc::clone(&store)).unwrap().folded().index;
+    view.note_folded(LogIndex(3));
+    view.note_folded(LogIndex(2));
+    assert_eq!((view.folded().index, view.folded().revision), (LogIndex(3), Revision::ZERO));
+    assert_eq!(stored(), LogIndex::ZERO);
+    assert_eq!(view.flush().unwrap().index, LogIndex(3));
+    assert_eq!(stored(), LogIndex(3));
+    view.note_folded(LogIndex(4));
+    view.fold_membership(LogIndex(5), b"members").unwrap();
+    assert_eq!(stored(), LogIndex(5));
+}

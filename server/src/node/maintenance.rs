@@ -60,7 +60,7 @@ pub enum CompactError {
     Query(#[from] QueryError),
     /// The record store could not be flushed.
     #[error(transparent)]
-    Store(#[from] steeple_engine::record_store::RecordStoreError),
+    Store(#[from] steeple_engine::view::ViewError),
     /// The log refused.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -161,8 +161,7 @@ impl Node {
     pub async fn flush(&self) -> Result<(), CompactError> {
         let shared = Arc::clone(&self.shared);
         let flushing = tokio::task::spawn_blocking(move || {
-            let folded = shared.view.folded().index;
-            shared.view.store().flush()?;
+            let folded = shared.view.flush()?.index;
             let mut flushed = shared.flushed.lock();
             *flushed = flushed.max(folded);
             Ok(())

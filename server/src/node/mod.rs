@@ -440,10 +440,10 @@ impl Node {
                 // A panic was noted by the thread itself.
                 drop(thread.join());
             }
-            shared.view.store().flush()
+            shared.view.flush()
         });
         match ended.await {
-            Ok(Ok(())) => {}
+            Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the record store was not flushed; the next start folds again"),
             Err(error) => tracing::warn!(%error, "stopping was interrupted"),
         }

@@ -152,7 +152,7 @@ fn use_store(
 
 fn open_and_follow(store: Arc<dyn RecordStore>, log: &LogReader) -> Result<View, StartError> {
     let view = View::open(CATALOG, store)?;
-    follow(&view, log)?;
+    follow(&view, log, log.last().index)?;
     Ok(view)
 }
 
@@ -194,8 +194,8 @@ fn fresh_store(options: &NodeOptions, directories: &Directories) -> Result<Arc<d
     open_store(options, directories)
 }
 
-/// Folds what the log has and the view has not.
-fn follow(view: &View, log: &LogReader) -> Result<(), StartError> {
+/// Folds what the log has up to an entry, and the view has not.
+fn follow(view: &View, log: &LogReader, up_to: LogIndex) -> Result<(), StartError> {
     let folded = view.folded().index;
     let (first, last) = (log.first(), log.last().index);
     if folded > last {
@@ -207,21 +207,33 @@ fn follow(view: &View, log: &LogReader) -> Result<(), StartError> {
     let mut batch = Vec::with_capacity(FOLD_BATCH);
     let mut outcome = Ok(());
     log.scan(folded.next(), &mut |entry| {
-        outcome = collect(entry, &mut batch)
-            .and_then(|()| if batch.len() == FOLD_BATCH { fold(view, &mut batch) } else { Ok(()) });
+        if entry.position.index > up_to {
+            return ControlFlow::Break(());
+        }
+        outcome = collect(view, &entry, &mut batch);
         if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
     outcome?;
-    fold(view, &mut batch)
+    fold(view, &mut batch)?;
+    view.note_folded(up_to.min(last));
+    Ok(())
 }
 
-fn collect(entry: Entry, batch: &mut Vec<Committed>) -> Result<(), StartError> {
-    if entry.kind == EntryKind::Event {
-        let index = entry.position.index;
-        let event = Event::decode(&entry.payload).map_err(|source| StartError::Event { index, source })?;
-        batch.push(Committed { index, event: Arc::new(event) });
+/// Folds an entry, or puts it with others that are folded together.
+fn collect(view: &View, entry: &Entry, batch: &mut Vec<Committed>) -> Result<(), StartError> {
+    let index = entry.position.index;
+    match entry.kind {
+        EntryKind::Event => {
+            let event = Event::decode(&entry.payload).map_err(|source| StartError::Event { index, source })?;
+            batch.push(Committed { index, event: Arc::new(event) });
+            if batch.len() == FOLD_BATCH { fold(view, batch) } else { Ok(()) }
+        }
+        EntryKind::Membership => {
+            fold(view, batch)?;
+            Ok(view.fold_membership(index, &entry.payload)?)
+        }
+        EntryKind::Empty | EntryKind::Check => Ok(()),
     }
-    Ok(())
 }
 
 fn fold(view: &View, batch: &mut Vec<Committed>) -> Result<(), StartError> {

@@ -53,7 +53,7 @@ impl Node {
         let options = SnapshotOptions::new(id, origin(&self.shared), self.shared.clock.now());
         let source = LiveSource { view: Arc::clone(&self.shared.view), log: self.shared.log.clone() };
         let mut stream: SnapshotStream<LiveSource<Arc<View>, LogReader>> =
-            SnapshotStream::new(source, SnapshotOptions { include_history, ..options })?;
+            SnapshotStream::new(source, SnapshotOptions { include_history, ..options });
         loop {
             let step = tokio::task::spawn_blocking(move || {
                 let chunk = stream.next_chunk();

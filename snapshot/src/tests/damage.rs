@@ -142,8 +142,8 @@ fn a_chunk_of_another_snapshot_is_found() {
 fn a_well_formed_file_with_another_state_is_found() {
     let file = small_file();
     let mut all = chunks(&file);
-    // The last byte of the first chunk belongs to a record's body.
-    *all[0].1.last_mut().unwrap() ^= 1;
+    // Position and count of the chunk, lengths and key of its first pair, which is a record, the revision before its body.
+    all[0].1[40 + 4 + 6 + 19 + 8] ^= 1;
     let forged = forge(header(&file), &all, |_| {});
     assert!(matches!(check(&forged), Err(ReadError::State(StateError::Digest { .. }))));
 }

@@ -55,7 +55,6 @@ pub(super) const ORIGIN: Origin =
 pub(super) fn options() -> SnapshotOptions {
     SnapshotOptions {
         step: StepSize { pairs: 7, bytes: 900 },
-        membership: b"one, two".to_vec(),
         ..SnapshotOptions::new(SnapshotId([9; 16]), ORIGIN, Timestamp(77))
     }
 }
@@ -114,10 +113,17 @@ impl Node {
         while self.view.folded().revision.0 < until {
             if self.random.random_bool(0.1) {
                 self.term = self.term.next();
-                self.append(EntryKind::Empty, self.view.folded().revision, Bytes::new());
+                let index = self.append(EntryKind::Empty, self.view.folded().revision, Bytes::new());
+                self.view.note_folded(index);
             }
             if self.random.random_bool(0.05) {
-                self.append(EntryKind::Membership, self.view.folded().revision, Bytes::from_static(b"members"));
+                let members = vec![b'm'; self.random.random_range(1..9)];
+                let index = self.append(EntryKind::Membership, self.view.folded().revision, members.clone().into());
+                self.view.fold_membership(index, &members).unwrap();
+            }
+            if self.random.random_bool(0.05) {
+                let index = self.append(EntryKind::Check, self.view.folded().revision, Bytes::from_static(b"digest"));
+                self.view.note_folded(index);
             }
             let event = self.decide();
             let index = self.append(EntryKind::Event, event.revision, event.encode());
@@ -176,20 +182,34 @@ impl Node {
         }
     }
 
-    /// A view that folded, one by one and without any snapshot, what the node has folded up to a revision.
-    pub(super) fn reference(&self, revision: Revision) -> View {
+    /// A view that folded, one by one and without any snapshot, what the node has folded up to a log entry.
+    pub(super) fn reference(&self, index: LogIndex) -> View {
         let view = View::open(CATALOG, Arc::new(MemoryStore::new())).unwrap();
         for entry in entries(&self.log) {
-            if entry.kind == EntryKind::Event && entry.tag <= revision.0 {
-                view.fold(&[committed(&entry)]).unwrap();
+            if entry.position.index <= index {
+                fold_entry(&view, &entry);
             }
         }
         view
     }
+
+    /// What the newest membership entry up to a log entry says; nothing when there is none.
+    pub(super) fn membership_at(&self, index: LogIndex) -> Vec<u8> {
+        let before = |entry: &Entry| entry.kind == EntryKind::Membership && entry.position.index <= index;
+        let newest = entries(&self.log).into_iter().filter(before).last();
+        newest.map(|entry| entry.payload.to_vec()).unwrap_or_default()
+    }
 }
 
-pub(super) fn committed(entry: &Entry) -> Committed {
-    Committed { index: entry.position.index, event: Arc::new(Event::decode(&entry.payload).unwrap()) }
+pub(super) fn fold_entry(view: &View, entry: &Entry) {
+    let index = entry.position.index;
+    match entry.kind {
+        EntryKind::Event => {
+            view.fold(&[Committed { index, event: Arc::new(Event::decode(&entry.payload).unwrap()) }]).unwrap();
+        }
+        EntryKind::Membership => view.fold_membership(index, &entry.payload).unwrap(),
+        EntryKind::Empty | EntryKind::Check => view.note_folded(index),
+    }
 }
 
 pub(super) fn entries(log: &LogReader) -> Vec<Entry> {
@@ -218,6 +238,7 @@ pub(super) fn pairs(store: &dyn RecordStore) -> Vec<(Vec<u8>, Vec<u8>)> {
 /// Records, indexes, streams, counters and position are the same.
 pub(super) fn assert_same_view(found: &View, expected: &View) {
     assert_eq!(found.folded(), expected.folded());
+    assert_eq!(found.membership(), expected.membership());
     assert_eq!(pairs(found.store().as_ref()), pairs(expected.store().as_ref()));
     let (found, expected) = (found.read(), expected.read());
     for namespace in NAMESPACES {

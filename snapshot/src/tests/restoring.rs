@@ -10,13 +10,13 @@ use steeple_engine::disk::{RealDisk, SimulatedDisk};
 use steeple_engine::ids::{HistoryId, LogIndex, Term};
 use steeple_engine::log::{Entry, EntryKind, Log, LogReader};
 use steeple_engine::record_store::{self, MemoryStore, RecordStoreKind, RecordStoreOptions};
-use steeple_engine::view::{FoldedPosition, View};
+use steeple_engine::view::View;
 
 use super::node::{CATALOG, Node, assert_same_view, entries, identity, log_options, options};
 use super::round_trip::take_while_living;
 use crate::manifest::LogBase;
 use crate::restore::{Lineage, RestoreError, RestoreOptions, RestoreTarget, UNFINISHED_MARKER};
-use crate::source::{EntryVisitor, PairVisitor, SnapshotSource, SourceError};
+use crate::source::{EntryVisitor, PairVisitor, ReadAt, SnapshotSource, SourceError};
 use crate::stream::SnapshotOptions;
 use crate::{Manifest, check_finished, restore, write};
 
@@ -67,7 +67,7 @@ fn a_restored_node_has_the_same_state_and_history() {
         let directory = tempfile::tempdir().unwrap();
         let restored = restored(&file, directory.path(), Lineage::Same);
         let end = restored.manifest.state.index;
-        assert_same_view(&restored.view, &node.reference(restored.manifest.state.revision));
+        assert_same_view(&restored.view, &node.reference(end));
         let base = restored.manifest.log_base.position.index;
         assert_eq!(base == LogIndex(0), include_history);
         let expected = entries(&node.log).into_iter().filter(|entry| entry.position.index > base);
@@ -111,6 +111,7 @@ fn a_new_history_takes_no_members_over() {
     let restored = restored(&file, directory.path(), Lineage::New);
     let before = entries(&node.log);
     assert!(before.iter().any(|entry| entry.kind == EntryKind::Membership));
+    assert!(node.view.membership().is_some() && restored.view.membership().is_none());
     for (old, new) in before.iter().zip(entries(&restored.log)) {
         assert_eq!((old.position, old.tag), (new.position, new.tag));
         match old.kind {
@@ -124,7 +125,7 @@ fn a_new_history_takes_no_members_over() {
 struct Sparse<S>(S);
 
 impl<S: SnapshotSource> SnapshotSource for Sparse<S> {
-    fn read_pairs(&self, from: &[u8], visit: PairVisitor<'_>) -> Result<FoldedPosition, SourceError> {
+    fn read_pairs(&self, from: &[u8], visit: PairVisitor<'_>) -> Result<ReadAt, SourceError> {
         self.0.read_pairs(from, visit)
     }
 

@@ -5,17 +5,16 @@ use std::sync::Arc;
 
 use rand::RngExt;
 use steeple_engine::ids::LogIndex;
-use steeple_engine::log::EntryKind;
 use steeple_engine::record_store::MemoryStore;
 use steeple_engine::view::View;
 
-use super::node::{CATALOG, Node, assert_same_view, committed, entries, options};
+use super::node::{CATALOG, Node, assert_same_view, entries, fold_entry, options};
 use crate::stream::{SnapshotOptions, SnapshotStream, WriteError};
 use crate::{Manifest, inspect, load_base, verify, write};
 
 /// Takes a snapshot while the node lives on between the chunks.
 pub(super) fn take_while_living(node: &mut Node, options: SnapshotOptions) -> Result<Vec<u8>, WriteError> {
-    let mut stream = SnapshotStream::new(node.source(), options)?;
+    let mut stream = SnapshotStream::new(node.source(), options);
     let mut file = Vec::new();
     while let Some(chunk) = stream.next_chunk()? {
         assert_eq!(chunk.number + 1, stream.progress().chunks);
@@ -43,11 +42,12 @@ fn a_snapshot_taken_while_events_are_folded_is_the_state_at_its_end() {
         let file = take_while_living(&mut node, SnapshotOptions { include_history, ..options() }).unwrap();
         let manifest = verified(&file);
         moved += manifest.state.revision.0 - manifest.start.0;
+        assert_eq!(manifest.membership, node.membership_at(manifest.state.index));
 
         let store = Arc::new(MemoryStore::new());
         assert_eq!(load_base(&file[..], store.as_ref()).unwrap(), manifest);
         let view = View::open(CATALOG, store).unwrap();
-        assert_same_view(&view, &node.reference(manifest.state.revision));
+        assert_same_view(&view, &node.reference(manifest.state.index));
         let records: usize = view.read().namespaces().iter().map(|namespace| count(&view, *namespace)).sum();
         assert_eq!(manifest.records(), records as u64);
         assert_eq!(manifest.first_event.map(|revision| revision.0) == Some(1), include_history);
@@ -71,8 +71,8 @@ fn a_base_and_the_log_after_it_give_the_state_now() {
         let manifest = load_base(&file[..], store.as_ref()).unwrap();
         let view = View::open(CATALOG, store).unwrap();
         for entry in entries(&node.log) {
-            if entry.kind == EntryKind::Event && entry.position.index > manifest.state.index {
-                view.fold(&[committed(&entry)]).unwrap();
+            if entry.position.index > manifest.state.index {
+                fold_entry(&view, &entry);
             }
         }
         assert_same_view(&view, &node.view);
@@ -110,13 +110,13 @@ fn a_quiet_node_is_written_without_events() {
     assert_eq!((manifest.start, manifest.events), (manifest.state.revision, 0));
     assert_eq!(manifest.term, node.log.term(manifest.state.index).unwrap());
     assert_eq!(manifest.log_base.position.index, manifest.state.index);
-    assert_eq!(manifest.membership, b"one, two");
+    assert_eq!(manifest.membership, node.view.membership().unwrap()[..]);
 }
 
 #[test]
 fn events_that_the_log_gave_up_meanwhile_are_missed() {
     let mut node = Node::lived(6, 300);
-    let mut stream = SnapshotStream::new(node.source(), options()).unwrap();
+    let mut stream = SnapshotStream::new(node.source(), options());
     stream.next_chunk().unwrap();
     stream.next_chunk().unwrap();
     node.live(300);

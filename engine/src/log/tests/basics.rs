@@ -222,3 +222,15 @@ fn each_merge_of_one_pass_replaces_its_own_segments() {
     assert_eq!(all(&reader), kept);
     assert_eq!(all(&open(&disk.duplicate()).unwrap().1), kept);
 }
+
+#[test]
+fn every_kind_of_entry_comes_back() {
+    let disk = SimulatedDisk::new();
+    let (mut writer, _, _) = open(&disk).unwrap();
+    let kinds = [EntryKind::Event, EntryKind::Empty, EntryKind::Membership, EntryKind::Check];
+    let entries: Vec<Entry> =
+        kinds.into_iter().zip(1..).map(|(kind, index)| Entry { kind, tag: 1, ..entry(index, 1, "payload") }).collect();
+    writer.append(&entries).unwrap();
+    writer.close().unwrap();
+    assert_eq!(all(&open(&disk).unwrap().1), entries);
+}
