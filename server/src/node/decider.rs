@@ -127,14 +127,15 @@ impl Decider {
 
     fn answer(&mut self) {
         let answers = self.pipeline.take_answers();
+        let core = self.shared.core();
         for (_, outcome) in &answers {
             if let Outcome::Committed { event, .. } = outcome {
-                self.shared.recent.push(Arc::clone(event));
+                core.recent.push(Arc::clone(event));
             }
         }
         if !answers.is_empty() {
             // Consumers look at the recent events once they are woken, so these come first.
-            self.shared.folded.send_replace(self.shared.view.folded().revision);
+            self.shared.folded.send_replace(core.view.folded().revision);
         }
         for (ticket, outcome) in answers {
             if let Some((answer, permit)) = self.waiting.remove(&ticket) {

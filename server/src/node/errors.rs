@@ -120,6 +120,9 @@ pub enum QueryError {
     /// A stored body cannot be read.
     #[error(transparent)]
     Record(#[from] RecordDecodeError),
+    /// What was asked for was being replaced meanwhile by a snapshot from a peer. Trying again finds it.
+    #[error("the node is taking over a snapshot; try again")]
+    Replaced,
     /// The event is not kept any more.
     #[error("the event of revision {0} is no longer kept")]
     Compacted(Revision),

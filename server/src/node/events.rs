@@ -1,4 +1,4 @@
-//! Events by revision, from memory while they are new and from the log afterwards.
+//! Events by revision.
 
 use std::sync::Arc;
 
@@ -12,15 +12,10 @@ impl Node {
     /// The event of a revision.
     ///
     /// # Errors
-    /// [`QueryError::Compacted`] when it is not kept any more; else when the log cannot be read.
+    /// [`QueryError::Compacted`] when it is not kept any more, [`QueryError::Replaced`] when that cannot be told just now;
+    /// else when the log cannot be read.
     pub fn event(&self, revision: Revision) -> Result<Arc<Event>, QueryError> {
-        if let Some(event) = self.shared.recent.get(revision) {
-            return Ok(event);
-        }
-        match self.shared.log.read_tag(revision.0)? {
-            Some(entry) => Ok(Arc::new(Event::decode(&entry.payload)?)),
-            None => Err(QueryError::Compacted(revision)),
-        }
+        self.shared.event_in(&self.shared.core(), revision)
     }
 }
 

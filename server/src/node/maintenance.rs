@@ -4,6 +4,9 @@
 //! may look back within the retention, not the record store (flushed past it), and not a rebuild of the record store
 //! (a base snapshot covers it). Whole segments at the front are purged; sealed ones in which little is wanted are
 //! rewritten without the rest. So pruning a stream moves a mark, and compaction gives the space back.
+//!
+//! One lock is held by whoever gives space back, writes a base snapshot or takes over one from a peer: none of them
+//! may find the log changed by another.
 
 use std::io::{BufReader, Seek};
 use std::sync::Arc;
@@ -130,7 +133,8 @@ impl Node {
     #[must_use]
     pub fn status(&self) -> NodeStatus {
         let shared = &self.shared;
-        let folded = shared.view.folded();
+        let core = shared.core();
+        let folded = core.view.folded();
         NodeStatus {
             cluster: shared.identity.cluster,
             node: shared.identity.node,
@@ -138,15 +142,15 @@ impl Node {
             revision: folded.revision,
             time: folded.time,
             digest: folded.digest,
-            log_first: shared.log.first(),
-            log_last: shared.log.last(),
-            log_bytes: shared.log.disk_bytes(),
-            log_segments: shared.log.segments(),
+            log_first: core.log.first(),
+            log_last: core.log.last(),
+            log_bytes: core.log.disk_bytes(),
+            log_segments: core.log.segments(),
             log_syncs: shared.log_counters.syncs.load(Ordering::Relaxed),
             log_entries_appended: shared.log_counters.entries.load(Ordering::Relaxed),
-            store_bytes: shared.view.store().disk_bytes().ok(),
-            flushed: *shared.flushed.lock(),
-            base_covers: shared.base.covers(),
+            store_bytes: core.view.store().disk_bytes().ok(),
+            flushed: *core.flushed.lock(),
+            base_covers: core.base.covers(),
             namespaces: self.read(|reader| reader.namespaces().iter().filter(|id| **id != NamespaceId::SYSTEM).count()),
             tails: shared.options.tails_max - shared.tails.available_permits(),
             rebuilt: shared.rebuilt.clone(),
@@ -159,10 +163,10 @@ impl Node {
     /// # Errors
     /// When the store fails.
     pub async fn flush(&self) -> Result<(), CompactError> {
-        let shared = Arc::clone(&self.shared);
+        let core = self.shared.core();
         let flushing = tokio::task::spawn_blocking(move || {
-            let folded = shared.view.flush()?.index;
-            let mut flushed = shared.flushed.lock();
+            let folded = core.view.flush()?.index;
+            let mut flushed = core.flushed.lock();
             *flushed = flushed.max(folded);
             Ok(())
         });
@@ -199,32 +203,32 @@ impl Node {
     }
 
     async fn compact_now(&self, base_bytes_min: u64) -> Result<Compacted, CompactError> {
-        let mut compacted = Compacted { log_bytes_before: self.shared.log.disk_bytes(), ..Compacted::default() };
+        let mut compacted = Compacted { log_bytes_before: self.core().log.disk_bytes(), ..Compacted::default() };
         compacted.items_pruned = self.prune_streams().await?;
         self.flush().await?;
         // The log alone could not rebuild the record store: after a restore, or when the base snapshot is damaged.
-        compacted.base_written = self.cover_by_base(self.shared.log.base().index).await?;
+        compacted.base_written = self.cover_by_base(self.core().log.base().index).await?;
         let unwanted = self.blocking(|node| node.unwanted_segments()).await?;
         if let Some(last) = unwanted.last() {
-            let covered = self.shared.base.covers();
+            let covered = self.core().base.covers();
             let uncovered = unwanted.iter().filter(|segment| segment.last > covered);
             if uncovered.map(|segment| segment.file_bytes).sum::<u64>() >= base_bytes_min.max(1) {
                 compacted.base_written |= self.cover_by_base(last.last).await?;
             }
             self.give_back_if_changed(last.last, &mut compacted).await?;
         }
-        compacted.log_bytes_after = self.shared.log.disk_bytes();
+        compacted.log_bytes_after = self.core().log.disk_bytes();
         Ok(compacted)
     }
 
     /// Looks for what can be given back, unless nothing that decides it has changed since the last time.
     async fn give_back_if_changed(&self, unwanted: LogIndex, compacted: &mut Compacted) -> Result<(), CompactError> {
         let horizon = Horizon { unwanted, safe: self.safe_to_drop(), marks: self.marks() };
-        if *self.shared.given_back.lock() == Some(horizon) {
+        if *self.core().given_back.lock() == Some(horizon) {
             return Ok(());
         }
         self.give_back(compacted).await?;
-        *self.shared.given_back.lock() = Some(horizon);
+        *self.core().given_back.lock() = Some(horizon);
         Ok(())
     }
 
@@ -262,7 +266,7 @@ impl Node {
     fn unwanted_segments(&self) -> Result<Vec<SegmentInfo>, QueryError> {
         let options = &self.shared.options;
         let keep_from = self.time_before(options.history_retention.max(options.request_window));
-        let mut segments = self.shared.log.segments();
+        let mut segments = self.core().log.segments();
         // The newest is being written.
         segments.pop();
         let mut unwanted = Vec::new();
@@ -277,7 +281,7 @@ impl Node {
 
     /// Sees to it that a base snapshot covers the log up to `index`; whether one was written for that.
     async fn cover_by_base(&self, index: LogIndex) -> Result<bool, CompactError> {
-        if self.shared.base.covers() >= index || self.shared.base.path().is_none() {
+        if self.core().base.covers() >= index || self.core().base.path().is_none() {
             return Ok(false);
         }
         self.blocking(|node| write_base(&node.shared)).await?;
@@ -286,7 +290,7 @@ impl Node {
 
     async fn give_back(&self, compacted: &mut Compacted) -> Result<(), CompactError> {
         let safe = self.safe_to_drop();
-        let segments_before = self.shared.log.segments().len() as u64;
+        let segments_before = self.core().log.segments().len() as u64;
         let (kept, unwanted) = self
             .blocking(|node| Ok::<_, CompactError>((node.retained_revisions()?, node.unwanted_segments()?)))
             .await?;
@@ -297,7 +301,7 @@ impl Node {
             self.ask_log(Task::Purge(segment.last, done))?;
             purged.await.map_err(|_| CompactError::Stopped)??;
         }
-        compacted.segments_purged = segments_before - self.shared.log.segments().len() as u64;
+        compacted.segments_purged = segments_before - self.core().log.segments().len() as u64;
         if let Some(up_to) = unwanted.iter().map(|segment| segment.last).filter(|last| *last <= safe).max() {
             compacted.segments_rewritten = self.rewrite(up_to, kept).await?.segments_before;
         }
@@ -314,9 +318,9 @@ impl Node {
 
     /// The newest log entry that neither the record store nor its rebuild needs.
     fn safe_to_drop(&self) -> LogIndex {
-        let flushed = *self.shared.flushed.lock();
-        match self.shared.base.path() {
-            Some(_) => flushed.min(self.shared.base.covers()),
+        let flushed = *self.core().flushed.lock();
+        match self.core().base.path() {
+            Some(_) => flushed.min(self.core().base.covers()),
             None => flushed,
         }
     }
@@ -340,7 +344,7 @@ impl Node {
 
     /// The time of a segment's last event; `None` when it has none.
     fn last_event_time(&self, segment: &SegmentInfo) -> Result<Option<Timestamp>, QueryError> {
-        match self.shared.log.read_tag(segment.last_tag)? {
+        match self.core().log.read_tag(segment.last_tag)? {
             Some(entry) if entry.kind == EntryKind::Event => {
                 Ok(Some(Timestamp(Event::view(&entry.payload)?.time.0.to_native())))
             }
@@ -369,17 +373,18 @@ impl Node {
 
 /// Writes a base snapshot, reads it back, and only then lets the log go by it.
 fn write_base(shared: &Arc<Shared>) -> Result<(), CompactError> {
-    let Some(path) = shared.base.path() else { return Ok(()) };
+    let core = shared.core();
+    let Some(path) = core.base.path() else { return Ok(()) };
     let failed = |error: &dyn std::fmt::Display| CompactError::Base(error.to_string());
     let mut publication = Publication::create(&path).map_err(|error| failed(&error))?;
-    let source = LiveSource { view: Arc::clone(&shared.view), log: shared.log.clone() };
+    let source = LiveSource { view: Arc::clone(&core.view), log: core.log.clone() };
     let options = SnapshotOptions::new(SnapshotId(rand::random()), origin(shared), shared.clock.now());
     steeple_snapshot::write(&source, &mut publication, options, &mut |_| {}).map_err(|error| failed(&error))?;
     let mut written = publication.file();
     written.rewind().map_err(|error| failed(&error))?;
     let report = steeple_snapshot::verify(BufReader::new(written), &mut |_| {}).map_err(|error| failed(&error))?;
     publication.publish().map_err(|error| failed(&error))?;
-    shared.base.advance(report.manifest.state.index);
+    core.base.advance(report.manifest.state.index);
     Ok(())
 }
 
@@ -413,7 +418,7 @@ async fn flush_now_and_then(shared: std::sync::Weak<Shared>, every: Duration) {
 /// The first round, at once, only sees to it that the record store could be rebuilt.
 async fn compact_now_and_then(shared: std::sync::Weak<Shared>, options: super::NodeOptions) {
     if let Some(node) = shared.upgrade().map(Node::unguarded)
-        && node.shared.log.base().index > node.shared.base.covers()
+        && node.core().log.base().index > node.core().base.covers()
     {
         report("base snapshot", node.compact_where_due(options.base_interval_bytes).await);
     }

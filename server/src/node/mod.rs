@@ -9,6 +9,8 @@ pub mod options;
 pub mod errors;
 mod recent;
 mod base;
+mod records;
+pub(crate) mod core;
 mod open;
 mod log_writer;
 mod decider;
@@ -23,14 +25,15 @@ mod stall;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use steeple_engine::domain::{Answer, Command};
 use steeple_engine::event::Event;
-use steeple_engine::ids::{ClusterId, HistoryId, LogIndex, NamespaceId, NodeId, RequestId, Revision};
+use steeple_engine::ids::{ClusterId, HistoryId, NamespaceId, NodeId, RequestId, Revision};
 use steeple_engine::local::SeededEntropy;
 use steeple_engine::log::{HardState, LogIdentity, LogReader};
 use steeple_engine::namespaces;
@@ -45,10 +48,9 @@ pub use self::options::{Clock, NodeOptions, NodeParts, SystemClock};
 pub use self::restore::restore;
 pub use self::snapshots::{SnapshotError, TakenSnapshot};
 
-use self::base::Base;
+use self::core::Core;
 use self::decider::{Decider, Message, Waiting};
 use self::log_writer::{LogCounters, Task};
-use self::recent::RecentEvents;
 
 /// Messages on their way to the decider at the most.
 const INBOX_MAX: usize = 4096;
@@ -97,10 +99,10 @@ pub(crate) struct Shared {
     identity: LogIdentity,
     options: NodeOptions,
     clock: Arc<dyn Clock>,
-    view: Arc<View>,
-    log: LogReader,
-    base: Base,
-    recent: RecentEvents,
+    /// Replaced as a whole when a snapshot from a peer is taken over.
+    core: RwLock<Arc<Core>>,
+    /// The log is being changed under whoever reads it, until the core is replaced.
+    replacing: AtomicBool,
     /// The newest revision folded; consumers wait on it.
     folded: watch::Sender<Revision>,
     inbox: tokio::sync::mpsc::Sender<Message>,
@@ -110,12 +112,8 @@ pub(crate) struct Shared {
     log_counters: Arc<LogCounters>,
     /// Why the node takes no mutations any more, once it does not.
     failure: watch::Sender<Option<String>>,
-    /// Everything up to here survives in the record store.
-    flushed: Mutex<LogIndex>,
     /// One compaction or base snapshot at a time.
     maintenance: Arc<tokio::sync::Mutex<()>>,
-    /// What the last round gave back for, so that the next one can tell whether anything has changed.
-    given_back: Mutex<Option<maintenance::Horizon>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     rebuilt: Option<String>,
 }
@@ -144,12 +142,12 @@ impl Node {
         }
         let mut writer = opened.writer;
         let hard_state = opened.recovery.hard_state;
-        let consensus = Consensus::lead(hard_state.term, opened.log.last().index);
+        let consensus = Consensus::lead(hard_state.term, opened.core.log.last().index);
         let vote = Some(opened.identity.node);
-        let opening = HardState { term: consensus.term(), vote, commit: opened.log.last().index };
+        let opening = HardState { term: consensus.term(), vote, commit: opened.core.log.last().index };
         log_writer::open_term(&mut writer, opening)?;
 
-        let view = Arc::new(opened.view);
+        let view = Arc::clone(&opened.core.view);
         let (inbox, messages) = tokio::sync::mpsc::channel(INBOX_MAX);
         let (tasks, task_queue) = mpsc::channel();
         let shared = Arc::new(Shared {
@@ -159,19 +157,15 @@ impl Node {
             log_counters: Arc::default(),
             options,
             clock: parts.clock,
-            log: opened.log,
-            base: opened.base,
-            recent: RecentEvents::default(),
             folded: watch::Sender::new(view.folded().revision),
             inbox: inbox.clone(),
             tasks: Mutex::new(Some(tasks.clone())),
             failure: watch::Sender::new(None),
-            flushed: Mutex::new(LogIndex::ZERO),
             maintenance: Arc::default(),
-            given_back: Mutex::new(None),
             threads: Mutex::new(Vec::new()),
             rebuilt: opened.rebuilt,
-            view: Arc::clone(&view),
+            core: RwLock::new(Arc::new(opened.core)),
+            replacing: AtomicBool::new(false),
         });
         let entropy = Box::new(SeededEntropy::new(rand::random()));
         let pipeline = Pipeline::lead(view, consensus, opened.requests, entropy)
@@ -326,7 +320,8 @@ impl Node {
     /// Reads the state now, at or after every mutation that was answered before the call. Folding waits meanwhile, so
     /// long results are read in chunks.
     pub fn read<T>(&self, read: impl FnOnce(&ViewReader<'_>) -> T) -> T {
-        read(&self.shared.view.read())
+        let core = self.shared.core();
+        read(&core.view.read())
     }
 
     /// Waits until the node has folded `revision`.
@@ -367,7 +362,7 @@ impl Node {
     /// The newest revision.
     #[must_use]
     pub fn revision(&self) -> Revision {
-        self.shared.view.folded().revision
+        self.shared.core().view.folded().revision
     }
 
     /// Follows the newest revision.
@@ -400,16 +395,26 @@ impl Node {
         &self.shared.clock
     }
 
-    /// The view, for snapshots and checks.
+    /// The view as it is now, for checks. A snapshot from a peer puts another one in its place.
     #[must_use]
-    pub fn view(&self) -> &Arc<View> {
-        &self.shared.view
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.shared.core().view)
     }
 
-    /// The log, for snapshots and checks.
+    /// The log, for checks.
     #[must_use]
-    pub fn log(&self) -> &LogReader {
-        &self.shared.log
+    pub fn log(&self) -> LogReader {
+        self.shared.core().log.clone()
+    }
+
+    /// The state now. Taken once for each step.
+    pub(crate) fn core(&self) -> Arc<Core> {
+        self.shared.core()
+    }
+
+    /// Fails when what was read from this core may have been read while it was being replaced.
+    pub(crate) fn check_current(&self, core: &Arc<Core>) -> Result<(), QueryError> {
+        self.shared.check_current(core)
     }
 
     /// Why the node takes no mutations any more; `None` while it does.
@@ -440,7 +445,7 @@ impl Node {
                 // A panic was noted by the thread itself.
                 drop(thread.join());
             }
-            shared.view.flush()
+            shared.core().view.flush()
         });
         match ended.await {
             Ok(Ok(_)) => {}

@@ -14,13 +14,15 @@ use steeple_engine::domain::CATALOG;
 use steeple_engine::event::Event;
 use steeple_engine::ids::{ClusterId, GroupId, HistoryId, LogIndex, NodeId, Timestamp};
 use steeple_engine::log::{Entry, EntryKind, Log, LogError, LogIdentity, LogReader, LogWriter, Recovery};
-use steeple_engine::record_store::{self, RecordStore, RecordStoreError, RecordStoreKind};
+use steeple_engine::record_store::{RecordStore, RecordStoreError};
 use steeple_engine::view::{Committed, View};
 use steeple_raft::RequestLedger;
 
 use super::base::Base;
+use super::core::Core;
 use super::errors::StartError;
 use super::options::NodeOptions;
+use super::records::{self, Records};
 use super::stall;
 
 /// Events folded in one batch while catching up.
@@ -30,11 +32,9 @@ const FOLD_BATCH: usize = 256;
 pub(super) struct Opened {
     pub(super) identity: LogIdentity,
     pub(super) writer: LogWriter,
-    pub(super) log: LogReader,
     pub(super) recovery: Recovery,
-    pub(super) view: View,
+    pub(super) core: Core,
     pub(super) requests: RequestLedger,
-    pub(super) base: Base,
     /// Whether the record store had to be rebuilt, and why.
     pub(super) rebuilt: Option<String>,
 }
@@ -49,16 +49,12 @@ impl Directories {
         Self { root }
     }
 
-    fn group(&self) -> Option<PathBuf> {
+    pub(super) fn group(&self) -> Option<PathBuf> {
         self.root.as_ref().map(|root| root.join("group-0"))
     }
 
     pub(super) fn log(&self) -> Option<PathBuf> {
         self.group().map(|group| group.join("log"))
-    }
-
-    pub(super) fn records(&self) -> Option<PathBuf> {
-        self.group().map(|group| group.join("records"))
     }
 
     pub(super) fn base(&self) -> Option<PathBuf> {
@@ -71,7 +67,7 @@ pub(super) fn open(options: &NodeOptions, fresh: LogIdentity) -> Result<Opened, 
     let directories = Directories::new(options.data.clone());
     if let Some(root) = &options.data {
         steeple_snapshot::check_finished(root)?;
-        for directory in [directories.log(), directories.records(), directories.base()].into_iter().flatten() {
+        for directory in [directories.log(), directories.base()].into_iter().flatten() {
             make_directory(&directory)?;
         }
     }
@@ -79,9 +75,9 @@ pub(super) fn open(options: &NodeOptions, fresh: LogIdentity) -> Result<Opened, 
     let identity = steeple_engine::log::read_identity(disk.as_ref())?.unwrap_or(fresh);
     let (writer, log, recovery) = Log::open(disk, options.log, identity)?;
     let base = Base::open(directories.base());
-    let (view, rebuilt) = open_view(options, &directories, &log, &base, recovery.clean)?;
+    let OpenedView { view, records, rebuilt } = open_view(options, &directories, &log, &base, recovery.clean)?;
     let requests = recall_requests(options, &log, view.folded().time)?;
-    Ok(Opened { identity, writer, log, recovery, view, requests, base, rebuilt })
+    Ok(Opened { identity, writer, recovery, core: Core::new(view, log, base, records), requests, rebuilt })
 }
 
 /// The identity of a node that is started for the first time.
@@ -109,38 +105,60 @@ fn open_disk(path: Option<&Path>) -> Result<Arc<dyn Disk>, StartError> {
     })
 }
 
-/// Opens the view as it is, or rebuilds it.
+/// A view, where its record store is, and why it had to be rebuilt, if it had to be.
+struct OpenedView {
+    view: View,
+    records: Records,
+    rebuilt: Option<String>,
+}
+
+/// Opens the view on the newest record store that is of use, or rebuilds it. The other stores are deleted.
 fn open_view(
     options: &NodeOptions,
     directories: &Directories,
     log: &LogReader,
     base: &Base,
     was_stopped: bool,
-) -> Result<(View, Option<String>), StartError> {
-    let reason = match use_store(options, directories, log, was_stopped) {
-        Ok(view) => return Ok((view, None)),
-        // Somebody works with it; that is no reason to take it away from them.
-        Err(error @ StartError::Store(RecordStoreError::InUse { .. })) => return Err(error),
-        Err(error @ (StartError::LogBehind { .. } | StartError::Log(_) | StartError::Event { .. })) => {
-            return Err(error);
+) -> Result<OpenedView, StartError> {
+    let found = records::found(directories.group().as_deref())?;
+    let mut reason = None;
+    for (place, records) in found.iter().enumerate() {
+        match use_store(options, records, log, was_stopped) {
+            Ok(view) => {
+                let others = found.iter().enumerate().filter(|(other, _)| *other != place);
+                others.for_each(|(_, other)| clear_away(other));
+                return Ok(OpenedView { view, records: records.clone(), rebuilt: None });
+            }
+            // Somebody works with it; that is no reason to take it away from them.
+            Err(error @ StartError::Store(RecordStoreError::InUse { .. })) => return Err(error),
+            Err(error @ (StartError::LogBehind { .. } | StartError::Log(_) | StartError::Event { .. })) => {
+                return Err(error);
+            }
+            Err(error) => reason = reason.or_else(|| Some(error.to_string())),
         }
-        Err(error) => error.to_string(),
-    };
+    }
     tracing::warn!(reason, "the record store cannot be used as it is and is rebuilt from base snapshot and log");
-    let view = rebuild(options, directories, log, base)?;
-    Ok((view, Some(reason)))
+    check_rebuildable(log, base)?;
+    for records in &found {
+        records.destroy()?;
+    }
+    let records = records::first(directories.group().as_deref());
+    let view = rebuild(options, &records, log, base)?;
+    Ok(OpenedView { view, records, rebuilt: reason })
+}
+
+/// Removes a record store that another one has replaced, or that was not finished.
+fn clear_away(records: &Records) {
+    if let Err(error) = records.destroy() {
+        tracing::warn!(%error, "a record store that is not used any more is left over until the next start");
+    }
 }
 
 /// Opens the view on the record store as it is.
-fn use_store(
-    options: &NodeOptions,
-    directories: &Directories,
-    log: &LogReader,
-    was_stopped: bool,
-) -> Result<View, StartError> {
-    let store = open_store(options, directories)?;
-    let Some(directory) = directories.records() else { return open_and_follow(store, log) };
-    stall::watch_over(&directory, stall::PATIENCE, store, |store| {
+fn use_store(options: &NodeOptions, records: &Records, log: &LogReader, was_stopped: bool) -> Result<View, StartError> {
+    let store = records.open(options)?;
+    let Some(directory) = records.directory() else { return open_and_follow(store, log) };
+    stall::watch_over(directory, stall::PATIENCE, store, |store| {
         if !was_stopped {
             // Everything is read once, also what the view reads only when somebody asks for it: what a crash has left
             // behind shows now and not to a caller.
@@ -156,15 +174,8 @@ fn open_and_follow(store: Arc<dyn RecordStore>, log: &LogReader) -> Result<View,
     Ok(view)
 }
 
-fn open_store(options: &NodeOptions, directories: &Directories) -> Result<Arc<dyn RecordStore>, StartError> {
-    match directories.records() {
-        Some(path) => Ok(record_store::open(options.store, &path, &options.store_options)?),
-        None => Ok(record_store::open(RecordStoreKind::Memory, Path::new(""), &options.store_options)?),
-    }
-}
-
-/// Rebuilds the record store. Destroys the old one only once it is certain that what replaces it can be made.
-fn rebuild(options: &NodeOptions, directories: &Directories, log: &LogReader, base: &Base) -> Result<View, StartError> {
+/// Makes sure that what replaces a record store can be made, before the old one is destroyed.
+fn check_rebuildable(log: &LogReader, base: &Base) -> Result<(), StartError> {
     let log_base = log.base().index;
     if log_base > LogIndex::ZERO {
         let found = base.verify();
@@ -173,25 +184,22 @@ fn rebuild(options: &NodeOptions, directories: &Directories, log: &LogReader, ba
             return Err(StartError::MissingEvents { folded: LogIndex::ZERO, first: log.first(), base });
         }
     }
-    let store = fresh_store(options, directories)?;
+    Ok(())
+}
+
+/// Builds a record store where there is none.
+fn rebuild(options: &NodeOptions, records: &Records, log: &LogReader, base: &Base) -> Result<View, StartError> {
+    let store = records.open(options)?;
     let store = match base.load(store.as_ref()) {
         Ok(()) => store,
         Err(problem) => {
             tracing::info!(problem, "rebuilding from the log alone");
             drop(store);
-            fresh_store(options, directories)?
+            records.destroy()?;
+            records.open(options)?
         }
     };
     open_and_follow(store, log)
-}
-
-/// An empty record store in the place of whatever was there.
-fn fresh_store(options: &NodeOptions, directories: &Directories) -> Result<Arc<dyn RecordStore>, StartError> {
-    if let Some(path) = directories.records() {
-        record_store::destroy(&path)?;
-        make_directory(&path)?;
-    }
-    open_store(options, directories)
 }
 
 /// Folds what the log has up to an entry, and the view has not.

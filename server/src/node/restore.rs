@@ -8,11 +8,13 @@ use std::sync::Arc;
 use steeple_engine::disk::RealDisk;
 use steeple_engine::ids::{HistoryId, NodeId};
 use steeple_engine::log::{Log, LogIdentity, LogOptions};
-use steeple_engine::record_store::{self, RecordStoreKind, RecordStoreOptions};
+use steeple_engine::record_store::RecordStoreKind;
 use steeple_snapshot::Manifest;
 use steeple_snapshot::restore::{Lineage, RestoreError, RestoreOptions, RestoreTarget};
 
 use super::open::Directories;
+use super::options::NodeOptions;
+use super::records;
 
 /// Restores a snapshot into `data`, which must be empty or not there. The node that is started on it goes on from the
 /// snapshot's revision, in a history of its own, so that cursors into what the old history had after it are refused.
@@ -37,14 +39,12 @@ fn open_target(
     manifest: &Manifest,
 ) -> Result<RestoreTarget, Box<dyn std::error::Error + Send + Sync>> {
     let directories = Directories::new(Some(data.to_owned()));
-    let (Some(log), Some(records)) = (directories.log(), directories.records()) else {
-        unreachable!("directories below a root have paths");
-    };
+    let Some(log) = directories.log() else { unreachable!("directories below a root have paths") };
     fs::create_dir_all(&log)?;
-    fs::create_dir_all(&records)?;
     let identity =
         LogIdentity { cluster: manifest.origin.cluster, node: NodeId(1), group: manifest.origin.group, history };
     let (writer, _, _) = Log::open(Arc::new(RealDisk::open(&log)?), LogOptions::default(), identity)?;
-    let store = record_store::open(store, &records, &RecordStoreOptions::default())?;
+    let options = NodeOptions { store, ..NodeOptions::at(data) };
+    let store = records::first(directories.group().as_deref()).open(&options)?;
     Ok(RestoreTarget { store, log: Box::new(writer) })
 }

@@ -18,6 +18,9 @@ pub enum SnapshotError {
     /// The state or the log could not be read.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// The node took over a snapshot itself meanwhile.
+    #[error("the node took over a snapshot itself meanwhile; take it again")]
+    Replaced,
     /// The node has stopped.
     #[error("the node has stopped")]
     Stopped,
@@ -51,7 +54,8 @@ impl Node {
         let _alone = self.shared.maintenance.lock().await;
         let id = SnapshotId(rand::random());
         let options = SnapshotOptions::new(id, origin(&self.shared), self.shared.clock.now());
-        let source = LiveSource { view: Arc::clone(&self.shared.view), log: self.shared.log.clone() };
+        let core = self.shared.core();
+        let source = LiveSource { view: Arc::clone(&core.view), log: core.log.clone() };
         let mut stream: SnapshotStream<LiveSource<Arc<View>, LogReader>> =
             SnapshotStream::new(source, SnapshotOptions { include_history, ..options });
         loop {
@@ -61,7 +65,11 @@ impl Node {
             });
             let (stepped, chunk) = step.await.map_err(|_| SnapshotError::Stopped)?;
             stream = stepped;
-            let Some(chunk) = chunk? else { break };
+            let replaced = |error: WriteError| match self.shared.check_current(&core) {
+                Ok(()) => SnapshotError::Write(error),
+                Err(_) => SnapshotError::Replaced,
+            };
+            let Some(chunk) = chunk.map_err(replaced)? else { break };
             if self.failure().is_some() {
                 return Err(SnapshotError::Stopped);
             }

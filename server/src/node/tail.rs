@@ -14,6 +14,7 @@ use steeple_engine::view::{Reader, StreamRow, StreamState, ViewReader};
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
+use super::core::Core;
 use super::{Node, QueryError};
 
 /// How long a tail looks through rows that are not followed before it says where it is.
@@ -152,28 +153,28 @@ impl Node {
     /// # Errors
     /// When the view cannot be read.
     pub fn oldest_followable(&self, namespace: NamespaceId, stream: StreamId) -> Result<StreamSequence, QueryError> {
-        let base = Revision(self.shared.log.base_tag());
-        self.read(|reader| {
-            let kept = |sequence: u64| {
-                let rows = reader.stream_rows(namespace, stream, StreamSequence(sequence.saturating_sub(1)), 1)?;
-                Ok::<_, QueryError>(rows.first().is_none_or(|row| row.revision > base))
-            };
-            let state = reader.stream(namespace, stream);
-            let (mut oldest, mut end) = (state.low_water.0, state.last.next().0);
-            if kept(oldest)? {
-                return Ok(state.low_water);
+        let core = self.shared.core();
+        let base = Revision(core.log.base_tag());
+        let reader = core.view.read();
+        let kept = |sequence: u64| {
+            let rows = reader.stream_rows(namespace, stream, StreamSequence(sequence.saturating_sub(1)), 1)?;
+            Ok::<_, QueryError>(rows.first().is_none_or(|row| row.revision > base))
+        };
+        let state = reader.stream(namespace, stream);
+        let (mut oldest, mut end) = (state.low_water.0, state.last.next().0);
+        if kept(oldest)? {
+            return Ok(state.low_water);
+        }
+        // Items are in the order of their events.
+        while oldest < end {
+            let middle = oldest + (end - oldest) / 2;
+            if kept(middle)? {
+                end = middle;
+            } else {
+                oldest = middle + 1;
             }
-            // Items are in the order of their events.
-            while oldest < end {
-                let middle = oldest + (end - oldest) / 2;
-                if kept(middle)? {
-                    end = middle;
-                } else {
-                    oldest = middle + 1;
-                }
-            }
-            Ok(StreamSequence(oldest))
-        })
+        }
+        Ok(StreamSequence(oldest))
     }
 }
 
@@ -194,7 +195,11 @@ impl Tail {
                 }
             }
             self.folded.borrow_and_update();
-            self.behind = self.read_chunk()?;
+            self.behind = match self.read_chunk() {
+                // Everybody is woken once what comes next can be read again.
+                Err(TailError::Query(QueryError::Replaced)) => !self.ready.is_empty(),
+                read => read?,
+            };
             if self.behind {
                 if tokio::time::Instant::now() >= turn_end && self.pass_over_ready() {
                     return Ok(None);
@@ -238,9 +243,10 @@ impl Tail {
 
     /// Reads the rows that come next; whether there were any.
     fn read_chunk(&mut self) -> Result<bool, TailError> {
+        let core = self.node.shared.core();
         let mut limit = CHUNK;
         let rows = loop {
-            let (rows, cut) = self.node.read(|reader| self.rows(reader, limit))?;
+            let (rows, cut) = self.rows(&core.view.read(), limit)?;
             // Items of one event are handed out together, so a chunk has to hold all of at least one.
             if !rows.is_empty() || !cut {
                 break rows;
@@ -255,7 +261,7 @@ impl Tail {
             }
             let wanted =
                 |(_, row): &(StreamId, StreamRow)| self.keys.as_ref().is_none_or(|keys| keys.contains(&row.key[..]));
-            let item = if rows.iter().any(wanted) { Some(self.item(revision, &rows)?) } else { None };
+            let item = if rows.iter().any(wanted) { Some(self.item(&core, revision, &rows)?) } else { None };
             self.ready.push_back((item, positions.clone()));
         }
         Ok(found)
@@ -284,8 +290,13 @@ impl Tail {
         Ok((events, whole_below.is_some()))
     }
 
-    fn item(&self, revision: Revision, rows: &[(StreamId, StreamRow)]) -> Result<TailItem, TailError> {
-        let event = match self.node.event(revision) {
+    fn item(
+        &self,
+        core: &Arc<Core>,
+        revision: Revision,
+        rows: &[(StreamId, StreamRow)],
+    ) -> Result<TailItem, TailError> {
+        let event = match self.node.shared.event_in(core, revision) {
             Ok(event) => event,
             Err(QueryError::Compacted(_)) => return Err(self.compacted(rows)?),
             Err(error) => return Err(error.into()),

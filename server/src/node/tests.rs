@@ -8,7 +8,7 @@ use steeple_engine::view::Reader;
 
 use super::tail::{StreamPosition, TailError};
 use super::*;
-use steeple_engine::ids::StreamSequence;
+use steeple_engine::ids::{LogIndex, StreamSequence};
 
 fn entry(number: u64) -> Command {
     let entry = Entry {
@@ -285,5 +285,29 @@ async fn a_record_store_that_cannot_be_rebuilt_is_not_destroyed() {
     assert!(matches!(refused, StartError::MissingEvents { .. }), "{refused}");
     let node = Node::start(eager(directory.path()), NodeParts::default()).unwrap();
     assert_eq!(node.status().rebuilt, None, "the records are as they were");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn the_newest_record_store_is_used_and_the_others_are_deleted() {
+    let directory = tempfile::tempdir().unwrap();
+    let digest = {
+        let node = Node::start(NodeOptions::at(directory.path()), NodeParts::default()).unwrap();
+        let namespace = node.open_namespace("test").await.unwrap();
+        create(&node, namespace, 0..20).await;
+        node.stop().await;
+        node.status().digest
+    };
+    let group = directory.path().join("group-0");
+    let place = |name: &str| group.join(name);
+    std::fs::rename(place("records"), place("records-3")).unwrap();
+    // One that somebody else wrote, and one that was only begun, are passed over.
+    for name in ["records", "records-4"] {
+        std::fs::create_dir(place(name)).unwrap();
+        std::fs::write(place(name).join("STORE"), "another").unwrap();
+    }
+    let node = Node::start(NodeOptions::at(directory.path()), NodeParts::default()).unwrap();
+    assert_eq!((node.status().digest, node.status().rebuilt), (digest, None));
+    assert!(place("records-3").exists() && !place("records").exists() && !place("records-4").exists());
     node.stop().await;
 }

@@ -141,7 +141,8 @@ impl Wanted {
 
     /// Looks at the events in the log, which also tell of records that no stream announces.
     fn gone_from_log(&self, bound: Option<Revision>) -> Result<Search, Status> {
-        let log = self.scope.node.log();
+        let core = self.scope.node.core();
+        let log = &core.log;
         let from = LogIndex(log.last().index.0.saturating_sub(limits::HISTORY_SEARCH_EVENTS_MAX) + 1);
         let whole = from <= log.first() && log.base_tag() == 0 && !log.segments().iter().any(|one| one.rewritten);
         let mut newest = Ok(None);
@@ -155,6 +156,7 @@ impl Wanted {
             }
             if outside || newest.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
+        self.scope.node.check_current(&core).map_err(|error| errors::not_answered(&error))?;
         scanned.map_err(|error| errors::failed(&error))?;
         Ok(match newest? {
             Some(found) => Search::Found(found),
