@@ -1,10 +1,13 @@
 //! Looking after a node.
 
 use steeple_wire::admin::v1::{
-    CompactRequest, CompactResponse, DeleteNamespaceRequest, DeleteNamespaceResponse, DigestRequest, DigestResponse,
-    ListNamespacesRequest, ListNamespacesResponse, LogStatisticsRequest, LogStatisticsResponse,
-    Namespace as NamespaceRecord, OpenNamespaceRequest, OpenNamespaceResponse, SaveSnapshotRequest,
-    SaveSnapshotResponse, SnapshotSummary, StatusRequest, StatusResponse,
+    AddMemberRequest, AddMemberResponse, ChangeAddressRequest, ChangeAddressResponse, ClusterStatusRequest,
+    ClusterStatusResponse, CompactRequest, CompactResponse, DeleteNamespaceRequest, DeleteNamespaceResponse,
+    DigestRequest, DigestResponse, ListNamespacesRequest, ListNamespacesResponse, LogStatisticsRequest,
+    LogStatisticsResponse, Namespace as NamespaceRecord, OpenNamespaceRequest, OpenNamespaceResponse,
+    PromoteMemberRequest, PromoteMemberResponse, RemoveMemberRequest, RemoveMemberResponse, SaveSnapshotRequest,
+    SaveSnapshotResponse, SnapshotSummary, StatusRequest, StatusResponse, TransferLeaderRequest,
+    TransferLeaderResponse,
 };
 use tonic::Streaming;
 
@@ -23,6 +26,12 @@ calls! { "steeple.admin.v1.Admin", plain:
     "OpenNamespace": OpenNamespaceRequest => OpenNamespaceResponse,
     "ListNamespaces": ListNamespacesRequest => ListNamespacesResponse,
     "DeleteNamespace": DeleteNamespaceRequest => DeleteNamespaceResponse,
+    "ClusterStatus": ClusterStatusRequest => ClusterStatusResponse,
+    "AddMember": AddMemberRequest => AddMemberResponse,
+    "RemoveMember": RemoveMemberRequest => RemoveMemberResponse,
+    "PromoteMember": PromoteMemberRequest => PromoteMemberResponse,
+    "ChangeAddress": ChangeAddressRequest => ChangeAddressResponse,
+    "TransferLeader": TransferLeaderRequest => TransferLeaderResponse,
 }
 
 /// A node, to be looked after.
@@ -100,7 +109,7 @@ impl Admin {
     /// # Errors
     /// See [`Error`].
     pub async fn list_namespaces(&self) -> Result<Vec<NamespaceRecord>, Error> {
-        Ok(self.call(ListNamespacesRequest {}).await?.namespaces)
+        Ok(self.call(ListNamespacesRequest::default()).await?.namespaces)
     }
 
     /// Deletes a namespace and everything in it.
@@ -112,6 +121,54 @@ impl Admin {
         let request = DeleteNamespaceRequest { name: name.into(), request_id: id.0.to_vec() };
         self.client.unary(request, Stake::Mutation(id)).await?;
         Ok(())
+    }
+
+    /// Who the members of the node's group are and how they are doing. The leader knows most.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn cluster_status(&self) -> Result<ClusterStatusResponse, Error> {
+        self.call(ClusterStatusRequest {}).await
+    }
+
+    /// Adds a member to the group. Done again it changes nothing, like the other changes of the group.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` when the group cannot do that; see also [`Error`].
+    pub async fn add_member(&self, member: AddMemberRequest) -> Result<(), Error> {
+        self.call(member).await.map(|_| ())
+    }
+
+    /// Removes a member from the group, for good.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` when the group cannot do that; see also [`Error`].
+    pub async fn remove_member(&self, node_id: u64) -> Result<(), Error> {
+        self.call(RemoveMemberRequest { node_id }).await.map(|_| ())
+    }
+
+    /// Gives a learner a vote.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` when the group cannot do that; see also [`Error`].
+    pub async fn promote_member(&self, node_id: u64) -> Result<(), Error> {
+        self.call(PromoteMemberRequest { node_id }).await.map(|_| ())
+    }
+
+    /// Changes where a member is reached; what is empty stays.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` when the group cannot do that; see also [`Error`].
+    pub async fn change_address(&self, addresses: ChangeAddressRequest) -> Result<(), Error> {
+        self.call(addresses).await.map(|_| ())
+    }
+
+    /// Makes another voter the leader.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` when the group cannot do that; see also [`Error`].
+    pub async fn transfer_leader(&self, to_node_id: u64) -> Result<(), Error> {
+        self.call(TransferLeaderRequest { to_node_id }).await.map(|_| ())
     }
 
     async fn open(&self, name: String, must_create: bool) -> Result<OpenNamespaceResponse, Error> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use steeple_wire::common::v1::ReadContext;
 use steeple_wire::events::v1::bootstrap_response::Content;
 use steeple_wire::events::v1::record::Record as Kind;
 use steeple_wire::events::v1::{
@@ -96,7 +97,8 @@ impl Namespace {
     /// See [`Error`].
     pub async fn bootstrap(&self, collections: &[Collection]) -> Result<Bootstrap, Error> {
         let collections = collections.iter().map(|collection| (*collection).into()).collect();
-        let request = BootstrapRequest { namespace: self.name().to_owned(), collections };
+        let ReadContext { namespace, consistency, min_revision } = self.read_context();
+        let request = BootstrapRequest { namespace, collections, consistency, min_revision };
         let messages = self.client().streaming(request).await?.into_inner();
         Ok(Bootstrap { messages, end: None })
     }

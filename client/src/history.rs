@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use steeple_wire::common::v1::ReadContext;
 use steeple_wire::events::v1::state_at_request::At;
 use steeple_wire::events::v1::{
     Collection, HistoryRequest, HistoryResponse, ListItemsRequest, ListItemsResponse, ListedItem, Record, RecordKey,
@@ -63,7 +64,8 @@ impl Namespace {
         limit: u32,
     ) -> Result<History, Error> {
         let record = Some(RecordKey { collection: collection.into(), key: key.into() });
-        let request = HistoryRequest { namespace: self.name().to_owned(), record, before_revision, limit };
+        let ReadContext { namespace, consistency, min_revision } = self.read_context();
+        let request = HistoryRequest { namespace, record, before_revision, limit, consistency, min_revision };
         Ok(History { versions: self.client().streaming(request).await?.into_inner() })
     }
 
@@ -82,7 +84,8 @@ impl Namespace {
             Moment::Revision(revision) => At::Revision(revision),
             Moment::Micros(micros) => At::TimeMicros(micros),
         });
-        let request = StateAtRequest { namespace: self.name().to_owned(), record, at };
+        let ReadContext { namespace, consistency, min_revision } = self.read_context();
+        let request = StateAtRequest { namespace, record, at, consistency, min_revision };
         Ok(self.client().unary(request, Stake::None).await?.into_inner().record)
     }
 

@@ -981,7 +981,8 @@ fn questions_about_the_past_are_checked() {
                 Some(events::state_at_request::At::TimeMicros(i64::MIN)),
                 Some(events::state_at_request::At::TimeMicros(i64::MAX)),
             ] {
-                let request = events::StateAtRequest { namespace: name(), record: record(nodes, &key), at };
+                let request =
+                    events::StateAtRequest { namespace: name(), record: record(nodes, &key), at, ..Default::default() };
                 drop(send(EVENTS, "StateAt", request.encode_to_vec()).await);
             }
         }

@@ -6,6 +6,49 @@ pub const REVISION_HEADER: &str = "steeple-revision";
 /// Header of a status that is Steeple's own: one of the texts of [`ErrorKind`].
 pub const ERROR_HEADER: &str = "steeple-error";
 
+/// Header of a [`ErrorKind::NotLeader`] status: number of the node that decides, in decimal digits; absent when unknown.
+pub const LEADER_NODE_HEADER: &str = "steeple-leader-node";
+
+/// Header of a [`ErrorKind::NotLeader`] status: where clients reach the node that decides; absent when unknown.
+pub const LEADER_ADDRESS_HEADER: &str = "steeple-leader-address";
+
+/// Where a node that does not decide sends a client to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeaderHint {
+    /// Number of the node that decides, if known.
+    pub node: Option<u64>,
+    /// Its address for clients, if known.
+    pub address: Option<String>,
+}
+
+impl LeaderHint {
+    /// What a status says about the leader; nothing unless it is of the kind [`ErrorKind::NotLeader`].
+    #[must_use]
+    pub fn of(status: &tonic::Status) -> Option<Self> {
+        if ErrorKind::of(status) != Some(ErrorKind::NotLeader) {
+            return None;
+        }
+        let text = |name| status.metadata().get(name).and_then(|value| value.to_str().ok());
+        Some(Self {
+            node: text(LEADER_NODE_HEADER).and_then(|node| node.parse().ok()),
+            address: text(LEADER_ADDRESS_HEADER).filter(|address| !address.is_empty()).map(str::to_owned),
+        })
+    }
+
+    /// A [`ErrorKind::NotLeader`] status that says this. What does not fit into a header is left out.
+    #[must_use]
+    pub fn status(&self, message: impl Into<String>) -> tonic::Status {
+        let mut status = ErrorKind::NotLeader.status(message);
+        if let Some(node) = self.node {
+            status.metadata_mut().insert(LEADER_NODE_HEADER, node.into());
+        }
+        if let Some(Ok(address)) = self.address.as_ref().map(|address| address.parse()) {
+            status.metadata_mut().insert(LEADER_ADDRESS_HEADER, address);
+        }
+        status
+    }
+}
+
 /// Errors that are Steeple's own. Statuses of the datastore itself (not found, already exists, ...) have no kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
@@ -117,5 +160,17 @@ mod tests {
             assert_eq!(ErrorKind::of(&status), Some(kind));
         }
         assert_eq!(ErrorKind::of(&tonic::Status::not_found("text")), None);
+    }
+
+    #[test]
+    fn a_hint_survives_the_headers() {
+        let both = LeaderHint { node: Some(3), address: Some("node-3:7400".into()) };
+        for hint in [both.clone(), LeaderHint { address: None, ..both.clone() }, LeaderHint::default()] {
+            let status = hint.status("text");
+            assert_eq!((ErrorKind::of(&status), LeaderHint::of(&status)), (Some(ErrorKind::NotLeader), Some(hint)));
+        }
+        let unfit = LeaderHint { address: Some("a\nb".into()), ..both };
+        assert_eq!(LeaderHint::of(&unfit.status("text")).unwrap().address, None);
+        assert_eq!(LeaderHint::of(&ErrorKind::Unavailable.status("text")), None);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use steeple_engine::domain::{Answer, CATALOG, Command, Rejection};
-use steeple_engine::ids::{GroupId, NamespaceId};
+use steeple_engine::ids::{GroupId, LogIndex, NamespaceId, NodeId};
 use steeple_engine::index::Query;
 use steeple_engine::namespaces;
 use steeple_engine::record_store::RecordStoreKind;
@@ -17,8 +17,9 @@ use tonic::{Request, Response, Status};
 
 use super::errors;
 use super::limits;
-use super::scope::{blocking, request_id, respond};
+use super::scope::{Freshness, blocking, request_id, respond};
 use super::sending::send;
+use crate::node::cluster::{ClusterChange, ClusterStatus, MemberRole, MemberStatus};
 use crate::node::{Node, SubmitError, TakenSnapshot};
 
 /// Messages of a snapshot that wait for a slow consumer.
@@ -91,6 +92,10 @@ impl AdminService {
 
     async fn open(&self, request: wire::OpenNamespaceRequest) -> Result<wire::OpenNamespaceResponse, Status> {
         let id = request_id(&request.request_id)?;
+        if self.node.namespace(&request.name).is_some() || request.must_exist {
+            // Answered without deciding anything, so the state has to be current.
+            Freshness::CURRENT.reach(&self.node).await?;
+        }
         let present = self.node.namespace(&request.name);
         let namespace = match present {
             Some(namespace) if !request.must_create => {
@@ -133,6 +138,12 @@ impl AdminService {
         }
         deleted.map_err(|error| errors::namespace_not_submitted(&error))?;
         Ok(())
+    }
+
+    /// Changes the group; the answers to that say nothing but that it is done.
+    async fn change<Answer: Default>(&self, change: ClusterChange) -> Result<Answer, Status> {
+        self.node.change_cluster(change).await.map_err(|error| errors::not_changed(&error))?;
+        Ok(Answer::default())
     }
 
     /// Clears a namespace; one that is gone by now is clear.
@@ -203,6 +214,52 @@ fn summary(taken: &TakenSnapshot) -> wire::SnapshotSummary {
 fn namespace_to_wire(id: NamespaceId, namespace: namespaces::records::Namespace) -> wire::Namespace {
     let created_at_micros = namespace.created_at.saturating_mul(1_000_000);
     wire::Namespace { name: namespace.name, id: id.0, created_at_micros }
+}
+
+/// A member's number, which a request has to give.
+fn member(number: u64) -> Result<NodeId, Status> {
+    match number {
+        0 => Err(Status::invalid_argument("the number of the member is missing")),
+        number => Ok(NodeId(number)),
+    }
+}
+
+fn check_addresses(peer: &str, client: &str) -> Result<(), Status> {
+    limits::check_bytes("peer address", peer.len(), limits::ADDRESS_BYTES_MAX)?;
+    limits::check_bytes("client address", client.len(), limits::ADDRESS_BYTES_MAX)
+}
+
+fn cluster_to_wire(status: ClusterStatus) -> wire::ClusterStatusResponse {
+    wire::ClusterStatusResponse {
+        cluster_id: status.cluster.to_string(),
+        group_id: status.group.0,
+        node_id: status.node.0,
+        leader_node_id: status.leader.map_or(0, |leader| leader.0),
+        term: status.term.0,
+        revision: status.revision.0,
+        folded_log_index: status.folded.0,
+        committed_log_index: status.committed.0,
+        ready: status.not_ready.is_none(),
+        not_ready_reason: status.not_ready.unwrap_or_default(),
+        members: status.members.into_iter().map(member_to_wire).collect(),
+    }
+}
+
+fn member_to_wire(member: MemberStatus) -> wire::ClusterMember {
+    let role = match member.role {
+        MemberRole::Voter => wire::MemberRole::Voter,
+        MemberRole::Learner => wire::MemberRole::Learner,
+        MemberRole::Outgoing => wire::MemberRole::Outgoing,
+    };
+    wire::ClusterMember {
+        node_id: member.node.0,
+        peer_address: member.peer_address,
+        client_address: member.client_address,
+        role: role.into(),
+        matched_log_index: member.matched.map(|LogIndex(index)| index),
+        lag_entries: member.lag_entries,
+        recently_active: member.recently_active,
+    }
 }
 
 #[tonic::async_trait]
@@ -285,11 +342,13 @@ impl Admin for AdminService {
 
     async fn list_namespaces(
         &self,
-        _: Request<wire::ListNamespacesRequest>,
+        request: Request<wire::ListNamespacesRequest>,
     ) -> Result<Response<wire::ListNamespacesResponse>, Status> {
-        let service = self.clone();
+        let request = request.into_inner();
+        Freshness::new(request.consistency(), request.min_revision).reach(&self.node).await?;
+        let (service, revision) = (self.clone(), self.node.revision());
         let namespaces = blocking(move || service.list_namespaces_now()).await?;
-        Ok(respond(wire::ListNamespacesResponse { namespaces }, self.node.revision()))
+        Ok(respond(wire::ListNamespacesResponse { namespaces }, revision))
     }
 
     async fn delete_namespace(
@@ -298,5 +357,66 @@ impl Admin for AdminService {
     ) -> Result<Response<wire::DeleteNamespaceResponse>, Status> {
         self.delete(request.into_inner()).await?;
         Ok(respond(wire::DeleteNamespaceResponse {}, self.node.revision()))
+    }
+
+    async fn cluster_status(
+        &self,
+        _: Request<wire::ClusterStatusRequest>,
+    ) -> Result<Response<wire::ClusterStatusResponse>, Status> {
+        let status = self.node.cluster_status();
+        let revision = status.revision;
+        Ok(respond(cluster_to_wire(status), revision))
+    }
+
+    async fn add_member(
+        &self,
+        request: Request<wire::AddMemberRequest>,
+    ) -> Result<Response<wire::AddMemberResponse>, Status> {
+        let wire::AddMemberRequest { node_id, peer_address, client_address, as_learner } = request.into_inner();
+        let node = member(node_id)?;
+        if peer_address.is_empty() {
+            return Err(Status::invalid_argument("the peer address of the new member is missing"));
+        }
+        check_addresses(&peer_address, &client_address)?;
+        let change = ClusterChange::Add { node, peer_address, client_address, as_learner };
+        Ok(respond(self.change(change).await?, self.node.revision()))
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<wire::RemoveMemberRequest>,
+    ) -> Result<Response<wire::RemoveMemberResponse>, Status> {
+        let change = ClusterChange::Remove(member(request.into_inner().node_id)?);
+        Ok(respond(self.change(change).await?, self.node.revision()))
+    }
+
+    async fn promote_member(
+        &self,
+        request: Request<wire::PromoteMemberRequest>,
+    ) -> Result<Response<wire::PromoteMemberResponse>, Status> {
+        let change = ClusterChange::Promote(member(request.into_inner().node_id)?);
+        Ok(respond(self.change(change).await?, self.node.revision()))
+    }
+
+    async fn change_address(
+        &self,
+        request: Request<wire::ChangeAddressRequest>,
+    ) -> Result<Response<wire::ChangeAddressResponse>, Status> {
+        let wire::ChangeAddressRequest { node_id, peer_address, client_address } = request.into_inner();
+        let node = member(node_id)?;
+        if peer_address.is_empty() && client_address.is_empty() {
+            return Err(Status::invalid_argument("neither a peer address nor a client address was given"));
+        }
+        check_addresses(&peer_address, &client_address)?;
+        let change = ClusterChange::ChangeAddress { node, peer_address, client_address };
+        Ok(respond(self.change(change).await?, self.node.revision()))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<wire::TransferLeaderRequest>,
+    ) -> Result<Response<wire::TransferLeaderResponse>, Status> {
+        let change = ClusterChange::TransferLeader(member(request.into_inner().to_node_id)?);
+        Ok(respond(self.change(change).await?, self.node.revision()))
     }
 }

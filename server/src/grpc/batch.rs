@@ -24,22 +24,44 @@ type Running<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// Carries a batch out; the revision is the newest one that it made.
 pub(crate) async fn carry_out(node: &Node, batch: BatchRequest) -> Result<(BatchResponse, Revision), Status> {
     limits::check_count("mutations", batch.mutations.len(), limits::BATCH_MUTATIONS_MAX)?;
-    let scope = Scope::open(node, &batch.namespace)?;
+    let scope = Scope::open(node, &batch.namespace).await?;
     let room = Room::new(limits::ANSWER_BYTES_MAX);
-    let mut running: Vec<Running<'_, MutationOutcome>> = Vec::with_capacity(batch.mutations.len());
+    let mut running: Vec<Running<'_, Result<MutationOutcome, Status>>> = Vec::with_capacity(batch.mutations.len());
     for mutation in batch.mutations {
         running.push(Box::pin(outcome(&scope, &batch.namespace, mutation.operation, &room)));
     }
     let outcomes = join_in_order(running).await;
+    if let Some(status) = all_not_led(&outcomes) {
+        return Err(status);
+    }
+    let outcomes: Vec<_> =
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|status| failed(&status))).collect();
     let newest = outcomes.iter().map(|outcome| outcome.revision).max().unwrap_or(0);
     Ok((BatchResponse { outcomes }, Revision(newest)))
 }
 
-async fn outcome(scope: &Scope, namespace: &str, operation: Option<Operation>, room: &Room) -> MutationOutcome {
-    match dispatch(scope, namespace, operation).await {
-        Ok((answer, revision)) => room.admit(MutationOutcome { revision: revision.0, result: Some(answer) }),
-        Err(status) => MutationOutcome { revision: 0, result: Some(Answer::Failure(failure(&status))) },
-    }
+async fn outcome(
+    scope: &Scope,
+    namespace: &str,
+    operation: Option<Operation>,
+    room: &Room,
+) -> Result<MutationOutcome, Status> {
+    let (answer, revision) = dispatch(scope, namespace, operation).await?;
+    Ok(room.admit(MutationOutcome { revision: revision.0, result: Some(answer) }))
+}
+
+/// The status of the whole batch when this node decided none of it, which says where to go.
+fn all_not_led(outcomes: &[Result<MutationOutcome, Status>]) -> Option<Status> {
+    let not_led = |outcome: &Result<_, Status>| match outcome {
+        Err(status) => ErrorKind::of(status) == Some(ErrorKind::NotLeader),
+        Ok(_) => false,
+    };
+    let last = outcomes.last()?.as_ref().err()?;
+    outcomes.iter().all(not_led).then(|| last.clone())
+}
+
+fn failed(status: &Status) -> MutationOutcome {
+    MutationOutcome { revision: 0, result: Some(Answer::Failure(failure(status))) }
 }
 
 /// What is left of the message for answers. Failures need none of it: they are short.
@@ -123,6 +145,8 @@ async fn join_in_order<T>(mut running: Vec<Running<'_, T>>) -> Vec<T> {
 
 #[cfg(test)]
 mod tests {
+    use steeple_wire::status::LeaderHint;
+
     use super::*;
 
     #[tokio::test]
@@ -151,6 +175,17 @@ mod tests {
         let Some(Answer::Failure(failure)) = omitted.result else { panic!("{omitted:?}") };
         assert_eq!((omitted.revision, failure.error.as_str()), (2, "answer-too-large"));
         assert_eq!(room.admit(done(3, "n")), done(3, "n"), "what fits still goes");
+    }
+
+    #[test]
+    fn a_batch_of_which_nothing_was_decided_is_refused_as_one() {
+        let hint = LeaderHint { node: Some(2), address: Some("node-2:7400".into()) };
+        let not_led = || Err(hint.status("text"));
+        let status = all_not_led(&[not_led(), not_led()]).unwrap();
+        assert_eq!(LeaderHint::of(&status), Some(hint.clone()));
+        assert!(all_not_led(&[not_led(), Ok(MutationOutcome::default())]).is_none());
+        assert!(all_not_led(&[not_led(), Err(ErrorKind::OutcomeUnknown.status("text"))]).is_none());
+        assert!(all_not_led(&[]).is_none());
     }
 
     #[test]

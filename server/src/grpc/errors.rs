@@ -2,10 +2,12 @@
 
 use steeple_engine::code::Code;
 use steeple_engine::domain::Rejection;
+use steeple_engine::ids::NodeId;
 use steeple_engine::{namespaces, spire};
-use steeple_wire::status::ErrorKind;
+use steeple_wire::status::{ErrorKind, LeaderHint};
 use tonic::Status;
 
+use crate::node::cluster::ClusterError;
 use crate::node::tail::TailError;
 use crate::node::{QueryError, SubmitError};
 
@@ -51,8 +53,28 @@ pub(crate) fn not_submitted(error: &SubmitError) -> Status {
         },
         SubmitError::OutcomeUnknown(_) => ErrorKind::OutcomeUnknown.status(error.to_string()),
         SubmitError::Unavailable(_) => failed(error),
+        SubmitError::NotLeader { leader } => not_leader(leader.as_ref(), error),
         SubmitError::RequestReused(_) => ErrorKind::RequestIdReused.status(error.to_string()),
         SubmitError::TooLarge { .. } => ErrorKind::LimitExceeded.status(error.to_string()),
+    }
+}
+
+/// Another node decides.
+fn not_leader(leader: Option<&(NodeId, String)>, error: &dyn std::fmt::Display) -> Status {
+    let hint = match leader {
+        Some((node, address)) => LeaderHint { node: Some(node.0), address: Some(address.clone()) },
+        None => LeaderHint::default(),
+    };
+    hint.status(error.to_string())
+}
+
+/// A change of the group's members that was not carried out, or nobody knows.
+pub(crate) fn not_changed(error: &ClusterError) -> Status {
+    match error {
+        ClusterError::Refused(text) => Status::failed_precondition(text.as_str()),
+        ClusterError::NotLeader { leader } => not_leader(leader.as_ref(), error),
+        ClusterError::OutcomeUnknown(_) => ErrorKind::OutcomeUnknown.status(error.to_string()),
+        ClusterError::Unavailable(_) => failed(error),
     }
 }
 
@@ -117,6 +139,20 @@ mod tests {
         ] {
             assert_eq!(ErrorKind::of(&not_submitted(&error)), Some(kind), "{error}");
         }
+    }
+
+    #[test]
+    fn a_node_that_does_not_lead_says_who_does() {
+        let leader = Some((NodeId(3), "node-3:7400".to_owned()));
+        let status = not_submitted(&SubmitError::NotLeader { leader: leader.clone() });
+        let hint = LeaderHint { node: Some(3), address: Some("node-3:7400".into()) };
+        assert_eq!((status.code(), LeaderHint::of(&status)), (tonic::Code::Unavailable, Some(hint.clone())));
+        assert_eq!(LeaderHint::of(&not_changed(&ClusterError::NotLeader { leader })), Some(hint));
+        let unknown = not_submitted(&SubmitError::NotLeader { leader: None });
+        assert_eq!(LeaderHint::of(&unknown), Some(LeaderHint::default()));
+        assert_eq!(unknown.metadata().len(), 1, "absent and not empty");
+        let step = SubmitError::NotLeader { leader: None }.after_a_step();
+        assert_eq!(ErrorKind::of(&not_submitted(&step)), Some(ErrorKind::OutcomeUnknown));
     }
 
     #[test]

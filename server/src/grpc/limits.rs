@@ -25,6 +25,8 @@ pub const ANSWER_BYTES_MAX: usize = MESSAGE_BYTES_MAX - (1 << 20);
 pub const ITEM_FRAME_BYTES: usize = 6;
 /// Bytes of a request id.
 pub const REQUEST_ID_BYTES: usize = 16;
+/// Where a member is reached.
+pub const ADDRESS_BYTES_MAX: usize = 512;
 /// A text that names a record or a token.
 pub const KEY_BYTES_MAX: usize = records::SPIFFE_ID_BYTES_MAX;
 

@@ -18,6 +18,8 @@ mod scope;
 mod sending;
 
 #[cfg(test)]
+mod freshness_tests;
+#[cfg(test)]
 mod tests;
 
 use std::io;

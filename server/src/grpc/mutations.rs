@@ -41,7 +41,7 @@ pub(crate) struct Steps {
 
 /// Carries a mutation out in the namespace that its context names.
 pub(crate) async fn mutate<M: Mutation>(node: &Node, mut mutation: M) -> Result<(M::Answer, Revision), Status> {
-    let (scope, request) = Scope::of_mutation(node, mutation.context().take())?;
+    let (scope, request) = Scope::of_mutation(node, mutation.context().take()).await?;
     carry_out(&scope, request, mutation).await
 }
 

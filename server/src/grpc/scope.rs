@@ -7,15 +7,55 @@ use steeple_engine::ids::{NamespaceId, RequestId, Revision};
 use steeple_engine::spire::limits::{PRUNE_NODES_DEFAULT, PRUNE_NODES_MAX};
 use steeple_engine::spire::{self, nodes};
 use steeple_engine::view::ViewReader;
-use steeple_wire::common::v1::{ReadContext, RequestContext};
+use steeple_wire::common::v1::{Consistency, ReadContext, RequestContext};
 use steeple_wire::status::{ErrorKind, REVISION_HEADER};
 use tonic::{Response, Status};
 
 use super::{errors, limits};
-use crate::node::{Accepted, NOTICES_MAX, Node, SubmitError};
+use crate::node::{Accepted, NOTICES_MAX, Node, QueryError, SubmitError};
 
-/// How long a read waits for the revision that it must reflect, when the request has no shorter deadline.
+/// How long a read waits until the node is fresh enough for it, when the request has no shorter deadline.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How fresh an answer has to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Freshness {
+    consistency: Consistency,
+    min_revision: Revision,
+}
+
+impl Freshness {
+    /// As current as can be.
+    pub(crate) const CURRENT: Self = Self { consistency: Consistency::RequireCurrent, min_revision: Revision::ZERO };
+
+    /// As a request says.
+    pub(crate) fn new(consistency: Consistency, min_revision: u64) -> Self {
+        Self { consistency, min_revision: Revision(min_revision) }
+    }
+
+    /// Waits until the node is as fresh as that.
+    pub(crate) async fn reach(self, node: &Node) -> Result<(), Status> {
+        if self.consistency == Consistency::RequireCurrent {
+            confirm(node).await.map_err(|error| errors::not_answered(&error))?;
+        }
+        if self.min_revision > node.revision() {
+            let reached = node.reach(self.min_revision, PATIENCE).await;
+            reached.map_err(|error| errors::not_answered(&error))?;
+        }
+        Ok(())
+    }
+}
+
+/// Waits until the node's state is known to be current.
+async fn confirm(node: &Node) -> Result<(), QueryError> {
+    let confirmed = async {
+        #[cfg(test)]
+        confirmation::pass().await?;
+        node.current().await
+    };
+    let late = |_| Err(QueryError::NotConfirmed("no confirmation came in time".into()));
+    tokio::time::timeout(PATIENCE, confirmed).await.unwrap_or_else(late)
+}
 
 /// One namespace of a node.
 #[derive(Clone)]
@@ -25,30 +65,45 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
-    /// The namespace of this name.
-    pub(crate) fn open(node: &Node, name: &str) -> Result<Self, Status> {
+    /// The namespace of this name in the state that the node has.
+    fn open_as_is(node: &Node, name: &str) -> Result<Self, Status> {
         limits::check_bytes("namespace name", name.len(), steeple_engine::namespaces::commands::NAME_BYTES_MAX)?;
         let namespace = node.namespace(name).ok_or_else(|| errors::namespace_unknown(name))?;
         Ok(Self { node: node.clone(), namespace })
     }
 
+    /// The namespace of this name. That there is none is said only of a state that is current: one that was just opened
+    /// may not have reached a node that is behind.
+    pub(crate) async fn open(node: &Node, name: &str) -> Result<Self, Status> {
+        match Self::open_as_is(node, name) {
+            Err(status) if ErrorKind::of(&status) == Some(ErrorKind::NamespaceUnknown) => {
+                Freshness::CURRENT.reach(node).await?;
+                Self::open_as_is(node, name)
+            }
+            opened => opened,
+        }
+    }
+
     /// The namespace of a mutation, and the mutation's id.
-    pub(crate) fn of_mutation(
+    pub(crate) async fn of_mutation(
         node: &Node,
         context: Option<RequestContext>,
     ) -> Result<(Self, Option<RequestId>), Status> {
         let context = context.unwrap_or_default();
-        Ok((Self::open(node, &context.namespace)?, request_id(&context.request_id)?))
+        Ok((Self::open(node, &context.namespace).await?, request_id(&context.request_id)?))
     }
 
-    /// The namespace of a read, once the node is far enough.
+    /// The namespace of a read, once the node is fresh enough.
     pub(crate) async fn of_query(node: &Node, context: Option<ReadContext>) -> Result<Self, Status> {
         let context = context.unwrap_or_default();
-        if context.min_revision > node.revision().0 {
-            let reached = node.reach(Revision(context.min_revision), PATIENCE).await;
-            reached.map_err(|error| errors::not_answered(&error))?;
-        }
-        Self::open(node, &context.namespace)
+        let freshness = Freshness::new(context.consistency(), context.min_revision);
+        Self::fresh(node, &context.namespace, freshness).await
+    }
+
+    /// The namespace of this name, once the node is fresh enough.
+    pub(crate) async fn fresh(node: &Node, name: &str, freshness: Freshness) -> Result<Self, Status> {
+        freshness.reach(node).await?;
+        Self::open_as_is(node, name)
     }
 
     /// Asks the state now.
@@ -102,7 +157,7 @@ impl Scope {
             let submitted = self.node.submit(self.namespace, request, command).await;
             let mut accepted = submitted.map_err(|error| match error {
                 // Earlier steps stay done, so "nothing happened" would be wrong.
-                SubmitError::Unavailable(reason) if step > 0 => SubmitError::OutcomeUnknown(reason),
+                error if step > 0 => error.after_a_step(),
                 error => error,
             })?;
             notices.append(&mut accepted.notices);
@@ -156,6 +211,44 @@ pub(crate) fn respond<T>(answer: T, revision: Revision) -> Response<T> {
 pub(crate) fn too_large(instead: &str) -> Status {
     ErrorKind::AnswerTooLarge
         .status(format!("the answer is larger than {} MiB; {instead}", limits::ANSWER_BYTES_MAX >> 20))
+}
+
+/// Makes the confirmations of a test wait or fail.
+#[cfg(test)]
+pub(crate) mod confirmation {
+    use std::cell::RefCell;
+    use std::sync::Arc;
+
+    use tokio::sync::Semaphore;
+
+    use crate::node::QueryError;
+
+    thread_local! {
+        static GATE: RefCell<Option<Arc<Semaphore>>> = const { RefCell::new(None) };
+    }
+
+    /// Every confirmation on this thread takes a permit, waiting for it, as long as this lives; all fail once it is closed.
+    pub(crate) struct Gate(pub(crate) Arc<Semaphore>);
+
+    impl Gate {
+        pub(crate) fn new() -> Self {
+            let permits = Arc::new(Semaphore::new(0));
+            GATE.set(Some(Arc::clone(&permits)));
+            Self(permits)
+        }
+    }
+
+    impl Drop for Gate {
+        fn drop(&mut self) {
+            GATE.set(None);
+        }
+    }
+
+    pub(super) async fn pass() -> Result<(), QueryError> {
+        let Some(gate) = GATE.with_borrow(Clone::clone) else { return Ok(()) };
+        let permit = gate.acquire().await;
+        permit.map(|permit| permit.forget()).map_err(|_| QueryError::NotConfirmed("no quorum".into()))
+    }
 }
 
 #[cfg(test)]

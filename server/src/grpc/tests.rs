@@ -399,7 +399,11 @@ async fn malformed_requests_are_told_what_is_wrong() {
     assert_eq!(error.code(), Code::InvalidArgument);
 
     let mut events = EventsClient::new(channel);
-    let request = steeple_client::events::BootstrapRequest { namespace: "prod".into(), collections: vec![77] };
+    let request = steeple_client::events::BootstrapRequest {
+        namespace: "prod".into(),
+        collections: vec![77],
+        ..Default::default()
+    };
     assert_eq!(events.bootstrap(request).await.unwrap_err().code(), Code::InvalidArgument);
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use steeple_engine::domain::Rejection;
 use steeple_engine::event::EventDecodeError;
-use steeple_engine::ids::{LogIndex, RequestId, Revision};
+use steeple_engine::ids::{LogIndex, NodeId, RequestId, Revision};
 use steeple_engine::log::LogError;
 use steeple_engine::record_store::RecordStoreError;
 use steeple_engine::table::RecordDecodeError;
@@ -92,6 +92,12 @@ pub enum SubmitError {
     /// It did not happen: the node takes no mutations now.
     #[error("the node takes no mutations: {0}")]
     Unavailable(String),
+    /// It did not happen: another node decides.
+    #[error("{}", not_leader(.leader.as_ref()))]
+    NotLeader {
+        /// Which one, and where clients reach it, if that is known.
+        leader: Option<(NodeId, String)>,
+    },
     /// It did not happen: the request id stands for another mutation.
     #[error("request id {0} was used for a different request")]
     RequestReused(RequestId),
@@ -103,6 +109,27 @@ pub enum SubmitError {
         /// The most there may be.
         limit: usize,
     },
+}
+
+impl SubmitError {
+    /// What the error comes to when earlier steps of the same request stay done, so that "nothing happened" would be wrong.
+    pub(crate) fn after_a_step(self) -> Self {
+        match self {
+            Self::Unavailable(reason) => Self::OutcomeUnknown(reason),
+            error @ Self::NotLeader { .. } => Self::OutcomeUnknown(error.to_string()),
+            error => error,
+        }
+    }
+}
+
+pub(super) fn not_leader(leader: Option<&(NodeId, String)>) -> String {
+    match leader {
+        Some((node, address)) if !address.is_empty() => {
+            format!("this node does not lead; node {node} at {address} does")
+        }
+        Some((node, _)) => format!("this node does not lead; node {node} does"),
+        None => "this node does not lead, and knows of no leader".into(),
+    }
 }
 
 /// Why something that was asked about the past or present has no answer.
@@ -126,6 +153,9 @@ pub enum QueryError {
     /// The event is not kept any more.
     #[error("the event of revision {0} is no longer kept")]
     Compacted(Revision),
+    /// Nobody confirmed in time that the node's state is current. What it has may still be read as a stale answer.
+    #[error("the node cannot tell whether its state is current: {0}")]
+    NotConfirmed(String),
     /// The node has not reached that revision and did not in time.
     #[error("revision {wanted} was asked for, this node is at {reached}")]
     Behind {

@@ -11,6 +11,7 @@ mod recent;
 mod base;
 mod records;
 pub(crate) mod core;
+pub mod cluster;
 mod open;
 mod log_writer;
 mod decider;
@@ -252,7 +253,7 @@ impl Node {
             let submitted = self.submit(namespace, request, command.clone()).await;
             let mut accepted = submitted.map_err(|error| match error {
                 // Earlier steps stay done, so "nothing happened" would be wrong.
-                SubmitError::Unavailable(reason) if total > 0 => SubmitError::OutcomeUnknown(reason),
+                error if total > 0 => error.after_a_step(),
                 error => error,
             })?;
             notices.append(&mut accepted.notices);
@@ -335,6 +336,15 @@ impl Node {
             Ok(Ok(_)) => Ok(()),
             _ => Err(QueryError::Behind { wanted: revision, reached: self.revision() }),
         }
+    }
+
+    /// Waits until the view reflects everything that was acknowledged, by whichever node, before the call.
+    ///
+    /// # Errors
+    /// [`QueryError::NotConfirmed`] when nobody can confirm that now.
+    pub async fn current(&self) -> Result<(), QueryError> {
+        // A group of one acknowledges only what it has folded.
+        Ok(())
     }
 
     /// The namespace with this name, if there is one.

@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status};
 
 use self::positions::Positions;
 use super::lists::{key_text, micros};
-use super::scope::{Scope, blocking, respond};
+use super::scope::{Freshness, Scope, blocking, respond};
 use super::{errors, limits};
 use crate::node::Node;
 
@@ -46,7 +46,7 @@ impl Events for EventsService {
 
     async fn tail(&self, request: Request<wire::TailRequest>) -> Result<Response<Self::TailStream>, Status> {
         let request = request.into_inner();
-        let scope = Scope::open(&self.node, &request.namespace)?;
+        let scope = Scope::open(&self.node, &request.namespace).await?;
         let revision = self.node.revision();
         Ok(respond(tail::begin(scope, request, self.stopping.clone())?, revision))
     }
@@ -56,14 +56,16 @@ impl Events for EventsService {
         request: Request<wire::BootstrapRequest>,
     ) -> Result<Response<Self::BootstrapStream>, Status> {
         let request = request.into_inner();
-        let scope = Scope::open(&self.node, &request.namespace)?;
+        let freshness = Freshness::new(request.consistency(), request.min_revision);
+        let scope = Scope::fresh(&self.node, &request.namespace, freshness).await?;
         let revision = self.node.revision();
         Ok(respond(bootstrap::begin(scope, &request.collections)?, revision))
     }
 
     async fn history(&self, request: Request<wire::HistoryRequest>) -> Result<Response<Self::HistoryStream>, Status> {
         let request = request.into_inner();
-        let scope = Scope::open(&self.node, &request.namespace)?;
+        let freshness = Freshness::new(request.consistency(), request.min_revision);
+        let scope = Scope::fresh(&self.node, &request.namespace, freshness).await?;
         let revision = self.node.revision();
         Ok(respond(history::begin(scope, request)?, revision))
     }
@@ -73,7 +75,8 @@ impl Events for EventsService {
         request: Request<wire::StateAtRequest>,
     ) -> Result<Response<wire::StateAtResponse>, Status> {
         let request = request.into_inner();
-        let scope = Scope::open(&self.node, &request.namespace)?;
+        let freshness = Freshness::new(request.consistency(), request.min_revision);
+        let scope = Scope::fresh(&self.node, &request.namespace, freshness).await?;
         let revision = self.node.revision();
         Ok(respond(history::state_at(scope, request).await?, revision))
     }
