@@ -30,7 +30,7 @@ pub use inspect::inspect;
 pub use manifest::Manifest;
 pub use publish::Publication;
 pub use read::ReadError;
-pub use restore::{check_finished, load_base, restore};
+pub use restore::{LoadLogError, check_finished, load_base, load_log, restore};
 pub use source::{LiveSource, ReadAt, SnapshotSource};
 pub use stream::{Progress, SnapshotOptions, SnapshotStream, WriteError, write};
 pub use transfer::{ChunkReceiver, FileChunks};

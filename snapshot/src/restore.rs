@@ -85,13 +85,14 @@ pub struct Unfinished {
     pub directory: PathBuf,
 }
 
-/// A fresh log that takes the entries of a snapshot.
+/// A log that takes the entries of a snapshot.
 pub trait EntrySink {
-    /// Makes the log, which is empty, begin behind a position.
+    /// Makes the log empty and begin behind a position. Entries up to `renumbered_to`, if there are any, will not have
+    /// the numbers that they have in the group's log.
     ///
     /// # Errors
     /// When the log cannot be written.
-    fn start_behind(&mut self, base: LogBase) -> Result<(), LogError>;
+    fn start_behind(&mut self, base: LogBase, renumbered_to: LogIndex) -> Result<(), LogError>;
 
     /// Appends entries that continue the log without a gap.
     ///
@@ -107,8 +108,8 @@ pub trait EntrySink {
 }
 
 impl EntrySink for LogWriter {
-    fn start_behind(&mut self, base: LogBase) -> Result<(), LogError> {
-        self.reset_to(base.position, base.revision.0)
+    fn start_behind(&mut self, base: LogBase, renumbered_to: LogIndex) -> Result<(), LogError> {
+        self.reset_to_renumbered(base.position, base.revision.0, renumbered_to)
     }
 
     fn append(&mut self, entries: &[Entry]) -> Result<(), LogError> {
@@ -117,11 +118,10 @@ impl EntrySink for LogWriter {
 
     fn finish(&mut self, last: LogPosition) -> Result<(), LogError> {
         let hard_state = self.hard_state();
-        self.set_hard_state(HardState {
-            term: hard_state.term.max(last.term),
-            commit: hard_state.commit.max(last.index),
-            ..hard_state
-        })?;
+        // Whoever comes to a term has not voted in it.
+        let vote = hard_state.vote.filter(|_| last.term <= hard_state.term);
+        let (term, commit) = (hard_state.term.max(last.term), hard_state.commit.max(last.index));
+        self.set_hard_state(HardState { term, vote, commit })?;
         self.sync().map(drop)
     }
 }
@@ -196,6 +196,34 @@ pub fn load_base(input: impl Read, store: &dyn RecordStore) -> Result<Manifest, 
         RestoreError::Load(error) => error,
         other => unreachable!("only entries fail otherwise, and none are taken: {other}"),
     })
+}
+
+/// Fills a log with the entries of a snapshot that was verified: drops what it holds, begins where the snapshot's log
+/// begins, and ends where its state does. The history is the same, and the record store is filled apart
+/// ([`load_base`]).
+///
+/// # Errors
+/// When the snapshot cannot be read or the log cannot be written. The log is of no use then until this is done anew.
+pub fn load_log(input: impl Read, manifest: &Manifest, log: &mut dyn EntrySink) -> Result<(), LoadLogError> {
+    let mut entries = EntryLoader::new(manifest, Lineage::Same, log)?;
+    let mut reader = SnapshotReader::open(input)?;
+    while let Some(part) = reader.next_part()? {
+        if let Part::Entries(payload) = part {
+            entries.load(&payload)?;
+        }
+    }
+    Ok(entries.finish(manifest)?)
+}
+
+/// Why a log could not be filled.
+#[derive(Debug, Error)]
+pub enum LoadLogError {
+    /// The snapshot is no good.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The log cannot be written.
+    #[error(transparent)]
+    Log(#[from] LogError),
 }
 
 /// Whether the directory may be used: whether no restoration into it was broken off.
@@ -274,6 +302,7 @@ struct EntryLoader<'a> {
     lineage: Lineage,
     /// Where the next entry goes if they are numbered anew.
     renumbered: Option<LogIndex>,
+    last_tag: u64,
     last: LogPosition,
 }
 
@@ -283,11 +312,12 @@ impl<'a> EntryLoader<'a> {
         let end = manifest.state.index.0;
         let gapless = base.position.index.0.checked_add(manifest.entries) == Some(end);
         if !gapless {
-            base.position.index = LogIndex(end.saturating_sub(manifest.entries));
+            // Where entries are missing, there is room for one more, which closes them.
+            base.position.index = LogIndex(end.saturating_sub(manifest.entries).saturating_sub(1));
         }
-        log.start_behind(base)?;
+        log.start_behind(base, if gapless { LogIndex::ZERO } else { manifest.state.index })?;
         let renumbered = (!gapless).then(|| base.position.index.next());
-        Ok(Self { log, lineage, renumbered, last: base.position })
+        Ok(Self { log, lineage, renumbered, last_tag: base.revision.0, last: base.position })
     }
 
     fn load(&mut self, payload: &Bytes) -> Result<(), LogError> {
@@ -308,12 +338,23 @@ impl<'a> EntryLoader<'a> {
             entry.kind = EntryKind::Empty;
             entry.payload = Bytes::new();
         }
-        self.last = entry.position;
+        (self.last, self.last_tag) = (entry.position, entry.tag);
         entry
     }
 
-    fn finish(self, manifest: &Manifest) -> Result<(), LogError> {
+    fn finish(mut self, manifest: &Manifest) -> Result<(), LogError> {
         let term = manifest.term.unwrap_or_default().max(self.last.term);
+        if let Some(index) = self.renumbered {
+            // The log has to end in the term in which the snapshot does, whatever entries it had.
+            let position = LogPosition { term, index };
+            self.log.append(&[Entry {
+                position,
+                kind: EntryKind::Empty,
+                tag: self.last_tag,
+                payload: Bytes::new(),
+            }])?;
+            self.last = position;
+        }
         self.log.finish(LogPosition { term, index: self.last.index })
     }
 }

@@ -113,6 +113,14 @@ impl LogReader {
         self.base().index.next()
     }
 
+    /// The lowest index from which on the log holds every entry, under the index that it has in the whole group: from
+    /// here on, and not before, it may be replicated. Rises before entries go. The term of the entry before is known.
+    #[must_use]
+    pub fn contiguous_from(&self) -> LogIndex {
+        let view = self.shared.read();
+        view.base.index.max(view.settled).next()
+    }
+
     /// Position of the last entry, which need not be durable; [`LogReader::base`] when there is none.
     #[must_use]
     pub fn last(&self) -> LogPosition {
@@ -167,7 +175,8 @@ impl LogReader {
         })
     }
 
-    /// The term of the entry with this index, as Raft asks for it: also known for the base.
+    /// The term of the entry with this index, as Raft asks for it: also known for the base, and for the last entry of a
+    /// segment that was rewritten, even if it is gone.
     ///
     /// # Errors
     /// As [`LogReader::read`].
@@ -188,6 +197,9 @@ impl LogReader {
                 view.place_of(index).map(|place| view.segments[place].clone())
             };
             let Some(filled) = filled else { return Ok(None) };
+            if filled.tail.last.index == index {
+                return Ok(Some(filled.tail.last.term));
+            }
             if let Some(record) = filled.record_of(index) {
                 return Ok(Some(record.position.term));
             }

@@ -387,14 +387,17 @@ fn writer(
 ) -> LogWriter {
     let segments: Vec<Filled> = surveyed.iter().map(|segment| segment.filled.clone()).collect();
     let durable = segments.last().map_or(state.base, |filled| filled.tail.last);
-    let shared: Shared = Arc::new(RwLock::new(View {
+    let mut view = View {
         base: state.base,
         base_tag: state.base_tag,
         segments,
+        settled: state.renumbered_to,
         durable,
         spare_bytes: 0,
         revision: 0,
-    }));
+    };
+    view.settled = view.settled.max(view.holes_end());
+    let shared: Shared = Arc::new(RwLock::new(view));
     LogWriter {
         disk,
         options,

@@ -267,7 +267,9 @@ impl LogWriter {
         let mut replaced: Vec<Filled> = {
             let mut view = self.shared.write();
             view.revision += 1;
-            view.segments.splice(range, [filled]).collect()
+            let replaced = view.segments.splice(range, [filled]).collect();
+            view.settled = view.settled.max(view.holes_end());
+            replaced
         };
         // The file of the first one is gone already: its name was taken over.
         replaced.remove(0);

@@ -14,6 +14,14 @@ pub(super) struct Filled {
     pub(super) tail: Tail,
 }
 
+impl Filled {
+    /// Whether entries of its range are gone.
+    fn has_holes(&self) -> bool {
+        let header = &self.segment.header;
+        header.sealed.is_some() && self.tail.last.index.0.saturating_sub(header.previous.index.0) > self.tail.entries
+    }
+}
+
 /// The log as its readers see it.
 pub(super) struct View {
     /// Position of the entry before the first one.
@@ -22,6 +30,9 @@ pub(super) struct View {
     pub(super) base_tag: u64,
     /// All segments, oldest first; their ranges touch.
     pub(super) segments: Vec<Filled>,
+    /// Up to here entries may be missing, or have other numbers than they had in the group's log: a rewrite has left
+    /// holes, or the entries were taken over from a snapshot that had some.
+    pub(super) settled: LogIndex,
     /// Everything up to here is on the disk for good. Never beyond the last entry.
     pub(super) durable: LogPosition,
     /// Files that wait for reuse take this much.
@@ -37,6 +48,12 @@ impl View {
     /// Position and tag of the last entry.
     pub(super) fn last(&self) -> (LogPosition, u64) {
         self.segments.last().map_or((self.base, self.base_tag), |filled| (filled.tail.last, filled.tail.last_tag))
+    }
+
+    /// The end of the newest segment that a rewrite has left holes in; zero when there is none.
+    pub(super) fn holes_end(&self) -> LogIndex {
+        let newest = self.segments.iter().rfind(|filled| filled.has_holes());
+        newest.map_or(LogIndex::ZERO, |filled| filled.tail.last.index)
     }
 
     /// The place of the segment whose range contains the index.

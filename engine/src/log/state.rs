@@ -48,6 +48,8 @@ pub struct LogState {
     pub durable: LogIndex,
     /// Entries from here on are being cut off; whatever of them is found does not exist.
     pub cut_from: Option<LogIndex>,
+    /// Entries up to here were taken over without those between them, and numbered anew; zero when there are none.
+    pub renumbered_to: LogIndex,
     /// The log was closed and not opened since: there can be no unfinished write.
     pub clean: bool,
 }
@@ -66,6 +68,7 @@ impl LogState {
             next_generation: 1,
             durable: LogIndex::ZERO,
             cut_from: None,
+            renumbered_to: LogIndex::ZERO,
             clean: false,
         }
     }
@@ -92,6 +95,7 @@ impl LogState {
         put_u64(&mut block, 144, self.next_generation);
         put_u64(&mut block, 152, self.durable.0);
         put_u64(&mut block, 160, self.cut_from.unwrap_or_default().0);
+        put_u64(&mut block, 168, self.renumbered_to.0);
         let checksum = checksum(0, &[&block[..CHECKSUM_OFFSET]]);
         put_u32(&mut block, CHECKSUM_OFFSET, checksum);
         block
@@ -131,6 +135,7 @@ impl LogState {
             next_generation: u64_at(block, 144),
             durable: LogIndex(u64_at(block, 152)),
             cut_from: (flags & 2 != 0).then(|| LogIndex(u64_at(block, 160))),
+            renumbered_to: LogIndex(u64_at(block, 168)),
             clean: flags & 4 != 0,
         };
         let write_number = u64_at(block, 16);
@@ -149,6 +154,7 @@ impl LogState {
             self.newest_first.0,
             self.durable.0,
             self.cut_from.unwrap_or_default().0,
+            self.renumbered_to.0,
             self.oldest_segment,
             self.newest_segment,
             self.next_generation,

@@ -126,13 +126,27 @@ impl LogWriter {
     }
 
     /// Drops all entries and starts an empty log behind `position`, as after a snapshot has been installed. The hard
-    /// state stays, with the commit index at least at `position`.
+    /// state stays, except for the commit index, which is `position` now.
     ///
     /// # Errors
     /// When a write or sync fails.
     pub fn reset_to(&mut self, position: LogPosition, tag: u64) -> Result<(), LogError> {
+        self.reset_to_renumbered(position, tag, LogIndex::ZERO)
+    }
+
+    /// As [`LogWriter::reset_to`]. The entries to come, up to `renumbered_to`, do not have the numbers that they have in
+    /// the group's log: [`LogReader::contiguous_from`] lies behind them.
+    ///
+    /// # Errors
+    /// When a write or sync fails.
+    pub fn reset_to_renumbered(
+        &mut self,
+        position: LogPosition,
+        tag: u64,
+        renumbered_to: LogIndex,
+    ) -> Result<(), LogError> {
         self.check_usable_except_blocked()?;
-        let reset = self.reset_unchecked(position, tag);
+        let reset = self.reset_unchecked(position, tag, renumbered_to);
         self.poison_on_failure(reset)
     }
 
@@ -471,7 +485,7 @@ impl LogWriter {
         Ok(base)
     }
 
-    fn reset_unchecked(&mut self, position: LogPosition, tag: u64) -> Result<(), LogError> {
+    fn reset_unchecked(&mut self, position: LogPosition, tag: u64, renumbered_to: LogIndex) -> Result<(), LogError> {
         self.sync_entries()?;
         let filled = self.create_segment(position, tag)?;
         self.state.base = position;
@@ -481,7 +495,9 @@ impl LogWriter {
         self.state.newest_first = filled.segment.header.first();
         self.state.durable = position.index;
         self.state.cut_from = None;
-        self.state.hard_state.commit = self.state.hard_state.commit.max(position.index);
+        self.state.renumbered_to = renumbered_to;
+        // What was committed behind the position is not in this log: promised, it would be missed.
+        self.state.hard_state.commit = position.index;
         self.saved_hard_state.commit = position.index;
         self.save_state()?;
         self.blocked = None;
@@ -490,6 +506,7 @@ impl LogWriter {
             view.base = position;
             view.base_tag = tag;
             view.durable = position;
+            view.settled = renumbered_to;
             view.revision += 1;
             std::mem::replace(&mut view.segments, vec![filled])
         };

@@ -74,6 +74,7 @@ fn a_restored_node_has_the_same_state_and_history() {
         let expected: Vec<Entry> = expected.filter(|entry| entry.position.index <= end).collect();
         assert_eq!(entries(&restored.log), expected);
         assert_eq!((restored.log.last().index, restored.log.base().index), (end, base));
+        assert_eq!(restored.log.contiguous_from(), base.next());
     }
 }
 
@@ -159,10 +160,13 @@ fn entries_with_holes_between_them_are_numbered_anew() {
         index <= restored.manifest.state.index.0 && (index >= 60 || index % 3 != 0)
     });
     let kept: Vec<(u64, EntryKind)> = kept.map(|entry| (entry.tag, entry.kind)).collect();
-    let found = entries(&restored.log);
+    let mut found = entries(&restored.log);
+    let closing = found.pop().unwrap();
+    assert_eq!((closing.kind, closing.position.term), (EntryKind::Empty, restored.manifest.term.unwrap()));
     assert_eq!(found.iter().map(|entry| (entry.tag, entry.kind)).collect::<Vec<_>>(), kept);
     assert_eq!(restored.log.last().index, restored.manifest.state.index);
     assert!(restored.log.base().index > LogIndex(0));
+    assert_eq!(restored.log.contiguous_from(), restored.manifest.state.index.next());
 }
 
 #[test]

@@ -234,3 +234,46 @@ fn every_kind_of_entry_comes_back() {
     writer.close().unwrap();
     assert_eq!(all(&open(&disk).unwrap().1), entries);
 }
+
+#[test]
+fn what_may_be_replicated_begins_behind_every_hole() {
+    let disk = SimulatedDisk::new();
+    let (mut writer, reader, _) = open(&disk).unwrap();
+    assert_eq!(reader.contiguous_from(), LogIndex(1));
+    writer.append(&entries(1..=60, 1)).unwrap();
+    writer.sync().unwrap();
+    let segments = reader.segments();
+    assert!(segments.len() > 4, "{segments:?}");
+    writer.purge_prefix(segments[0].last).unwrap();
+    assert_eq!(reader.contiguous_from(), segments[1].first);
+    // The last entry of the third segment goes, and its term is known nevertheless.
+    let end = segments[2].last;
+    writer.rewrite_sparse(&mut |index, _| index != end, end, 1.0).unwrap();
+    assert!(reader.read(end).unwrap().is_none());
+    assert_eq!((reader.contiguous_from(), reader.term(end).unwrap()), (end.next(), Some(crate::ids::Term(1))));
+    let reopened = open(&disk.duplicate()).unwrap().1;
+    assert_eq!((reopened.contiguous_from(), reopened.term(end).unwrap()), (end.next(), Some(crate::ids::Term(1))));
+
+    let position = LogPosition { term: crate::ids::Term(3), index: LogIndex(100) };
+    writer.reset_to_renumbered(position, 80, LogIndex(103)).unwrap();
+    writer.append(&entries(101..=105, 3)).unwrap();
+    writer.sync().unwrap();
+    assert_eq!(reader.contiguous_from(), LogIndex(104));
+    assert_eq!(open(&disk.duplicate()).unwrap().1.contiguous_from(), LogIndex(104));
+    writer.reset_to(position, 80).unwrap();
+    assert_eq!(reader.contiguous_from(), LogIndex(101));
+}
+
+#[test]
+fn a_reset_below_what_was_committed_leaves_a_log_that_opens() {
+    let disk = SimulatedDisk::new();
+    let (mut writer, _, _) = open(&disk).unwrap();
+    writer.append(&entries(1..=20, 1)).unwrap();
+    let promised = HardState { term: crate::ids::Term(2), vote: Some(NodeId(3)), commit: LogIndex(20) };
+    writer.set_hard_state(promised).unwrap();
+    writer.sync().unwrap();
+    writer.reset_to(LogPosition::default(), 0).unwrap();
+    let (_writer, reader, recovery) = open(&disk.duplicate()).unwrap();
+    assert_eq!(recovery.hard_state, HardState { commit: LogIndex::ZERO, ..promised });
+    assert!(all(&reader).is_empty() && recovery.faults.is_empty());
+}
