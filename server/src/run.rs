@@ -81,11 +81,19 @@ impl Running {
     /// # Errors
     /// See [`RunError`].
     pub async fn start(config: &Config) -> Result<Self, RunError> {
+        Self::start_with(config, NodeParts::default()).await
+    }
+
+    /// As [`Running::start`], with parts of the caller's own.
+    ///
+    /// # Errors
+    /// See [`RunError`].
+    pub async fn start_with(config: &Config, parts: NodeParts) -> Result<Self, RunError> {
         // Bound before the node starts: an address in use is found out at once and not after a recovery.
         let grpc = listen(config.node.listen).await?;
         let http = listen(config.node.http_listen).await?;
         let options = node_options(config);
-        let starting = tokio::task::spawn_blocking(move || Node::start(options, NodeParts::default()));
+        let starting = tokio::task::spawn_blocking(move || Node::start(options, parts));
         let node = starting.await.map_err(|error| RunError::Failed(error.to_string()))??;
         let name = &config.node.namespace;
         if !name.is_empty() {

@@ -27,6 +27,8 @@ use clap::{Parser, Subcommand};
 
 use exit::{CommandError, report};
 
+use crate::node::NodeParts;
+
 /// Event-sourced storage, first of all for SPIRE.
 #[derive(Debug, Parser)]
 #[command(name = "steeple", version, arg_required_else_help = true, disable_help_subcommand = true)]
@@ -84,17 +86,23 @@ enum Command {
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
+    main_with(NodeParts::default())
+}
+
+/// As [`main`], with parts of the caller's own for the node that is run, if one is.
+#[must_use]
+pub fn main_with(parts: NodeParts) -> ExitCode {
     let arguments = CommandLine::parse();
-    match run(arguments.command) {
+    match run(arguments.command, parts) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => report(&error),
     }
 }
 
-fn run(command: Command) -> Result<(), CommandError> {
+fn run(command: Command, parts: NodeParts) -> Result<(), CommandError> {
     match command {
-        Command::Dev(arguments) => serve::dev(arguments),
-        Command::Serve(arguments) => serve::serve(arguments),
+        Command::Dev(arguments) => serve::dev(arguments, parts),
+        Command::Serve(arguments) => serve::serve(arguments, parts),
         Command::Config(command) => config::run(command),
         Command::Log(command) => log::run(command),
         Command::Completions(arguments) => completions::run(&arguments),

@@ -11,6 +11,7 @@ use super::exit::CommandError;
 use super::output::print_line;
 use super::tracing_setup;
 use crate::config::Config;
+use crate::node::NodeParts;
 use crate::{RunError, Running};
 
 #[derive(Debug, Args)]
@@ -29,19 +30,20 @@ pub(super) struct DevArgs {
 }
 
 /// Runs a node until it is told to stop.
-pub(super) fn serve(arguments: ServeArgs) -> Result<(), CommandError> {
+pub(super) fn serve(arguments: ServeArgs, parts: NodeParts) -> Result<(), CommandError> {
     let config = arguments.flags.load(arguments.config.as_ref())?;
-    run(&config, |_, _| Ok(()))
+    run(&config, parts, |_, _| Ok(()))
 }
 
 /// Runs a node and says how to use it.
-pub(super) fn dev(arguments: DevArgs) -> Result<(), CommandError> {
+pub(super) fn dev(arguments: DevArgs, parts: NodeParts) -> Result<(), CommandError> {
     let config = arguments.flags.load(None)?;
-    run(&config, |grpc, http| print_line(&welcome(&config, grpc, http)))
+    run(&config, parts, |grpc, http| print_line(&welcome(&config, grpc, http)))
 }
 
 fn run(
     config: &Config,
+    parts: NodeParts,
     greet: impl FnOnce(SocketAddr, SocketAddr) -> Result<(), CommandError>,
 ) -> Result<(), CommandError> {
     tracing_setup::install(&config.tracing)?;
@@ -50,7 +52,7 @@ fn run(
     runtime.block_on(async {
         // Before anything is opened, so that no signal is missed.
         let shutdown = shutdown_signal()?;
-        let running = Running::start(config).await.map_err(run_error)?;
+        let running = Running::start_with(config, parts).await.map_err(run_error)?;
         let (grpc, http) = running.addresses().map_err(failed)?;
         tracing::info!(%grpc, %http, data = %config.node.data.display(), "serving");
         greet(grpc, http)?;
