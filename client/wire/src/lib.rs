@@ -43,6 +43,16 @@ pub mod admin {
     }
 }
 
+/// Between the nodes of a group; of no use to clients.
+pub mod peer {
+    /// Version 1.
+    #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
+    #[doc(hidden)]
+    pub mod v1 {
+        tonic::include_proto!("steeple.peer.v1");
+    }
+}
+
 /// The compiled protocol description, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 

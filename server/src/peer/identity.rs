@@ -1,0 +1,136 @@
+//! Who a node is to its peers, and how they make sure of it.
+
+use steeple_engine::ids::{ClusterId, GroupId, NodeId};
+use steeple_wire::peer::v1::Handshake;
+use thiserror::Error;
+
+use super::limits::PROTOCOL;
+
+/// What a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerIdentity {
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Its group.
+    pub group: GroupId,
+    /// Its number in the group.
+    pub node: NodeId,
+}
+
+/// A node that may not speak to this one. The text goes to both sides; it says what differs and what to do.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum HandshakeError {
+    /// It says nothing about itself.
+    #[error("the call does not begin with a handshake; only nodes of the group use this service")]
+    Missing,
+    /// It speaks another version.
+    #[error(
+        "protocol version {theirs} meets version {ours}; upgrade the older node, one release at a time, so that both speak \
+         the same version"
+    )]
+    Protocol {
+        /// This node's.
+        ours: u32,
+        /// The other's.
+        theirs: u32,
+    },
+    /// It belongs to another cluster.
+    #[error(
+        "node {from} belongs to cluster {theirs} and node {node} to cluster {ours}; one of them has the data directory of \
+         another cluster, or an address in its configuration points to the wrong cluster"
+    )]
+    Cluster {
+        /// The node that sends.
+        from: NodeId,
+        /// This node.
+        node: NodeId,
+        /// This node's.
+        ours: ClusterId,
+        /// The other's.
+        theirs: String,
+    },
+    /// It belongs to another group.
+    #[error("node {from} speaks for group {theirs} and node {node} serves group {ours}; correct its peer addresses")]
+    Group {
+        /// The node that sends.
+        from: NodeId,
+        /// This node.
+        node: NodeId,
+        /// This node's.
+        ours: GroupId,
+        /// The other's.
+        theirs: GroupId,
+    },
+    /// It means somebody else.
+    #[error(
+        "node {from} expects node {expected} at this address, where node {node} is now; correct the address of node \
+         {expected} in the list of members"
+    )]
+    Receiver {
+        /// The node that sends.
+        from: NodeId,
+        /// The node that it expects.
+        expected: NodeId,
+        /// This node.
+        node: NodeId,
+    },
+    /// It says that it is this node.
+    #[error(
+        "node {node} was called by a node that says that it is node {node} too; two processes run with the same number or \
+         with copies of one data directory: stop one of them, and add it as a new node with an empty directory"
+    )]
+    Own {
+        /// This node.
+        node: NodeId,
+    },
+    /// The number of no node.
+    #[error("a node cannot have the number 0")]
+    Zero,
+    /// The node does not want it.
+    #[error("{0}")]
+    NotAdmitted(String),
+}
+
+impl PeerIdentity {
+    /// What the node says of itself to another one.
+    #[must_use]
+    pub fn handshake(&self, to: NodeId) -> Handshake {
+        Handshake {
+            protocol: PROTOCOL,
+            cluster: bytes::Bytes::copy_from_slice(&self.cluster.0),
+            group: self.group.0,
+            from: self.node.0,
+            to: to.0,
+        }
+    }
+
+    /// The node that sends, if it may send to this one.
+    ///
+    /// # Errors
+    /// See [`HandshakeError`].
+    pub fn check(&self, handshake: Option<&Handshake>) -> Result<NodeId, HandshakeError> {
+        let handshake = handshake.ok_or(HandshakeError::Missing)?;
+        let (from, node) = (NodeId(handshake.from), self.node);
+        if handshake.protocol != PROTOCOL {
+            return Err(HandshakeError::Protocol { ours: PROTOCOL, theirs: handshake.protocol });
+        }
+        if handshake.cluster != self.cluster.0[..] {
+            let theirs = <[u8; 16]>::try_from(&handshake.cluster[..])
+                .map_or_else(|_| "(malformed)".into(), |id| ClusterId(id).to_string());
+            return Err(HandshakeError::Cluster { from, node, ours: self.cluster, theirs });
+        }
+        if handshake.group != self.group.0 {
+            return Err(HandshakeError::Group { from, node, ours: self.group, theirs: GroupId(handshake.group) });
+        }
+        if from == NodeId::ZERO {
+            return Err(HandshakeError::Zero);
+        }
+        if from == node {
+            return Err(HandshakeError::Own { node });
+        }
+        if handshake.to != node.0 {
+            return Err(HandshakeError::Receiver { from, expected: NodeId(handshake.to), node });
+        }
+        Ok(from)
+    }
+}

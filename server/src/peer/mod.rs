@@ -1,0 +1,106 @@
+//! How the nodes of a group reach each other: messages of Raft both ways, and snapshots.
+//!
+//! [`Transport`] is what a node sends through, [`PeerSink`] what it receives with, [`SnapshotProvider`] where the
+//! snapshots come from that others fetch. Two transports: [`local`] inside a process, and sockets ([`outgoing`] and
+//! [`service`]).
+//!
+//! Nothing here is reliable, because Raft repeats what is lost: a message that finds no room is dropped and counted.
+//! What must not happen is that a sender waits, that a heartbeat waits behind entries, that memory grows with a peer
+//! that is slow or gone, or that a peer's bytes do harm.
+
+mod identity;
+pub mod limits;
+pub mod local;
+pub mod messages;
+mod metrics;
+pub mod snapshots;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::pin::Pin;
+
+use raft::eraftpb::Message;
+use steeple_engine::ids::NodeId;
+use tokio::sync::OwnedSemaphorePermit;
+
+pub use self::identity::{HandshakeError, PeerIdentity};
+pub use self::local::{LocalHub, LocalTransport};
+pub use self::messages::{Lane, Link};
+pub use self::snapshots::{FetchError, FetchOptions, FetchedSnapshot, SnapshotProvider, WantedSnapshot};
+
+/// A future that can be kept in a box, for traits that are used as objects.
+pub type BoxFuture<'a, Output> = Pin<Box<dyn Future<Output = Output> + Send + 'a>>;
+
+/// Sends to the other nodes of the group.
+pub trait Transport: Send + Sync {
+    /// Sends a message, or drops it when there is no way or no room. Never waits.
+    fn send(&self, to: NodeId, message: Message);
+
+    /// Says who the other nodes are and where, in place of what was said before. The own node may be among them.
+    fn set_members(&self, members: Vec<(NodeId, String)>);
+
+    /// Fetches a snapshot from another node into a file beside `target`, going on with what an earlier attempt has left
+    /// there, and verifies it. The caller publishes it.
+    ///
+    /// Needs a tokio runtime. Dropping the future keeps what has arrived.
+    fn fetch_snapshot(
+        &self,
+        from: NodeId,
+        wanted: WantedSnapshot,
+        target: PathBuf,
+    ) -> BoxFuture<'static, Result<FetchedSnapshot, FetchError>>;
+}
+
+/// Takes up what other nodes send. No call may wait.
+pub trait PeerSink: Send + Sync {
+    /// Takes up messages of one node, in the order in which it sent them. All of them are checked. They count against
+    /// what may be waiting until the delivery is dropped; while there is no room, nothing more is read from that node.
+    fn deliver(&self, delivery: Delivery) -> Delivered;
+
+    /// A node cannot be reached any more. Called once when its connection breaks or cannot be made, or when messages to
+    /// it were dropped because it is too slow, and not again before messages went through to it.
+    fn unreachable(&self, _node: NodeId) {}
+
+    /// Whether a node may send at all. The text of a refusal says why and what to do; it travels to that node.
+    ///
+    /// # Errors
+    /// When it may not: because it was removed from the group, for example.
+    fn admit(&self, _from: NodeId) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Messages from one node.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Who sent them.
+    pub from: NodeId,
+    /// They themselves.
+    pub messages: Vec<Message>,
+    /// Their part of what may be waiting.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Delivery {
+    /// Messages that count against nothing.
+    #[must_use]
+    pub fn new(from: NodeId, messages: Vec<Message>) -> Self {
+        Self { from, messages, _room: None }
+    }
+
+    fn holding(from: NodeId, messages: Vec<Message>, room: OwnedSemaphorePermit) -> Self {
+        Self { from, messages, _room: Some(room) }
+    }
+}
+
+/// What became of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Delivered {
+    /// It was taken up.
+    Taken,
+    /// The node is stopping and takes up nothing more.
+    Closed,
+}
