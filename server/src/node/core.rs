@@ -23,7 +23,7 @@ use super::{QueryError, Shared};
 pub(crate) struct Core {
     pub(super) view: Arc<View>,
     pub(crate) log: LogReader,
-    pub(super) base: Base,
+    pub(super) base: Arc<Base>,
     pub(super) recent: RecentEvents,
     /// Everything up to here survives in the record store.
     pub(super) flushed: Mutex<LogIndex>,
@@ -34,7 +34,7 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(view: View, log: LogReader, base: Base, records: Records) -> Self {
+    pub(super) fn new(view: View, log: LogReader, base: Arc<Base>, records: Records) -> Self {
         Self {
             view: Arc::new(view),
             log,

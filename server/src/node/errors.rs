@@ -70,6 +70,9 @@ pub enum StartError {
         /// What is wrong with it.
         source: EventDecodeError,
     },
+    /// A snapshot from a peer was being taken over when the node ended, and that cannot be finished.
+    #[error("taking over a snapshot was interrupted and cannot be finished: {0}")]
+    Takeover(#[from] Box<super::install::InstallError>),
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),

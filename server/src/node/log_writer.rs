@@ -23,6 +23,8 @@ pub(super) enum Task {
         wanted: Wanted,
         done: oneshot::Sender<Result<Rewritten, LogError>>,
     },
+    /// Do something else with the log, between what comes before it and what comes after.
+    Run(Box<dyn FnOnce(&mut LogWriter) + Send>),
 }
 
 /// What the thread has done since the node started.
@@ -55,6 +57,7 @@ pub(super) fn run(
             Task::Rewrite { up_to, live_fraction_max, mut wanted, done } => {
                 drop(done.send(writer.rewrite_sparse(&mut wanted, up_to, live_fraction_max)));
             }
+            Task::Run(work) => work(&mut writer),
         }
     }
     // A log that was closed has no end to be doubtful about, and opens without looking for one.

@@ -22,10 +22,11 @@ use steeple_engine::ids::{
 use steeple_engine::log::{EntryKind, LogError, Rewritten, SegmentInfo};
 use steeple_engine::spire;
 use steeple_engine::view::{Digest, Reader};
-use steeple_snapshot::{LiveSource, Origin, Publication, SnapshotId, SnapshotOptions};
+use steeple_snapshot::{LiveSource, Publication, SnapshotId, SnapshotOptions};
 use thiserror::Error;
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
+use super::base::origin;
 use super::log_writer::Task;
 use super::{Node, QueryError, Shared};
 
@@ -378,7 +379,7 @@ fn write_base(shared: &Arc<Shared>) -> Result<(), CompactError> {
     let failed = |error: &dyn std::fmt::Display| CompactError::Base(error.to_string());
     let mut publication = Publication::create(&path).map_err(|error| failed(&error))?;
     let source = LiveSource { view: Arc::clone(&core.view), log: core.log.clone() };
-    let options = SnapshotOptions::new(SnapshotId(rand::random()), origin(shared), shared.clock.now());
+    let options = SnapshotOptions::new(SnapshotId(rand::random()), origin(&shared.identity), shared.clock.now());
     steeple_snapshot::write(&source, &mut publication, options, &mut |_| {}).map_err(|error| failed(&error))?;
     let mut written = publication.file();
     written.rewind().map_err(|error| failed(&error))?;
@@ -386,10 +387,6 @@ fn write_base(shared: &Arc<Shared>) -> Result<(), CompactError> {
     publication.publish().map_err(|error| failed(&error))?;
     core.base.advance(report.manifest.state.index);
     Ok(())
-}
-
-pub(super) fn origin(shared: &Shared) -> Origin {
-    Origin { cluster: shared.identity.cluster, group: shared.identity.group, history: shared.identity.history }
 }
 
 /// Flushes and compacts at their intervals until the node stops or is gone.

@@ -20,6 +20,7 @@ mod snapshots;
 pub mod tail;
 mod maintenance;
 mod restore;
+pub(crate) mod install;
 mod stall;
 
 #[cfg(test)]
@@ -104,6 +105,8 @@ pub(crate) struct Shared {
     core: RwLock<Arc<Core>>,
     /// The log is being changed under whoever reads it, until the core is replaced.
     replacing: AtomicBool,
+    /// A takeover waits for those who are at work on the log.
+    taking_over: watch::Sender<bool>,
     /// The newest revision folded; consumers wait on it.
     folded: watch::Sender<Revision>,
     inbox: tokio::sync::mpsc::Sender<Message>,
@@ -167,6 +170,7 @@ impl Node {
             rebuilt: opened.rebuilt,
             core: RwLock::new(Arc::new(opened.core)),
             replacing: AtomicBool::new(false),
+            taking_over: watch::Sender::new(false),
         });
         let entropy = Box::new(SeededEntropy::new(rand::random()));
         let pipeline = Pipeline::lead(view, consensus, opened.requests, entropy)

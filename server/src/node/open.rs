@@ -21,6 +21,7 @@ use steeple_raft::RequestLedger;
 use super::base::Base;
 use super::core::Core;
 use super::errors::StartError;
+use super::install;
 use super::options::NodeOptions;
 use super::records::{self, Records};
 use super::stall;
@@ -73,9 +74,13 @@ pub(super) fn open(options: &NodeOptions, fresh: LogIdentity) -> Result<Opened, 
     }
     let disk = open_disk(directories.log().as_deref())?;
     let identity = steeple_engine::log::read_identity(disk.as_ref())?.unwrap_or(fresh);
-    let (writer, log, recovery) = Log::open(disk, options.log, identity)?;
-    let base = Base::open(directories.base());
-    let OpenedView { view, records, rebuilt } = open_view(options, &directories, &log, &base, recovery.clean)?;
+    let (mut writer, log, mut recovery) = Log::open(disk, options.log, identity)?;
+    let base = Arc::new(Base::open(directories.base()));
+    if install::resume(&base, &identity, &mut writer).map_err(Box::new)? {
+        recovery.hard_state = writer.hard_state();
+    }
+    let OpenedView { view, records, rebuilt } =
+        open_view(options, &directories, &log, &base, log.last().index, recovery.clean)?;
     let requests = recall_requests(options, &log, view.folded().time)?;
     Ok(Opened { identity, writer, recovery, core: Core::new(view, log, base, records), requests, rebuilt })
 }
@@ -118,12 +123,13 @@ fn open_view(
     directories: &Directories,
     log: &LogReader,
     base: &Base,
+    up_to: LogIndex,
     was_stopped: bool,
 ) -> Result<OpenedView, StartError> {
     let found = records::found(directories.group().as_deref())?;
     let mut reason = None;
     for (place, records) in found.iter().enumerate() {
-        match use_store(options, records, log, was_stopped) {
+        match use_store(options, records, log, up_to, was_stopped) {
             Ok(view) => {
                 let others = found.iter().enumerate().filter(|(other, _)| *other != place);
                 others.for_each(|(_, other)| clear_away(other));
@@ -143,7 +149,7 @@ fn open_view(
         records.destroy()?;
     }
     let records = records::first(directories.group().as_deref());
-    let view = rebuild(options, &records, log, base)?;
+    let view = rebuild(options, &records, log, base, up_to)?;
     Ok(OpenedView { view, records, rebuilt: reason })
 }
 
@@ -155,27 +161,33 @@ fn clear_away(records: &Records) {
 }
 
 /// Opens the view on the record store as it is.
-fn use_store(options: &NodeOptions, records: &Records, log: &LogReader, was_stopped: bool) -> Result<View, StartError> {
+fn use_store(
+    options: &NodeOptions,
+    records: &Records,
+    log: &LogReader,
+    up_to: LogIndex,
+    was_stopped: bool,
+) -> Result<View, StartError> {
     let store = records.open(options)?;
-    let Some(directory) = records.directory() else { return open_and_follow(store, log) };
+    let Some(directory) = records.directory() else { return open_and_follow(store, log, up_to) };
     stall::watch_over(directory, stall::PATIENCE, store, |store| {
         if !was_stopped {
             // Everything is read once, also what the view reads only when somebody asks for it: what a crash has left
             // behind shows now and not to a caller.
             store.scan(&[], &[u8::MAX; 32], &mut |_, _| ControlFlow::Continue(()))?;
         }
-        open_and_follow(store, log)
+        open_and_follow(store, log, up_to)
     })
 }
 
-fn open_and_follow(store: Arc<dyn RecordStore>, log: &LogReader) -> Result<View, StartError> {
+fn open_and_follow(store: Arc<dyn RecordStore>, log: &LogReader, up_to: LogIndex) -> Result<View, StartError> {
     let view = View::open(CATALOG, store)?;
-    follow(&view, log, log.last().index)?;
+    follow(&view, log, up_to)?;
     Ok(view)
 }
 
 /// Makes sure that what replaces a record store can be made, before the old one is destroyed.
-fn check_rebuildable(log: &LogReader, base: &Base) -> Result<(), StartError> {
+pub(super) fn check_rebuildable(log: &LogReader, base: &Base) -> Result<(), StartError> {
     let log_base = log.base().index;
     if log_base > LogIndex::ZERO {
         let found = base.verify();
@@ -188,7 +200,13 @@ fn check_rebuildable(log: &LogReader, base: &Base) -> Result<(), StartError> {
 }
 
 /// Builds a record store where there is none.
-fn rebuild(options: &NodeOptions, records: &Records, log: &LogReader, base: &Base) -> Result<View, StartError> {
+pub(super) fn rebuild(
+    options: &NodeOptions,
+    records: &Records,
+    log: &LogReader,
+    base: &Base,
+    up_to: LogIndex,
+) -> Result<View, StartError> {
     let store = records.open(options)?;
     let store = match base.load(store.as_ref()) {
         Ok(()) => store,
@@ -199,11 +217,11 @@ fn rebuild(options: &NodeOptions, records: &Records, log: &LogReader, base: &Bas
             records.open(options)?
         }
     };
-    open_and_follow(store, log)
+    open_and_follow(store, log, up_to)
 }
 
 /// Folds what the log has up to an entry, and the view has not.
-fn follow(view: &View, log: &LogReader, up_to: LogIndex) -> Result<(), StartError> {
+pub(super) fn follow(view: &View, log: &LogReader, up_to: LogIndex) -> Result<(), StartError> {
     let folded = view.folded().index;
     let (first, last) = (log.first(), log.last().index);
     if folded > last {
@@ -252,7 +270,11 @@ fn fold(view: &View, batch: &mut Vec<Committed>) -> Result<(), StartError> {
 
 /// Fills the ledger from the recent events. Walks back segment by segment, so that only what lies within the window
 /// (and the rest of its oldest segment) is read.
-fn recall_requests(options: &NodeOptions, log: &LogReader, now: Timestamp) -> Result<RequestLedger, StartError> {
+pub(super) fn recall_requests(
+    options: &NodeOptions,
+    log: &LogReader,
+    now: Timestamp,
+) -> Result<RequestLedger, StartError> {
     let window = u64::try_from(options.request_window.as_micros()).unwrap_or(u64::MAX);
     let mut requests = RequestLedger::new(window);
     let oldest = Timestamp(now.0.saturating_sub(window));

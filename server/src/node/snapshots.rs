@@ -10,7 +10,7 @@ use steeple_snapshot::{LiveSource, Manifest, SnapshotId, SnapshotOptions, Snapsh
 use thiserror::Error;
 
 use super::Node;
-use super::maintenance::origin;
+use super::base::origin;
 
 /// Why a snapshot was not taken. What was handed out of it is worth nothing.
 #[derive(Debug, Error)]
@@ -52,8 +52,9 @@ impl Node {
         Taking: Future<Output = bool>,
     {
         let _alone = self.shared.maintenance.lock().await;
+        let mut taking_over = self.shared.taking_over.subscribe();
         let id = SnapshotId(rand::random());
-        let options = SnapshotOptions::new(id, origin(&self.shared), self.shared.clock.now());
+        let options = SnapshotOptions::new(id, origin(&self.shared.identity), self.shared.clock.now());
         let core = self.shared.core();
         let source = LiveSource { view: Arc::clone(&core.view), log: core.log.clone() };
         let mut stream: SnapshotStream<LiveSource<Arc<View>, LogReader>> =
@@ -73,8 +74,11 @@ impl Node {
             if self.failure().is_some() {
                 return Err(SnapshotError::Stopped);
             }
-            if !sink(chunk.bytes).await {
-                return Ok(None);
+            tokio::select! {
+                wanted = sink(chunk.bytes) => if !wanted {
+                    return Ok(None);
+                },
+                _ = taking_over.wait_for(|taking_over| *taking_over) => return Err(SnapshotError::Replaced),
             }
         }
         let bytes = stream.progress().bytes;
