@@ -2,15 +2,22 @@
 //!
 //! Commands, persistence results and times go in; entries to append and answers come out. Whoever drives this crate
 //! owns the threads, the clock, the log and the network, so that the same code runs under a runtime and inside a
-//! simulator. At present a group has one member: an entry is committed once it is durable here.
+//! simulator. [`Replica`] drives the consensus crate, and [`Pipeline`] decides while its replica leads.
 
-pub mod consensus;
+pub mod membership;
 pub mod requests;
 pub mod pipeline;
+pub mod replica;
+mod group_log;
 
 #[cfg(test)]
 mod tests;
 
-pub use consensus::Consensus;
-pub use pipeline::{Outcome, Pipeline, PipelineError, Submission, Ticket};
+pub use membership::{Member, Membership, MembershipChange, Role, Step};
+pub use pipeline::{Abandoned, NotProposed, Outcome, Pipeline, PipelineError, Submission, Ticket};
+pub use raft::eraftpb;
+pub use replica::{
+    FollowerProgress, Leadership, Output, ProposalRefused, ReadIndex, Replica, ReplicaError, ReplicaOptions,
+    SnapshotOffer, TransferRefused, Write, WriteNumber,
+};
 pub use requests::RequestLedger;

@@ -1,24 +1,45 @@
-//! The leader's side: decides commands ahead of commit, folds what is committed, answers when that is safe.
+//! The leader's side: decides commands ahead of commit, and answers when that is safe.
 //!
 //! A command is decided over the committed view with the overlay of undecided events on top, so any number of them may
 //! be in flight and conflicting ones are decided in order. An accepted command is answered once its event is folded. A
 //! rejection, or an answer that changed nothing, is held until every event that it saw is folded: had one of those
-//! been lost, the answer would have been about a state that never was.
+//! been lost, the answer would have been about a state that never was. It is held as well until a quorum has confirmed
+//! that this replica still led after it was decided: another leader may have changed what it is about.
+//!
+//! A pipeline lives as long as one leadership. It ends in [`Pipeline::abandon`].
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use steeple_engine::domain::{Answer, AnswerSource, Command, Rejection};
 use steeple_engine::event::{Event, RequestStamp};
 use steeple_engine::ids::{LogIndex, LogPosition, NamespaceId, RequestId, Revision, Timestamp};
-use steeple_engine::log::{Entry, EntryKind};
+use steeple_engine::log::EntryKind;
 use steeple_engine::table::RecordDecodeError;
 use steeple_engine::transaction::{Content, Entropy, Transaction};
-use steeple_engine::view::{Committed, Overlay, OverlayReader, Reader, View, ViewError};
+use steeple_engine::view::{Overlay, OverlayReader, Reader, View, ViewError};
 use thiserror::Error;
 
-use crate::consensus::Consensus;
+use crate::replica::ProposalRefused;
 use crate::requests::{Known, RequestLedger};
+
+/// Bytes of events that are decided and not yet folded at the most.
+pub const UNDECIDED_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// Takes entries into the log of the group.
+pub trait Proposer {
+    /// Proposes an entry and answers its place, which is final unless leadership is lost before it is committed.
+    ///
+    /// # Errors
+    /// See [`ProposalRefused`]; nothing happened.
+    fn propose(&mut self, kind: EntryKind, tag: u64, payload: bytes::Bytes) -> Result<LogPosition, ProposalRefused>;
+}
+
+impl Proposer for crate::replica::Replica {
+    fn propose(&mut self, kind: EntryKind, tag: u64, payload: bytes::Bytes) -> Result<LogPosition, ProposalRefused> {
+        Self::propose(self, kind, tag, payload)
+    }
+}
 
 /// Encoded bytes of an event at the most.
 pub const EVENT_BYTES_MAX: usize = 40 * 1024 * 1024;
@@ -78,6 +99,28 @@ pub enum Outcome {
         /// The most there may be.
         limit: usize,
     },
+    /// Nothing was proposed, because leadership is ending or too much is in flight.
+    NotProposed(NotProposed),
+}
+
+/// Why an accepted command was not proposed. Nothing happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum NotProposed {
+    /// The replica takes no proposals.
+    #[error(transparent)]
+    Refused(#[from] ProposalRefused),
+    /// [`UNDECIDED_BYTES_MAX`] are in flight.
+    #[error("{UNDECIDED_BYTES_MAX} bytes of changes wait to be committed; repeat this later")]
+    Overloaded,
+}
+
+/// What becomes of those who waited for a pipeline that ended.
+#[derive(Debug, Default)]
+pub struct Abandoned {
+    /// Their events may or may not be committed by another leader.
+    pub unknown: Vec<Ticket>,
+    /// Nothing of theirs was proposed.
+    pub undone: Vec<Ticket>,
 }
 
 /// Why the pipeline cannot go on. The view has to be rebuilt; outcomes of commands in flight are unknown.
@@ -96,12 +139,14 @@ enum InFlight {
     Event {
         index: LogIndex,
         event: Arc<Event>,
+        bytes: usize,
         source: AnswerSource,
         ticket: Ticket,
     },
-    /// Waits until everything before it is folded.
+    /// Waits until everything before it is folded, and until leadership was confirmed in this round or a later one.
     Held {
         ticket: Ticket,
+        round: u64,
         outcome: Outcome,
     },
 }
@@ -110,45 +155,40 @@ enum InFlight {
 pub struct Pipeline {
     view: Arc<View>,
     overlay: Overlay,
-    consensus: Consensus,
-    requests: RequestLedger,
     entropy: Box<dyn Entropy + Send>,
     /// Time of the newest event.
     time: Timestamp,
     in_flight: VecDeque<InFlight>,
-    appending: Vec<Entry>,
+    in_flight_bytes: usize,
+    /// The requests whose events are in flight.
+    requests: HashMap<(NamespaceId, RequestId), (u64, Revision)>,
     answers: Vec<(Ticket, Outcome)>,
     event_bytes_max: usize,
+    /// The newest round of confirmation that was asked for, and the newest that came back.
+    asked: u64,
+    confirmed: u64,
+    /// Whether something is held for a round that was not asked for yet.
+    asks: bool,
 }
 
 impl Pipeline {
-    /// Starts deciding. The view must be folded up to the end of the log, and `requests` hold what its recent events
-    /// say. The first entry to append is the empty one that opens the leader's term.
+    /// Starts deciding. The view must be folded up to the entry that opened this leadership. `round` is the newest
+    /// round of confirmation that was asked for by anyone.
     #[must_use]
-    pub fn lead(
-        view: Arc<View>,
-        mut consensus: Consensus,
-        requests: RequestLedger,
-        entropy: Box<dyn Entropy + Send>,
-    ) -> Self {
-        let folded = view.folded();
-        let opening = Entry {
-            position: consensus.propose(),
-            kind: EntryKind::Empty,
-            tag: folded.revision.0,
-            payload: bytes::Bytes::new(),
-        };
+    pub fn lead(view: Arc<View>, entropy: Box<dyn Entropy + Send>, round: u64) -> Self {
         Self {
             overlay: Overlay::new(view.catalog()),
-            time: folded.time,
+            time: view.folded().time,
             view,
-            consensus,
-            requests,
             entropy,
             in_flight: VecDeque::new(),
-            appending: vec![opening],
+            in_flight_bytes: 0,
+            requests: HashMap::new(),
             answers: Vec::new(),
             event_bytes_max: EVENT_BYTES_MAX,
+            asked: round,
+            confirmed: round,
+            asks: false,
         }
     }
 
@@ -160,16 +200,22 @@ impl Pipeline {
         self
     }
 
-    /// Decides a command at `now`. What follows from it is in [`Pipeline::take_entries`] and
-    /// [`Pipeline::take_answers`].
+    /// Decides a command at `now`. What follows from it goes to `log` at once, and comes out of
+    /// [`Pipeline::take_answers`] in time. `requests` holds what the folded events say.
     ///
     /// # Errors
     /// See [`PipelineError`]; the pipeline must then be dropped.
-    pub fn submit(&mut self, submission: Submission, now: Timestamp) -> Result<(), PipelineError> {
+    pub fn submit(
+        &mut self,
+        submission: Submission,
+        now: Timestamp,
+        requests: &mut RequestLedger,
+        log: &mut impl Proposer,
+    ) -> Result<(), PipelineError> {
         let Submission { ticket, namespace, request, command } = submission;
         let stamp = request.map(|id| RequestStamp { id, fingerprint: command.fingerprint() });
         let time = self.time.max(now);
-        if let Some(outcome) = stamp.and_then(|stamp| self.recall(namespace, stamp, time)) {
+        if let Some(outcome) = stamp.and_then(|stamp| self.recall(namespace, stamp, time, requests)) {
             self.hold(ticket, outcome);
             return Ok(());
         }
@@ -191,42 +237,66 @@ impl Pipeline {
                     marks: content.marks,
                     answer: source.encode(),
                 };
-                self.propose(ticket, event, source)?;
+                self.propose(ticket, event, source, log)?;
             }
         }
         Ok(())
     }
 
-    /// Notes that the log is durable up to `position`, and folds and answers what is committed by that.
+    /// The events that are not yet answered and their places, oldest first, so that whoever folds them need not decode
+    /// them again.
+    pub fn proposed(&self) -> impl Iterator<Item = (LogIndex, &Arc<Event>)> {
+        self.in_flight.iter().filter_map(|in_flight| match in_flight {
+            InFlight::Event { index, event, .. } => Some((*index, event)),
+            InFlight::Held { .. } => None,
+        })
+    }
+
+    /// Notes that the view is folded up to `index`, and answers what that allows.
     ///
     /// # Errors
     /// See [`PipelineError`]; the pipeline must then be dropped.
-    pub fn persisted(&mut self, position: LogPosition) -> Result<(), PipelineError> {
-        let committed = self.consensus.persisted(position);
-        let mut folding = Vec::new();
-        for in_flight in &self.in_flight {
+    pub fn folded(&mut self, index: LogIndex) -> Result<(), PipelineError> {
+        self.overlay.drop_folded(self.view.folded().revision)?;
+        self.answer_folded(index)
+    }
+
+    /// The round of confirmation to ask a quorum for, when something waits for one.
+    pub fn take_round(&mut self) -> Option<u64> {
+        std::mem::take(&mut self.asks).then(|| {
+            self.asked += 1;
+            self.asked
+        })
+    }
+
+    /// Whether an answer waits for a round that was asked for and has not come back; it may have got lost.
+    #[must_use]
+    pub fn awaits_round(&self) -> Option<u64> {
+        (self.confirmed < self.asked).then_some(self.asked)
+    }
+
+    /// Notes that leadership was confirmed after `round` was asked for.
+    ///
+    /// # Errors
+    /// See [`PipelineError`]; the pipeline must then be dropped.
+    pub fn confirmed(&mut self, round: u64) -> Result<(), PipelineError> {
+        self.confirmed = self.confirmed.max(round.min(self.asked));
+        self.answer_folded(self.view.folded().index)
+    }
+
+    /// Ends the pipeline, because leadership has ended or the view failed.
+    #[must_use]
+    pub fn abandon(self) -> Abandoned {
+        let mut abandoned = Abandoned::default();
+        for in_flight in self.in_flight {
             match in_flight {
-                InFlight::Event { index, event, .. } if *index <= committed => {
-                    folding.push(Committed { index: *index, event: Arc::clone(event) });
-                }
-                InFlight::Event { .. } => break,
-                InFlight::Held { .. } => {}
+                InFlight::Event { ticket, .. } => abandoned.unknown.push(ticket),
+                // What an earlier request did is done, but this one does not know it for sure any more.
+                InFlight::Held { ticket, outcome: Outcome::Repeated { .. }, .. } => abandoned.unknown.push(ticket),
+                InFlight::Held { ticket, .. } => abandoned.undone.push(ticket),
             }
         }
-        self.view.fold(&folding)?;
-        self.overlay.drop_folded(self.view.folded().revision)?;
-        self.answer_folded(committed)
-    }
-
-    /// Entries to append to the log, in order, and to report by [`Pipeline::persisted`] once durable.
-    pub fn take_entries(&mut self) -> Vec<Entry> {
-        std::mem::take(&mut self.appending)
-    }
-
-    /// Whether entries wait to be appended.
-    #[must_use]
-    pub fn has_entries(&self) -> bool {
-        !self.appending.is_empty()
+        abandoned
     }
 
     /// Answers that may be given now.
@@ -240,20 +310,24 @@ impl Pipeline {
         self.overlay.len()
     }
 
-    /// Requests remembered.
+    /// Whether nobody waits for anything.
     #[must_use]
-    pub fn requests_remembered(&self) -> usize {
-        self.requests.len()
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.is_empty() && self.answers.is_empty()
     }
 
-    /// The positions of the group.
-    #[must_use]
-    pub fn consensus(&self) -> &Consensus {
-        &self.consensus
-    }
-
-    fn recall(&mut self, namespace: NamespaceId, stamp: RequestStamp, now: Timestamp) -> Option<Outcome> {
-        match self.requests.look_up(namespace, stamp, now) {
+    fn recall(
+        &self,
+        namespace: NamespaceId,
+        stamp: RequestStamp,
+        now: Timestamp,
+        requests: &mut RequestLedger,
+    ) -> Option<Outcome> {
+        if let Some((fingerprint, revision)) = self.requests.get(&(namespace, stamp.id)) {
+            let is_same = *fingerprint == stamp.fingerprint;
+            return Some(if is_same { Outcome::Repeated { revision: *revision } } else { Outcome::RequestReused });
+        }
+        match requests.look_up(namespace, stamp, now) {
             Known::New => None,
             Known::Caused(revision) => Some(Outcome::Repeated { revision }),
             Known::Reused => Some(Outcome::RequestReused),
@@ -274,40 +348,60 @@ impl Pipeline {
         (decided, reader.revision())
     }
 
-    fn propose(&mut self, ticket: Ticket, event: Event, source: AnswerSource) -> Result<(), PipelineError> {
+    fn propose(
+        &mut self,
+        ticket: Ticket,
+        event: Event,
+        source: AnswerSource,
+        log: &mut impl Proposer,
+    ) -> Result<(), PipelineError> {
         let payload = event.encode();
-        if payload.len() > self.event_bytes_max {
-            let (bytes, limit) = (payload.len(), self.event_bytes_max);
-            self.hold(ticket, Outcome::TooLarge { bytes, limit });
+        let bytes = payload.len();
+        if bytes > self.event_bytes_max {
+            self.hold(ticket, Outcome::TooLarge { bytes, limit: self.event_bytes_max });
             return Ok(());
         }
-        let position = self.consensus.propose();
-        self.appending.push(Entry { position, kind: EntryKind::Event, tag: event.revision.0, payload });
+        if self.in_flight_bytes > 0 && self.in_flight_bytes + bytes > UNDECIDED_BYTES_MAX {
+            self.answers.push((ticket, Outcome::NotProposed(NotProposed::Overloaded)));
+            return Ok(());
+        }
+        let position = match log.propose(EntryKind::Event, event.revision.0, payload) {
+            Ok(position) => position,
+            Err(refused) => {
+                self.answers.push((ticket, Outcome::NotProposed(refused.into())));
+                return Ok(());
+            }
+        };
         self.time = event.time;
-        self.requests.remember(&event);
+        if let Some(stamp) = event.request {
+            self.requests.insert((event.namespace, stamp.id), (stamp.fingerprint, event.revision));
+        }
         let event = Arc::new(event);
         self.overlay.push(Arc::clone(&event), &self.view.read())?;
-        self.in_flight.push_back(InFlight::Event { index: position.index, event, source, ticket });
+        self.in_flight_bytes += bytes;
+        self.in_flight.push_back(InFlight::Event { index: position.index, event, bytes, source, ticket });
         Ok(())
     }
 
     fn hold(&mut self, ticket: Ticket, outcome: Outcome) {
-        if self.in_flight.is_empty() {
-            self.answers.push((ticket, outcome));
-        } else {
-            self.in_flight.push_back(InFlight::Held { ticket, outcome });
-        }
+        self.asks = true;
+        self.in_flight.push_back(InFlight::Held { ticket, round: self.asked + 1, outcome });
     }
 
-    fn answer_folded(&mut self, committed: LogIndex) -> Result<(), PipelineError> {
-        let folded = |in_flight: &mut InFlight| match in_flight {
-            InFlight::Event { index, .. } => *index <= committed,
-            InFlight::Held { .. } => true,
+    fn answer_folded(&mut self, folded: LogIndex) -> Result<(), PipelineError> {
+        let confirmed = self.confirmed;
+        let is_done = |in_flight: &mut InFlight| match in_flight {
+            InFlight::Event { index, .. } => *index <= folded,
+            InFlight::Held { round, .. } => *round <= confirmed,
         };
-        while let Some(done) = self.in_flight.pop_front_if(folded) {
+        while let Some(done) = self.in_flight.pop_front_if(is_done) {
             self.answers.push(match done {
-                InFlight::Held { ticket, outcome } => (ticket, outcome),
-                InFlight::Event { event, source, ticket, .. } => {
+                InFlight::Held { ticket, outcome, .. } => (ticket, outcome),
+                InFlight::Event { event, source, ticket, bytes, .. } => {
+                    self.in_flight_bytes -= bytes;
+                    if let Some(stamp) = event.request {
+                        self.requests.remove(&(event.namespace, stamp.id));
+                    }
                     let answer = source.resolve(&event.changes)?;
                     (ticket, Outcome::Committed { event, answer })
                 }

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod node;
+pub mod embedded;
 pub mod peer;
 pub mod grpc;
 pub mod http;

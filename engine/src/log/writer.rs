@@ -104,6 +104,18 @@ impl LogWriter {
         self.poison_on_failure(synced)
     }
 
+    /// Takes over term, vote and commit index, and makes them durable at once, together with everything appended before.
+    /// The commit index as well: a member that forgets that the members have changed could elect a leader together with
+    /// those that left.
+    ///
+    /// # Errors
+    /// As [`LogWriter::sync`].
+    pub fn save_hard_state(&mut self, hard_state: HardState) -> Result<(), LogError> {
+        self.set_hard_state(hard_state)?;
+        let saved = self.sync_unchecked().and_then(|_| self.save_state());
+        self.poison_on_failure(saved)
+    }
+
     /// Removes the entry `from` and all after it, durably. What was appended before is made durable on the way.
     ///
     /// # Errors

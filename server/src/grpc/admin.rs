@@ -363,7 +363,7 @@ impl Admin for AdminService {
         &self,
         _: Request<wire::ClusterStatusRequest>,
     ) -> Result<Response<wire::ClusterStatusResponse>, Status> {
-        let status = self.node.cluster_status();
+        let status = self.node.cluster_status().await;
         let revision = status.revision;
         Ok(respond(cluster_to_wire(status), revision))
     }

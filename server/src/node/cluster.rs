@@ -1,9 +1,12 @@
 //! The members of a node's group: how they are doing, and changing who they are.
 
 use steeple_engine::ids::{ClusterId, GroupId, LogIndex, NodeId, Revision, Term};
+use steeple_raft::Role;
 use thiserror::Error;
+use tokio::sync::oneshot;
 
 use super::Node;
+use super::group::{GroupStatus, Message};
 
 /// The members of a group, as one node knows them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,31 +116,25 @@ pub enum ClusterError {
 
 impl Node {
     /// The members of the group, as this node knows them.
-    #[must_use]
-    pub fn cluster_status(&self) -> ClusterStatus {
-        let (folded, end) = (self.view().folded(), self.log().durable());
-        // With one member, what is durable is committed.
-        let itself = MemberStatus {
-            node: self.node_id(),
-            peer_address: String::new(),
-            client_address: String::new(),
-            role: MemberRole::Voter,
-            matched: Some(end.index),
-            lag_entries: Some(0),
-            recently_active: Some(true),
-        };
-        ClusterStatus {
+    pub async fn cluster_status(&self) -> ClusterStatus {
+        let folded = self.view().folded();
+        let mut status = ClusterStatus {
             cluster: self.cluster_id(),
-            group: GroupId::ZERO,
+            group: self.shared.identity.group,
             node: self.node_id(),
-            leader: Some(self.node_id()),
-            term: end.term,
+            leader: None,
+            term: Term(0),
             revision: folded.revision,
             folded: folded.index,
-            committed: end.index,
+            committed: folded.index,
             not_ready: self.failure(),
-            members: vec![itself],
+            members: Vec::new(),
+        };
+        match self.ask(Message::Status).await {
+            Some(group) => fill(&mut status, &group),
+            None => drop(status.not_ready.get_or_insert_with(|| "the node has stopped".into())),
         }
+        status
     }
 
     /// Changes the group, and waits until the change is in force.
@@ -145,8 +142,58 @@ impl Node {
     /// # Errors
     /// See [`ClusterError`].
     pub async fn change_cluster(&self, change: ClusterChange) -> Result<(), ClusterError> {
-        Err(ClusterError::Refused(format!(
-            "this node is a group of its own, which has no members to change: {change:?}"
-        )))
+        let stopped = || ClusterError::Unavailable(self.failure().unwrap_or_else(|| "it is stopping".into()));
+        let Some(inbox) = self.shared.inbox_sender() else { return Err(stopped()) };
+        let (changed, outcome) = oneshot::channel();
+        inbox.send(Message::Change(change, changed)).await.map_err(|_| stopped())?;
+        outcome.await.map_err(|_| ClusterError::OutcomeUnknown("the node has stopped".into()))?
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Message) -> Option<T> {
+        let (asked, answer) = oneshot::channel();
+        self.shared.inbox_sender()?.send(question(asked)).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+fn fill(status: &mut ClusterStatus, group: &GroupStatus) {
+    let leads = group.leadership.opened.is_some();
+    status.leader = group.leadership.leader;
+    status.term = group.leadership.term;
+    status.committed = group.committed;
+    if status.not_ready.is_none() {
+        status.not_ready = reason_not_ready(status.node, group);
+    }
+    let members = group.membership.iter().filter_map(|(node, member)| {
+        let role = match group.membership.role(node)? {
+            Role::Voter => MemberRole::Voter,
+            Role::Learner => MemberRole::Learner,
+            Role::Outgoing => MemberRole::Outgoing,
+        };
+        let is_own = node == status.node;
+        let progress = group.progress.iter().find(|progress| progress.node == node);
+        let matched = if is_own { Some(group.last) } else { progress.map(|progress| progress.matched) };
+        Some(MemberStatus {
+            node,
+            peer_address: member.peer_address.clone(),
+            client_address: member.client_address.clone(),
+            role,
+            matched,
+            lag_entries: matched.filter(|_| leads).map(|matched| group.last.0.saturating_sub(matched.0)),
+            recently_active: if is_own { Some(true) } else { progress.map(|progress| progress.active) },
+        })
+    });
+    status.members = members.collect();
+}
+
+fn reason_not_ready(node: NodeId, group: &GroupStatus) -> Option<String> {
+    if group.membership.role(node).is_none() {
+        Some("it waits to be added to the group".into())
+    } else if group.fetching {
+        Some("it fetches a snapshot".into())
+    } else if group.leadership.leader.is_none() {
+        Some("it knows of no leader".into())
+    } else {
+        None
     }
 }

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 
 use steeple_engine::domain::Rejection;
 use steeple_engine::event::EventDecodeError;
-use steeple_engine::ids::{LogIndex, NodeId, RequestId, Revision};
+use steeple_engine::ids::{ClusterId, LogIndex, NodeId, RequestId, Revision};
 use steeple_engine::log::LogError;
 use steeple_engine::record_store::RecordStoreError;
 use steeple_engine::table::RecordDecodeError;
 use steeple_engine::view::{ReadError, ViewError};
+use steeple_raft::ReplicaError;
+use steeple_raft::membership::MembershipError;
 use thiserror::Error;
 
 /// Why a node did not start. Nothing was lost by trying.
@@ -76,6 +78,28 @@ pub enum StartError {
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
+    /// The data directory belongs to another node.
+    #[error(
+        "the data directory belongs to node {found} of cluster {cluster}, and this is to be node {wanted}; correct \
+         `cluster.node`, or give this node a data directory of its own"
+    )]
+    OtherNode {
+        /// The node that it belongs to.
+        found: NodeId,
+        /// Its cluster.
+        cluster: ClusterId,
+        /// The node that was to be started.
+        wanted: NodeId,
+    },
+    /// The members of the group cannot be read or written.
+    #[error("the members of the group: {0}")]
+    Membership(#[from] MembershipError),
+    /// Consensus does not start from what is stored.
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
+    /// The node stopped before it served.
+    #[error("the node stopped while it started: {0}")]
+    Failed(String),
 }
 
 /// Why a mutation has no answer.

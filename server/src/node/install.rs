@@ -188,7 +188,12 @@ impl Installation {
         self.shared.begin_replacement();
         self.progress = Progress::LogBegun;
         let position = fill_log(self.source.read()?, &self.manifest, writer)?;
-        let requests = open::recall_requests(&self.shared.options, &writer.reader(), self.manifest.state.time)?;
+        let requests = open::recall_requests(
+            &self.shared.options,
+            &writer.reader(),
+            self.manifest.state.time,
+            self.manifest.state.index,
+        )?;
         self.requests = Some(requests);
         self.progress = Progress::LogFilled;
         Ok(position)

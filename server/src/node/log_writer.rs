@@ -4,16 +4,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
 use steeple_engine::ids::{LogIndex, LogPosition};
-use steeple_engine::log::{Entry, HardState, LogError, LogWriter, Rewritten};
+use steeple_engine::log::{HardState, LogError, LogWriter, Rewritten};
+use steeple_raft::{Write, WriteNumber};
 use tokio::sync::oneshot;
+
+/// Bytes of entries that are made durable by one sync, unless a single write has more.
+const BATCH_BYTES: usize = 16 << 20;
 
 /// Decides which entries a rewrite keeps, by index and tag.
 pub(super) type Wanted = Box<dyn FnMut(LogIndex, u64) -> bool + Send>;
 
 /// What the thread is asked to do.
 pub(super) enum Task {
-    /// Append, sync, and report the end of the log.
-    Append(Vec<Entry>),
+    /// Make durable, and report that it is.
+    Write(Write),
+    /// Remember this for the next start, at the next opportunity.
+    Note(HardState),
     /// Drop whole segments up to and with this entry.
     Purge(LogIndex, oneshot::Sender<Result<LogPosition, LogError>>),
     /// Rewrite mostly-dead segments up to and with `up_to`.
@@ -39,17 +45,26 @@ pub(super) fn run(
     mut writer: LogWriter,
     tasks: &mpsc::Receiver<Task>,
     counters: &LogCounters,
-    mut report: impl FnMut(Result<LogPosition, LogError>) -> bool,
+    mut report: impl FnMut(Result<WriteNumber, LogError>) -> bool,
 ) {
-    while let Ok(task) = tasks.recv() {
+    let mut next = None;
+    while let Some(task) = next.take().or_else(|| tasks.recv().ok()) {
         match task {
-            Task::Append(entries) => {
-                let persisted = append(&mut writer, &entries);
+            Task::Write(write) => {
+                let mut writes = vec![write];
+                next = gather(tasks, &mut writes);
+                let persisted = carry_out(&mut writer, &writes);
                 counters.syncs.fetch_add(1, Ordering::Relaxed);
-                counters.entries.fetch_add(entries.len() as u64, Ordering::Relaxed);
+                let entries: usize = writes.iter().map(|write| write.entries.len()).sum();
+                counters.entries.fetch_add(entries as u64, Ordering::Relaxed);
                 let failed = persisted.is_err();
                 if !report(persisted) || failed {
                     return;
+                }
+            }
+            Task::Note(state) => {
+                if let Err(error) = writer.set_hard_state(state) {
+                    tracing::warn!(%error, "the log does not take up how far it is committed");
                 }
             }
             // Whoever asked may have gone; the work is done all the same.
@@ -66,21 +81,46 @@ pub(super) fn run(
     }
 }
 
-fn append(writer: &mut LogWriter, entries: &[Entry]) -> Result<LogPosition, LogError> {
-    let started = std::time::Instant::now();
-    let bytes: usize = entries.iter().map(|entry| entry.payload.len()).sum();
-    writer.append(entries)?;
-    let appended = started.elapsed();
-    let position = writer.sync()?;
-    metrics::histogram!("steeple_log_append_seconds").record(appended.as_secs_f64());
-    metrics::histogram!("steeple_log_sync_seconds").record((started.elapsed() - appended).as_secs_f64());
-    metrics::histogram!("steeple_log_batch_entries").record(entries.len() as f64);
-    metrics::counter!("steeple_log_appended_bytes_total").increment(bytes as u64);
-    Ok(position)
+/// Takes the writes that wait already, so that one sync serves them all. Answers the task that came after them.
+fn gather(tasks: &mpsc::Receiver<Task>, writes: &mut Vec<Write>) -> Option<Task> {
+    let mut bytes = weigh(writes);
+    while bytes < BATCH_BYTES {
+        match tasks.try_recv() {
+            Ok(Task::Write(write)) => {
+                bytes += weigh(std::slice::from_ref(&write));
+                writes.push(write);
+            }
+            Ok(other) => return Some(other),
+            Err(_) => break,
+        }
+    }
+    None
 }
 
-/// Opens the leader's term: durable before anything of the term is.
-pub(super) fn open_term(writer: &mut LogWriter, state: HardState) -> Result<(), LogError> {
-    writer.set_hard_state(state)?;
-    writer.sync().map(|_| ())
+fn weigh(writes: &[Write]) -> usize {
+    writes.iter().flat_map(|write| &write.entries).map(|entry| entry.payload.len()).sum()
+}
+
+fn carry_out(writer: &mut LogWriter, writes: &[Write]) -> Result<WriteNumber, LogError> {
+    let started = std::time::Instant::now();
+    let mut number = WriteNumber(0);
+    for write in writes {
+        number = write.number;
+        if let Some(state) = write.hard_state {
+            writer.save_hard_state(state)?;
+        }
+        let Some(first) = write.entries.first() else { continue };
+        if first.position.index <= writer.reader().last().index {
+            writer.truncate_suffix(first.position.index)?;
+        }
+        writer.append(&write.entries)?;
+    }
+    let appended = started.elapsed();
+    writer.sync()?;
+    metrics::histogram!("steeple_log_append_seconds").record(appended.as_secs_f64());
+    metrics::histogram!("steeple_log_sync_seconds").record((started.elapsed() - appended).as_secs_f64());
+    let entries: usize = writes.iter().map(|write| write.entries.len()).sum();
+    metrics::histogram!("steeple_log_batch_entries").record(entries as f64);
+    metrics::counter!("steeple_log_appended_bytes_total").increment(weigh(writes) as u64);
+    Ok(number)
 }

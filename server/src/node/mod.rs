@@ -1,8 +1,8 @@
 //! A node: one group's log, view and pipeline, with the threads that drive them.
 //!
 //! [`Node`] is a cheap handle. It is the same node whether it is embedded in a process or served over sockets: the
-//! gRPC services are a thin layer over it. Two threads do the work: the *decider* decides, folds and answers, the *log
-//! writer* appends and syncs; commands that arrive while a sync runs form the next batch. Reads go to the view on the
+//! gRPC services are a thin layer over it. Two threads do the work: that of the *group* steps Raft, decides, folds and
+//! answers, the *log writer* appends and syncs; what arrives while a sync runs forms the next batch. Reads go to the view on the
 //! caller's thread.
 
 pub mod options;
@@ -14,7 +14,7 @@ pub(crate) mod core;
 pub mod cluster;
 mod open;
 mod log_writer;
-mod decider;
+mod group;
 mod events;
 mod snapshots;
 pub mod tail;
@@ -27,7 +27,7 @@ mod stall;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -36,25 +36,27 @@ use parking_lot::{Mutex, RwLock};
 use steeple_engine::domain::{Answer, Command};
 use steeple_engine::event::Event;
 use steeple_engine::ids::{ClusterId, HistoryId, NamespaceId, NodeId, RequestId, Revision};
-use steeple_engine::local::SeededEntropy;
-use steeple_engine::log::{HardState, LogIdentity, LogReader};
+use steeple_engine::log::{LogIdentity, LogReader};
 use steeple_engine::namespaces;
 use steeple_engine::spire::notices::{self, Notice};
 use steeple_engine::view::{View, ViewReader};
-use steeple_raft::{Consensus, Outcome, Pipeline};
+use steeple_raft::Outcome;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 pub use self::errors::{QueryError, StartError, SubmitError};
 pub use self::maintenance::{CompactError, Compacted, NodeStatus};
-pub use self::options::{Clock, NodeOptions, NodeParts, SystemClock};
+pub use self::options::{
+    Clock, ClusterOptions, ClusterOrigin, Connect, NodeOptions, NodeParts, SystemClock,
+};
 pub use self::restore::restore;
 pub use self::snapshots::{SnapshotError, TakenSnapshot};
 
 use self::core::Core;
-use self::decider::{Decider, Message, Waiting};
+use self::group::{Group, Message, NodeSink, Waiting};
 use self::log_writer::{LogCounters, Task};
 
-/// Messages on their way to the decider at the most.
+/// Messages on their way to the group's thread at the most.
 const INBOX_MAX: usize = 4096;
 
 /// Notices handed out with one answer at the most, so that it fits into a message; the log has a line for each.
@@ -91,7 +93,7 @@ impl Drop for StopGuard {
             shared.fail("node stopped".into());
             shared.tasks.lock().take();
         }
-        // With a full inbox the decider is at work, and looks after each turn whether the doors were closed.
+        // With a full inbox the group's thread is at work, and looks after each turn whether the doors were closed.
         drop(self.inbox.try_send(Message::Stop));
     }
 }
@@ -109,7 +111,8 @@ pub(crate) struct Shared {
     taking_over: watch::Sender<bool>,
     /// The newest revision folded; consumers wait on it.
     folded: watch::Sender<Revision>,
-    inbox: tokio::sync::mpsc::Sender<Message>,
+    /// Upgraded only by those who have something to say: whoever holds it strongly keeps the group's thread waiting.
+    inbox: tokio::sync::mpsc::WeakSender<Message>,
     tasks: Mutex<Option<mpsc::Sender<Task>>>,
     submissions: Arc<Semaphore>,
     tails: Arc<Semaphore>,
@@ -120,9 +123,20 @@ pub(crate) struct Shared {
     maintenance: Arc<tokio::sync::Mutex<()>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     rebuilt: Option<String>,
+    /// Whether this node decides and reads without asking anybody.
+    leads_alone: AtomicBool,
+    /// Whether nobody else belongs to the group.
+    alone: AtomicBool,
+    /// Where fetching from peers runs.
+    runtime: tokio::runtime::Handle,
 }
 
 impl Shared {
+    /// The way to the group's thread while the node runs.
+    fn inbox_sender(&self) -> Option<tokio::sync::mpsc::Sender<Message>> {
+        self.inbox.upgrade()
+    }
+
     /// Takes no mutations from now on; the first reason is kept.
     fn fail(&self, reason: String) {
         self.failure.send_if_modified(|failure| {
@@ -140,29 +154,23 @@ impl Node {
     /// # Errors
     /// See [`StartError`].
     pub fn start(options: NodeOptions, parts: NodeParts) -> Result<Self, StartError> {
-        let opened = open::open(&options, open::fresh_identity())?;
+        let opened = open::open(&options, open::fresh_identity(&options.cluster))?;
         if let Some(torn) = &opened.recovery.torn {
             tracing::info!(?torn, "cut off what an unfinished write had left at the end of the log");
         }
-        let mut writer = opened.writer;
-        let hard_state = opened.recovery.hard_state;
-        let consensus = Consensus::lead(hard_state.term, opened.core.log.last().index);
-        let vote = Some(opened.identity.node);
-        let opening = HardState { term: consensus.term(), vote, commit: opened.core.log.last().index };
-        log_writer::open_term(&mut writer, opening)?;
-
-        let view = Arc::clone(&opened.core.view);
-        let (inbox, messages) = tokio::sync::mpsc::channel(INBOX_MAX);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
+        let (inbox, mut messages) = tokio::sync::mpsc::channel(INBOX_MAX);
         let (tasks, task_queue) = mpsc::channel();
+        let cluster = options.cluster.clone();
         let shared = Arc::new(Shared {
             identity: opened.identity,
             submissions: Arc::new(Semaphore::new(options.submissions_max)),
             tails: Arc::new(Semaphore::new(options.tails_max)),
             log_counters: Arc::default(),
             options,
-            clock: parts.clock,
-            folded: watch::Sender::new(view.folded().revision),
-            inbox: inbox.clone(),
+            clock: Arc::clone(&parts.clock),
+            folded: watch::Sender::new(opened.core.view.folded().revision),
+            inbox: inbox.downgrade(),
             tasks: Mutex::new(Some(tasks.clone())),
             failure: watch::Sender::new(None),
             maintenance: Arc::default(),
@@ -171,33 +179,49 @@ impl Node {
             core: RwLock::new(Arc::new(opened.core)),
             replacing: AtomicBool::new(false),
             taking_over: watch::Sender::new(false),
+            leads_alone: AtomicBool::new(false),
+            alone: AtomicBool::new(false),
+            runtime: runtime.handle().clone(),
         });
-        let entropy = Box::new(SeededEntropy::new(rand::random()));
-        let pipeline = Pipeline::lead(view, consensus, opened.requests, entropy)
-            .with_event_bytes_max(shared.options.log.max_payload_bytes());
         let guard = StopGuard { inbox: inbox.clone(), shared: Arc::downgrade(&shared) };
         let node = Self { shared, _guard: Some(Arc::new(guard)) };
+        let transport = node.connect(&parts, &inbox);
+        let (started, has_started) = mpsc::channel();
+        let shared = Arc::clone(&node.shared);
+        let core = shared.core();
+        let group = Group::new(opened.replica, core, opened.requests, shared, tasks, transport, started);
         let counters = Arc::clone(&node.shared.log_counters);
+        let writer = opened.writer;
         node.spawn("steeple-log", move || {
             log_writer::run(writer, &task_queue, &counters, |persisted| {
                 inbox.blocking_send(Message::Persisted(persisted)).is_ok()
             });
         })?;
-        let decider = Decider {
-            pipeline,
-            shared: Arc::clone(&node.shared),
-            tasks,
-            appending: false,
-            next_ticket: 0,
-            waiting: std::collections::HashMap::new(),
-        };
-        let mut messages = messages;
-        node.spawn("steeple-decider", move || decider.run(&mut messages))?;
+        node.spawn("steeple-group", move || group.run(&mut messages))?;
         let weak = Arc::downgrade(&node.shared);
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(StartError::Thread)?;
-        node.spawn("steeple-maintenance", move || runtime.block_on(maintenance::run(weak)))?;
-        Ok(node)
+        node.spawn("steeple-maintenance", move || {
+            runtime.block_on(async {
+                tokio::join!(maintenance::run(weak.clone()), tick_now_and_then(weak, cluster.tick));
+            });
+        })?;
+        // A group whose thread has ended says why in `failure`.
+        let _ = has_started.recv();
+        match node.failure() {
+            Some(reason) => Err(StartError::Failed(reason)),
+            None => Ok(node),
+        }
+    }
+
+    fn connect(
+        &self,
+        parts: &NodeParts,
+        inbox: &tokio::sync::mpsc::Sender<Message>,
+    ) -> Option<Arc<dyn crate::peer::Transport>> {
+        let connect = parts.connect.as_ref()?;
+        let LogIdentity { cluster, group, node, .. } = self.shared.identity;
+        let sink = NodeSink { inbox: inbox.downgrade(), shared: Arc::downgrade(&self.shared) };
+        let identity = crate::peer::PeerIdentity { cluster, group, node };
+        Some(connect(identity, Arc::new(sink), None))
     }
 
     /// A handle for the node's own threads, which does not keep it running.
@@ -279,8 +303,10 @@ impl Node {
         let permit = Arc::clone(&self.shared.submissions).acquire_owned().await.map_err(|_| self.unavailable())?;
         let (answer, outcome) = oneshot::channel();
         let waiting = Box::new(Waiting { namespace, request, command, answer, permit });
-        self.shared.inbox.send(Message::Submit(waiting)).await.map_err(|_| self.unavailable())?;
-        outcome.await.map_err(|_| SubmitError::OutcomeUnknown(self.failure().unwrap_or_else(|| "node stopped".into())))
+        let inbox = self.shared.inbox_sender().ok_or_else(|| self.unavailable())?;
+        inbox.send(Message::Submit(waiting)).await.map_err(|_| self.unavailable())?;
+        let unknown = |_| SubmitError::OutcomeUnknown(self.failure().unwrap_or_else(|| "node stopped".into()));
+        outcome.await.map_err(unknown)?
     }
 
     fn read_outcome(
@@ -301,6 +327,7 @@ impl Node {
             Outcome::Repeated { revision } => self.answer_again(revision, notable),
             Outcome::RequestReused => Err(SubmitError::RequestReused(request.unwrap_or(RequestId([0; 16])))),
             Outcome::TooLarge { bytes, limit } => Err(SubmitError::TooLarge { bytes, limit }),
+            Outcome::NotProposed(reason) => Err(SubmitError::Unavailable(reason.to_string())),
         }
     }
 
@@ -347,8 +374,20 @@ impl Node {
     /// # Errors
     /// [`QueryError::NotConfirmed`] when nobody can confirm that now.
     pub async fn current(&self) -> Result<(), QueryError> {
-        // A group of one acknowledges only what it has folded.
-        Ok(())
+        if self.shared.leads_alone.load(Ordering::SeqCst) {
+            // It acknowledges only what it has folded.
+            return Ok(());
+        }
+        let stopped = || QueryError::NotConfirmed(self.failure().unwrap_or_else(|| "it is stopping".into()));
+        let inbox = self.shared.inbox_sender().ok_or_else(stopped)?;
+        let (confirmed, confirmation) = oneshot::channel();
+        let asking = async {
+            inbox.send(Message::Read(confirmed)).await.map_err(|_| stopped())?;
+            confirmation.await.map_err(|_| stopped())?
+        };
+        let patience = self.shared.options.cluster.read_patience;
+        let answer = tokio::time::timeout(patience, asking).await;
+        answer.unwrap_or_else(|_| Err(QueryError::NotConfirmed("no leader was found in time".into())))
     }
 
     /// The namespace with this name, if there is one.
@@ -450,7 +489,9 @@ impl Node {
     /// and refuse mutations.
     pub async fn stop(&self) {
         // A decider that has ended already has nothing left to finish.
-        drop(self.shared.inbox.send(Message::Stop).await);
+        if let Some(inbox) = self.shared.inbox_sender() {
+            drop(inbox.send(Message::Stop).await);
+        }
         let shared = Arc::clone(&self.shared);
         let ended = tokio::task::spawn_blocking(move || {
             shared.fail("node stopped".into());
@@ -503,5 +544,24 @@ fn log_notice(notice: &Notice) {
         }
         Notice::ExpiredNodes { count } => line!(count = count),
         Notice::StaleJournal { id } => line!(ca_journal_id = id),
+    }
+}
+
+/// Tells the group's thread that time passes. One node alone has nothing to wait for.
+async fn tick_now_and_then(shared: std::sync::Weak<Shared>, every: Duration) {
+    let mut interval = tokio::time::interval(every);
+    // After a pause the others have to get a chance to be heard before this node takes them for gone.
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        let Some(shared) = shared.upgrade() else { return };
+        if shared.leads_alone.load(Ordering::SeqCst) && !shared.submissions.is_closed() {
+            continue;
+        }
+        let Some(inbox) = shared.inbox_sender() else { return };
+        // A full inbox has ticks in it.
+        if let Err(TrySendError::Closed(_)) = inbox.try_send(Message::Tick) {
+            return;
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! The record store is only a view. Whatever is wrong with it (an error, a panic, a digest that does not match), it is
 //! deleted and rebuilt from the base snapshot and the log. What is wrong with the log is never mended by guessing.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -12,17 +13,17 @@ use steeple_engine::disk::simulated::SimulatedDisk;
 use steeple_engine::disk::{Disk, RealDisk};
 use steeple_engine::domain::CATALOG;
 use steeple_engine::event::Event;
-use steeple_engine::ids::{ClusterId, GroupId, HistoryId, LogIndex, NodeId, Timestamp};
-use steeple_engine::log::{Entry, EntryKind, Log, LogError, LogIdentity, LogReader, LogWriter, Recovery};
+use steeple_engine::ids::{ClusterId, GroupId, HistoryId, LogIndex, LogPosition, NodeId, Term, Timestamp};
+use steeple_engine::log::{Entry, EntryKind, HardState, Log, LogError, LogIdentity, LogReader, LogWriter, Recovery};
 use steeple_engine::record_store::{RecordStore, RecordStoreError};
 use steeple_engine::view::{Committed, View};
-use steeple_raft::RequestLedger;
+use steeple_raft::{Member, Membership, MembershipChange, Replica, RequestLedger};
 
 use super::base::Base;
 use super::core::Core;
 use super::errors::StartError;
 use super::install;
-use super::options::NodeOptions;
+use super::options::{ClusterOptions, ClusterOrigin, NodeOptions};
 use super::records::{self, Records};
 use super::stall;
 
@@ -36,6 +37,7 @@ pub(super) struct Opened {
     pub(super) recovery: Recovery,
     pub(super) core: Core,
     pub(super) requests: RequestLedger,
+    pub(super) replica: Replica,
     /// Whether the record store had to be rebuilt, and why.
     pub(super) rebuilt: Option<String>,
 }
@@ -74,25 +76,116 @@ pub(super) fn open(options: &NodeOptions, fresh: LogIdentity) -> Result<Opened, 
     }
     let disk = open_disk(directories.log().as_deref())?;
     let identity = steeple_engine::log::read_identity(disk.as_ref())?.unwrap_or(fresh);
-    let (mut writer, log, mut recovery) = Log::open(disk, options.log, identity)?;
-    let base = Arc::new(Base::open(directories.base()));
-    if install::resume(&base, &identity, &mut writer).map_err(Box::new)? {
-        recovery.hard_state = writer.hard_state();
+    if identity.node != options.cluster.node {
+        let (found, wanted) = (identity.node, options.cluster.node);
+        return Err(StartError::OtherNode { found, cluster: identity.cluster, wanted });
     }
+    let (mut writer, log, recovery) = Log::open(disk, options.log, identity)?;
+    let base = Arc::new(Base::open(directories.base()));
+    if !install::resume(&base, &identity, &mut writer).map_err(Box::new)? {
+        found(&mut writer, &log, &options.cluster)?;
+    }
+    let committed = writer.hard_state().commit;
     let OpenedView { view, records, rebuilt } =
-        open_view(options, &directories, &log, &base, log.last().index, recovery.clean)?;
-    let requests = recall_requests(options, &log, view.folded().time)?;
-    Ok(Opened { identity, writer, recovery, core: Core::new(view, log, base, records), requests, rebuilt })
+        open_view(options, &directories, &log, &base, committed, recovery.clean)?;
+    settle_alone(&mut writer, &log, &view, &options.cluster)?;
+    let core = Core::new(view, log, base, records);
+    let requests = recall_requests(options, &core.log, core.view.folded().time, core.view.folded().index)?;
+    let replica = replica(options, identity.node, &core, writer.hard_state())?;
+    Ok(Opened { identity, writer, recovery, core, requests, replica, rebuilt })
+}
+
+/// A replica that goes on from what is stored.
+pub(super) fn replica(
+    options: &NodeOptions,
+    node: NodeId,
+    core: &Core,
+    hard_state: HardState,
+) -> Result<Replica, StartError> {
+    let folded = core.view.folded().index;
+    let membership = membership(&core.view)?;
+    let run = rand::random();
+    Ok(Replica::new(node, options.cluster.replica, core.log.clone(), hard_state, folded, membership, run)?)
+}
+
+fn membership(view: &View) -> Result<Membership, StartError> {
+    Ok(view.membership().map_or_else(|| Ok(Membership::default()), |bytes| Membership::decode(&bytes))?)
+}
+
+/// Writes the first entry of a new group, which names its first members: each of them writes the same one.
+fn found(writer: &mut LogWriter, log: &LogReader, cluster: &ClusterOptions) -> Result<(), StartError> {
+    if log.last().index > LogIndex::ZERO || log.base().index > LogIndex::ZERO {
+        return Ok(());
+    }
+    let members = match &cluster.origin {
+        ClusterOrigin::Joining { .. } => return Ok(()),
+        ClusterOrigin::Alone(member) => BTreeMap::from([(cluster.node.0, member.clone())]),
+        ClusterOrigin::Founding { members, .. } => members.clone(),
+    };
+    append_founding(writer, log, members)
+}
+
+/// What is durable with the only voter is committed, unless the rest of the log gives it company; it is folded at once.
+/// A log that names no members (because it was restored from a snapshot of another history) belongs to this node alone
+/// from now on.
+fn settle_alone(
+    writer: &mut LogWriter,
+    log: &LogReader,
+    view: &View,
+    cluster: &ClusterOptions,
+) -> Result<(), StartError> {
+    if view.membership().is_some() {
+        let is_alone = membership(view)?.is_alone(cluster.node);
+        let is_settled = is_alone && !changes_members(log, view.folded().index.next())?;
+        return if is_settled { follow(view, log, log.last().index) } else { Ok(()) };
+    }
+    let member = match &cluster.origin {
+        ClusterOrigin::Alone(member) => member.clone(),
+        ClusterOrigin::Founding { members, .. } => members.get(&cluster.node.0).cloned().unwrap_or_default(),
+        ClusterOrigin::Joining { .. } => return Ok(()),
+    };
+    follow(view, log, log.last().index)?;
+    append_founding(writer, log, BTreeMap::from([(cluster.node.0, member)]))?;
+    follow(view, log, log.last().index)
+}
+
+fn changes_members(log: &LogReader, from: LogIndex) -> Result<bool, LogError> {
+    let mut changes = false;
+    log.scan(from, &mut |entry| {
+        changes |= entry.kind == EntryKind::Membership;
+        if changes { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    Ok(changes)
+}
+
+/// Appends an entry that names the members from now on, and makes it durable as committed.
+pub(super) fn append_founding(
+    writer: &mut LogWriter,
+    log: &LogReader,
+    members: BTreeMap<u64, Member>,
+) -> Result<(), StartError> {
+    let change = MembershipChange::founding(members);
+    change.check()?;
+    let state = writer.hard_state();
+    let term = state.term.max(log.last().term).max(Term(1));
+    let position = LogPosition { term, index: log.last().index.next() };
+    let entry =
+        Entry { position, kind: EntryKind::Membership, tag: log.last_tag(), payload: change.encode().into() };
+    let vote = state.vote.filter(|_| state.term == term);
+    writer.save_hard_state(HardState { term, vote, commit: state.commit })?;
+    writer.append(&[entry])?;
+    Ok(writer.save_hard_state(HardState { term, vote, commit: position.index })?)
 }
 
 /// The identity of a node that is started for the first time.
-pub(super) fn fresh_identity() -> LogIdentity {
-    LogIdentity {
-        cluster: ClusterId(rand::random()),
-        node: NodeId(1),
-        group: GroupId(0),
-        history: HistoryId(rand::random()),
-    }
+pub(super) fn fresh_identity(cluster: &ClusterOptions) -> LogIdentity {
+    let (id, history) = match &cluster.origin {
+        ClusterOrigin::Alone(_) => (ClusterId(rand::random()), HistoryId(rand::random())),
+        ClusterOrigin::Founding { cluster, history, .. } | ClusterOrigin::Joining { cluster, history, .. } => {
+            (*cluster, *history)
+        }
+    };
+    LogIdentity { cluster: id, node: cluster.node, group: GroupId(0), history }
 }
 
 fn make_directory(path: &Path) -> Result<(), StartError> {
@@ -256,7 +349,8 @@ fn collect(view: &View, entry: &Entry, batch: &mut Vec<Committed>) -> Result<(),
         }
         EntryKind::Membership => {
             fold(view, batch)?;
-            Ok(view.fold_membership(index, &entry.payload)?)
+            let after = membership(view)?.after_entry(&entry.payload)?;
+            Ok(view.fold_membership(index, &after.encode())?)
         }
         EntryKind::Empty | EntryKind::Check => Ok(()),
     }
@@ -274,6 +368,7 @@ pub(super) fn recall_requests(
     options: &NodeOptions,
     log: &LogReader,
     now: Timestamp,
+    folded: LogIndex,
 ) -> Result<RequestLedger, StartError> {
     let window = u64::try_from(options.request_window.as_micros()).unwrap_or(u64::MAX);
     let mut requests = RequestLedger::new(window);
@@ -288,6 +383,9 @@ pub(super) fn recall_requests(
     }
     let mut outcome = Ok(());
     log.scan(from, &mut |entry| {
+        if entry.position.index > folded {
+            return ControlFlow::Break(());
+        }
         if entry.kind == EntryKind::Event {
             match Event::view(&entry.payload) {
                 Ok(event) => requests.remember_stored(event),

@@ -1,12 +1,16 @@
 //! Settings and parts of a node: plain values on one side, clock and randomness on the other.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use steeple_engine::ids::Timestamp;
+use steeple_engine::ids::{ClusterId, HistoryId, NodeId, Timestamp};
 use steeple_engine::log::LogOptions;
 use steeple_engine::record_store::{RecordStoreKind, RecordStoreOptions};
+use steeple_raft::{Member, ReplicaOptions};
+
+use crate::peer::{PeerIdentity, PeerSink, SnapshotProvider, Transport};
 
 /// Settings of a node.
 #[derive(Clone, Debug)]
@@ -37,6 +41,60 @@ pub struct NodeOptions {
     pub submissions_max: usize,
     /// Tails served at a time.
     pub tails_max: usize,
+    /// The group that the node belongs to.
+    pub cluster: ClusterOptions,
+}
+
+/// Which member of which group a node is.
+#[derive(Clone, Debug)]
+pub struct ClusterOptions {
+    /// Its number in the group.
+    pub node: NodeId,
+    /// The members with which a new group begins, the same on each of them.
+    pub origin: ClusterOrigin,
+    /// Length of a tick, by which elections and heartbeats are timed.
+    pub tick: Duration,
+    /// Heartbeats, elections, and what may be on its way to a follower.
+    pub replica: ReplicaOptions,
+    /// How long a read waits for a leader to confirm it.
+    pub read_patience: Duration,
+}
+
+/// How a data directory that is empty begins.
+#[derive(Clone, Debug)]
+pub enum ClusterOrigin {
+    /// As a group of its own, with one member.
+    Alone(Member),
+    /// As one of the members that found a group together.
+    Founding {
+        /// The cluster, the same on all of them.
+        cluster: ClusterId,
+        /// The line of revisions, the same on all of them.
+        history: HistoryId,
+        /// All of them.
+        members: BTreeMap<u64, Member>,
+    },
+    /// As a member that a group which is there already adds, or has added.
+    Joining {
+        /// The cluster.
+        cluster: ClusterId,
+        /// The line of revisions.
+        history: HistoryId,
+        /// The members that it has now, as far as they are known: whom to answer before the log says who they are.
+        members: BTreeMap<u64, Member>,
+    },
+}
+
+impl Default for ClusterOptions {
+    fn default() -> Self {
+        Self {
+            node: NodeId(1),
+            origin: ClusterOrigin::Alone(Member::default()),
+            tick: Duration::from_millis(50),
+            replica: ReplicaOptions::default(),
+            read_patience: Duration::from_secs(5),
+        }
+    }
 }
 
 impl Default for NodeOptions {
@@ -55,6 +113,7 @@ impl Default for NodeOptions {
             rewrite_below: 0.3,
             submissions_max: 8192,
             tails_max: 10_000,
+            cluster: ClusterOptions::default(),
         }
     }
 }
@@ -79,11 +138,17 @@ impl NodeOptions {
 pub struct NodeParts {
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
+    /// Connects the node to its peers; `None` for one that will never have any.
+    pub connect: Option<Connect>,
 }
+
+/// Connects a node to its peers.
+pub type Connect =
+    Arc<dyn Fn(PeerIdentity, Arc<dyn PeerSink>, Option<Arc<dyn SnapshotProvider>>) -> Arc<dyn Transport> + Send + Sync>;
 
 impl Default for NodeParts {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock) }
+        Self { clock: Arc::new(SystemClock), connect: None }
     }
 }
 

@@ -1,0 +1,853 @@
+//! One member of a group: drives the consensus crate as a state machine without I/O.
+//!
+//! Messages, ticks, proposals and persistence results go in; [`Output`] comes out. The order that Raft asks for is in
+//! what an output holds: every message in it may be sent at once, because a message that must wait for a write comes
+//! out only after [`Replica::persisted`] has reported that write. Entries come out as committed only when they are
+//! durable here, and a membership entry only when a commit index that covers it is.
+//!
+//! What the consensus crate does not check, and would panic over, is checked here before it is stepped
+//! (`docs/raft.md`).
+
+use std::collections::VecDeque;
+
+use raft::eraftpb::{self, ConfChangeV2, EntryType, Message, MessageType};
+use raft::{Config, ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
+use steeple_engine::ids::{LogIndex, LogPosition, NodeId, Term};
+use steeple_engine::log::{Entry, EntryKind, HardState, LogError, LogReader};
+use thiserror::Error;
+
+use crate::group_log::{GroupLog, from_log, to_log};
+use crate::membership::{Membership, MembershipChange, MembershipError};
+
+/// Settings of a replica. Times are in ticks, whose length the driver chooses.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplicaOptions {
+    /// Ticks between heartbeats of a leader.
+    pub heartbeat_ticks: usize,
+    /// Ticks without a word from a leader after which a follower looks for votes, at the least; at the most twice as
+    /// many.
+    pub election_ticks: usize,
+    /// Bytes of entries in one message, unless a single entry is larger.
+    pub message_bytes_max: u64,
+    /// Messages with entries on their way to one follower at the most.
+    pub messages_in_flight_max: usize,
+}
+
+impl Default for ReplicaOptions {
+    fn default() -> Self {
+        Self { heartbeat_ticks: 2, election_ticks: 12, message_bytes_max: 1 << 20, messages_in_flight_max: 64 }
+    }
+}
+
+/// Number of a write that was handed out; they count up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WriteNumber(pub u64);
+
+/// What has to become durable, in this order and before the next write.
+#[derive(Debug)]
+pub struct Write {
+    /// What to report once it is durable.
+    pub number: WriteNumber,
+    /// Term, vote and commit; durable before the entries are.
+    pub hard_state: Option<HardState>,
+    /// Entries to append. The first replaces whatever the log holds at its place and behind it.
+    pub entries: Vec<Entry>,
+}
+
+/// Whether the replica leads, and who does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leadership {
+    /// The current term.
+    pub term: Term,
+    /// Who leads it, when that is known.
+    pub leader: Option<NodeId>,
+    /// The entry that opened the term of this replica, while it leads.
+    pub opened: Option<LogIndex>,
+}
+
+/// An answer to [`Replica::read_index`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadIndex {
+    /// What was given to tell the requests apart.
+    pub round: u64,
+    /// A view that is folded up to here may answer every read that was asked for before the request.
+    pub index: LogIndex,
+}
+
+/// A leader's word that this replica is too far behind for its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotOffer {
+    /// Who has the snapshot.
+    pub from: NodeId,
+    /// What it holds at the least.
+    pub holds: LogPosition,
+}
+
+/// What follows from the inputs.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// To be made durable.
+    pub write: Option<Write>,
+    /// To be sent now.
+    pub messages: Vec<Message>,
+    /// Committed and durable here, in order; to be folded.
+    pub committed: Vec<Entry>,
+    /// Confirmed reads.
+    pub reads: Vec<ReadIndex>,
+    /// The leadership, when it has changed.
+    pub leadership: Option<Leadership>,
+    /// A snapshot is needed.
+    pub snapshot: Option<SnapshotOffer>,
+}
+
+/// What a member knows of another one while it leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FollowerProgress {
+    /// Who.
+    pub node: NodeId,
+    /// Its log equals the leader's up to here.
+    pub matched: LogIndex,
+    /// Whether it was heard of within the last election time-out.
+    pub active: bool,
+    /// Whether it waits for a snapshot.
+    pub needs_snapshot: bool,
+}
+
+/// Why a replica could not be made.
+#[derive(Debug, Error)]
+pub enum ReplicaError {
+    /// The consensus crate refuses the state.
+    #[error("consensus cannot start from this state: {0}")]
+    Consensus(#[from] raft::Error),
+    /// The log cannot be read.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// Why nothing was proposed. Nothing happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ProposalRefused {
+    /// The replica does not lead.
+    #[error("this node does not lead its group")]
+    NotLeader,
+    /// Leadership is being handed over.
+    #[error("leadership is being handed to node {0}")]
+    Transferring(NodeId),
+    /// A change of members is under way.
+    #[error("another change of members is not finished yet; repeat this one when it is")]
+    ChangeUnderWay,
+    /// The change would leave nobody who votes.
+    #[error("the change would leave the group without a voter")]
+    NobodyVotes,
+    /// A leader does not take the vote from itself.
+    #[error("node {0} leads; hand leadership to another node first")]
+    Leads(NodeId),
+}
+
+/// Why leadership was not handed over. Nothing happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum TransferRefused {
+    /// The replica does not lead.
+    #[error("this node does not lead its group")]
+    NotLeader,
+    /// Only a voter can lead.
+    #[error("node {0} has no vote in this group")]
+    NoVoter(NodeId),
+    /// Nothing was heard of it.
+    #[error("node {0} was not heard of lately")]
+    Unreachable(NodeId),
+    /// Writing would stop until it has caught up.
+    #[error("node {node} is {entries} entries behind; repeat this when it has caught up")]
+    Behind {
+        /// Who.
+        node: NodeId,
+        /// By how much.
+        entries: u64,
+    },
+}
+
+/// Why a peer's message was not taken.
+#[derive(Debug, Error)]
+pub enum MessageRefused {
+    /// It is for another node.
+    #[error("message is for node {to}")]
+    Misdirected {
+        /// Whom it names.
+        to: u64,
+    },
+    /// No peer sends messages of this kind.
+    #[error("a peer does not send messages of kind {kind:?}")]
+    Kind {
+        /// The kind.
+        kind: MessageType,
+    },
+    /// It speaks of entries that do not fit the log.
+    #[error("message does not fit this log: {what}")]
+    Unfit {
+        /// In what way.
+        what: &'static str,
+    },
+    /// The leader counts on entries that this node confirmed and does not have: its disk was wiped or is an old copy.
+    #[error(
+        "the leader counts on entries up to {committed}, which this node confirmed, but its log ends at {last}: its data \
+         directory was wiped or is an old copy; remove the node from the group and add it again under a new id"
+    )]
+    LogLost {
+        /// What the leader knows to be here.
+        committed: LogIndex,
+        /// The end of the log.
+        last: LogIndex,
+    },
+    /// A membership entry cannot be read.
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
+}
+
+/// Answers and outputs that wait for a write.
+struct Waiting {
+    number: u64,
+    is_write: bool,
+    /// The first and last entry that it writes.
+    entries: Option<(u64, u64)>,
+    messages: Vec<Message>,
+}
+
+/// A member of a group.
+pub struct Replica {
+    node: RawNode<GroupLog>,
+    id: NodeId,
+    membership: Membership,
+    /// What was handed out and not yet reported, in order.
+    waiting: VecDeque<Waiting>,
+    /// Committed entries from the first membership entry on, which wait until the write before which they came is
+    /// durable.
+    held: VecDeque<(u64, Vec<Entry>)>,
+    output: Output,
+    leadership: Leadership,
+    ticks: u64,
+    /// The hard state that was handed out last.
+    stored: HardState,
+    /// Tags the read requests of this run, so that an answer to an earlier run is not taken for one of this.
+    run: u64,
+}
+
+impl Replica {
+    /// Starts from what is durable. `folded` is how far the view is, and `membership` the one that was in force there;
+    /// `run` is a number that no earlier run of this node had.
+    ///
+    /// # Errors
+    /// See [`ReplicaError`].
+    pub fn new(
+        id: NodeId,
+        options: ReplicaOptions,
+        log: LogReader,
+        hard_state: HardState,
+        folded: LogIndex,
+        membership: Membership,
+        run: u64,
+    ) -> Result<Self, ReplicaError> {
+        let config = Config {
+            id: id.0,
+            election_tick: options.election_ticks,
+            heartbeat_tick: options.heartbeat_ticks,
+            applied: folded.0,
+            max_size_per_msg: options.message_bytes_max,
+            max_inflight_msgs: options.messages_in_flight_max,
+            check_quorum: true,
+            pre_vote: true,
+            read_only_option: ReadOnlyOption::Safe,
+            max_committed_size_per_ready: 16 << 20,
+            ..Config::default()
+        };
+        let mut stored = eraftpb::HardState::default();
+        stored.term = hard_state.term.0;
+        stored.vote = hard_state.vote.map_or(0, |node| node.0);
+        // What is folded was committed, also when the commit index did not make it to the disk.
+        stored.commit = hard_state.commit.max(folded).min(log.last().index).0;
+        let mut storage = GroupLog::new(log, stored, &membership);
+        storage.note_applied(folded, &membership);
+        let node = RawNode::new(&config, storage, &slog::Logger::root(slog::Discard, slog::o!()))?;
+        let leadership = Leadership { term: hard_state.term, leader: None, opened: None };
+        Ok(Self {
+            node,
+            id,
+            membership,
+            waiting: VecDeque::new(),
+            held: VecDeque::new(),
+            output: Output::default(),
+            leadership,
+            ticks: 0,
+            stored: hard_state,
+            run,
+        })
+    }
+
+    /// Who belongs to the group, as far as it is folded.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// Who leads, as far as this replica knows.
+    #[must_use]
+    pub fn leadership(&self) -> Leadership {
+        self.leadership
+    }
+
+    /// The newest entry known to be committed.
+    #[must_use]
+    pub fn committed(&self) -> LogIndex {
+        LogIndex(self.node.raft.raft_log.committed)
+    }
+
+    /// The end of the log, durable or not.
+    #[must_use]
+    pub fn last(&self) -> LogPosition {
+        self.node.store().last()
+    }
+
+    /// What the leader knows of the others; empty on a follower.
+    #[must_use]
+    pub fn progress(&self) -> Vec<FollowerProgress> {
+        if self.node.raft.state != StateRole::Leader {
+            return Vec::new();
+        }
+        let others = self.node.raft.prs().iter().filter(|(node, _)| **node != self.id.0);
+        others
+            .map(|(node, progress)| FollowerProgress {
+                node: NodeId(*node),
+                matched: LogIndex(progress.matched),
+                active: progress.recent_active,
+                needs_snapshot: progress.state == ProgressState::Snapshot,
+            })
+            .collect()
+    }
+
+    /// One tick has passed.
+    pub fn tick(&mut self) {
+        self.ticks += 1;
+        if self.may_win_alone() {
+            return;
+        }
+        self.node.tick();
+        // Nobody reports that a snapshot has arrived: the leader asks again from time to time.
+        if self.ticks.is_multiple_of(SNAPSHOT_RETRY_TICKS) {
+            let waiting = self.progress().into_iter().filter(|progress| progress.needs_snapshot);
+            for progress in waiting.collect::<Vec<_>>() {
+                self.node.report_snapshot(progress.node.0, SnapshotStatus::Finish);
+            }
+        }
+    }
+
+    /// Looks for votes at once: a group of one has nobody to wait for.
+    pub fn campaign(&mut self) {
+        if !self.may_win_alone() {
+            // It says no when a membership entry is still to be folded; the next tick tries again.
+            drop(self.node.campaign());
+        }
+    }
+
+    /// Whether an election now would be won on the spot while something is still being written, which the consensus
+    /// crate does not survive: a lone voter does not wait for its own vote to be durable.
+    fn may_win_alone(&self) -> bool {
+        let raft = &self.node.raft;
+        raft.state != StateRole::Leader && raft.prs().is_singleton() && self.has_writes()
+    }
+
+    fn has_writes(&self) -> bool {
+        let log = &self.node.raft.raft_log;
+        self.waiting.iter().any(|waiting| waiting.is_write) || log.persisted < log.last_index()
+    }
+
+    /// Proposes an entry and answers its place, which is final unless leadership is lost before it is committed.
+    ///
+    /// # Errors
+    /// See [`ProposalRefused`]; nothing happened.
+    pub fn propose(
+        &mut self,
+        kind: EntryKind,
+        tag: u64,
+        payload: bytes::Bytes,
+    ) -> Result<LogPosition, ProposalRefused> {
+        let entry = Entry { position: LogPosition { term: Term(0), index: LogIndex(0) }, kind, tag, payload };
+        self.propose_entry(from_log(&entry))
+    }
+
+    /// Proposes a change of members.
+    ///
+    /// # Errors
+    /// See [`ProposalRefused`]; nothing happened.
+    pub fn change_members(&mut self, change: &MembershipChange) -> Result<LogPosition, ProposalRefused> {
+        self.may_propose()?;
+        let joint = !self.membership.voters_outgoing.is_empty();
+        if self.node.raft.has_pending_conf() || joint || change.founding.is_some() {
+            return Err(ProposalRefused::ChangeUnderWay);
+        }
+        let voters = change.voters_after(&self.membership);
+        if voters.is_empty() {
+            return Err(ProposalRefused::NobodyVotes);
+        }
+        if !voters.contains(&self.id.0) {
+            return Err(ProposalRefused::Leads(self.id));
+        }
+        let conf_change = change.conf_change(&self.membership);
+        self.node.propose_conf_change(change.encode(), conf_change).map_err(|_| ProposalRefused::ChangeUnderWay)?;
+        Ok(self.proposed())
+    }
+
+    fn propose_entry(&mut self, entry: eraftpb::Entry) -> Result<LogPosition, ProposalRefused> {
+        self.may_propose()?;
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgPropose);
+        message.from = self.id.0;
+        message.set_entries(vec![entry].into());
+        self.node.raft.step(message).map_err(|_| ProposalRefused::NotLeader)?;
+        Ok(self.proposed())
+    }
+
+    fn may_propose(&self) -> Result<(), ProposalRefused> {
+        // On a follower the consensus crate would forward the entry; commands are decided where the log is written.
+        if self.node.raft.state != StateRole::Leader {
+            return Err(ProposalRefused::NotLeader);
+        }
+        match self.node.raft.lead_transferee {
+            Some(to) => Err(ProposalRefused::Transferring(NodeId(to))),
+            None => Ok(()),
+        }
+    }
+
+    fn proposed(&self) -> LogPosition {
+        LogPosition { term: Term(self.node.raft.term), index: LogIndex(self.node.raft.raft_log.last_index()) }
+    }
+
+    /// Asks for the index that a read which was asked for before this call must see. The answer comes as
+    /// [`Output::reads`], or not at all when there is no leader or leadership changes: ask again, with another round.
+    pub fn read_index(&mut self, round: u64) {
+        let mut context = [0; READ_CONTEXT_BYTES];
+        context[..8].copy_from_slice(&self.id.0.to_be_bytes());
+        context[8..16].copy_from_slice(&self.run.to_be_bytes());
+        context[16..].copy_from_slice(&round.to_be_bytes());
+        self.node.read_index(context.to_vec());
+    }
+
+    /// Hands leadership to another voter, which has to be alive and close to the end of the log: nothing can be proposed
+    /// until it leads or an election time-out has passed.
+    ///
+    /// # Errors
+    /// Why it cannot be handed there.
+    pub fn transfer_leadership(&mut self, to: NodeId) -> Result<(), TransferRefused> {
+        if self.node.raft.state != StateRole::Leader {
+            return Err(TransferRefused::NotLeader);
+        }
+        if to == self.id {
+            return Ok(());
+        }
+        if !self.membership.voters.contains(&to.0) {
+            return Err(TransferRefused::NoVoter(to));
+        }
+        let progress = self.progress().into_iter().find(|progress| progress.node == to);
+        let Some(progress) = progress.filter(|progress| progress.active && !progress.needs_snapshot) else {
+            return Err(TransferRefused::Unreachable(to));
+        };
+        let behind = self.last().index.0.saturating_sub(progress.matched.0);
+        if behind > TRANSFER_BEHIND_MAX {
+            return Err(TransferRefused::Behind { node: to, entries: behind });
+        }
+        self.node.transfer_leader(to.0);
+        Ok(())
+    }
+
+    /// A peer could not be reached.
+    pub fn unreachable(&mut self, node: NodeId) {
+        self.node.report_unreachable(node.0);
+    }
+
+    /// Takes a peer's message.
+    ///
+    /// # Errors
+    /// [`MessageRefused`] when no sane peer sends it; nothing happened then.
+    pub fn receive(&mut self, mut message: Message) -> Result<(), MessageRefused> {
+        self.check(&message)?;
+        if self.is_untimely(&message) {
+            return Ok(());
+        }
+        for entry in message.mut_entries().iter_mut() {
+            translate(entry)?;
+        }
+        message.request_snapshot = 0;
+        message.deprecated_priority = 0;
+        message.priority = 0;
+        if message.get_msg_type() == MessageType::MsgSnapshot {
+            message = self.note_offer(&message);
+        }
+        // What is left to refuse is stale: a response of a node that is no member, a vote of an old term.
+        drop(self.node.step(message));
+        Ok(())
+    }
+
+    /// Everything up to and with this write is durable.
+    pub fn persisted(&mut self, number: WriteNumber) {
+        let reportable = self.reportable(number.0);
+        let mut newest = None;
+        while let Some(done) = self.waiting.pop_front_if(|waiting| waiting.number <= reportable) {
+            newest = Some(done.number);
+            self.output.messages.extend(done.messages);
+        }
+        let Some(newest) = newest else { return };
+        self.node.on_persist_ready(newest);
+        let persisted = LogIndex(self.node.raft.raft_log.persisted);
+        self.node.mut_store().note_durable(persisted);
+        while let Some((_, entries)) = self.held.pop_front_if(|(number, _)| *number <= newest) {
+            self.output.committed.extend(entries);
+        }
+    }
+
+    /// The newest thing handed out that may be called durable once the write `durable` is. A write whose entries a later
+    /// one is about to replace is not: a crash in between would leave neither. What needs no write is durable as soon as
+    /// everything before it is.
+    fn reportable(&self, durable: u64) -> u64 {
+        let later = self.waiting.iter().filter(|waiting| waiting.number > durable);
+        let replaced_from = later.filter_map(|waiting| waiting.entries).map(|(first, _)| first).min();
+        let mut reportable = 0;
+        for waiting in &self.waiting {
+            let is_durable = waiting.number <= durable || !waiting.is_write;
+            let is_replaced = waiting.entries.is_some_and(|(_, last)| replaced_from.is_some_and(|from| from <= last));
+            if !is_durable || is_replaced {
+                break;
+            }
+            reportable = waiting.number;
+        }
+        reportable
+    }
+
+    /// Everything up to `index` is folded, and the membership entries among it were applied.
+    pub fn applied(&mut self, index: LogIndex) {
+        if index.0 > self.node.raft.raft_log.applied {
+            self.node.advance_apply_to(index.0);
+            self.node.mut_store().note_applied(index, &self.membership);
+        }
+        self.leave_joint_configuration();
+    }
+
+    /// A joint configuration is left by whoever leads, as soon as it has folded the entry that opened its term.
+    fn leave_joint_configuration(&mut self) {
+        let raft = &self.node.raft;
+        let is_settled = self.leadership.opened.is_some_and(|opened| raft.raft_log.applied >= opened.0);
+        if is_settled && !self.membership.voters_outgoing.is_empty() && !raft.has_pending_conf() {
+            // Refused while leadership is being handed over; whoever gets it leaves.
+            drop(self.node.propose_conf_change(Vec::new(), ConfChangeV2::default()));
+        }
+    }
+
+    /// Applies a committed membership entry; must come before [`Replica::applied`] covers it. Answers the membership
+    /// from there on, which is a pure function of the one before and the entry. A change that makes no sense changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// When the entry cannot be read.
+    pub fn apply_membership(&mut self, entry: &Entry) -> Result<&Membership, MembershipError> {
+        let change = MembershipChange::decode_payload(&entry.payload)?;
+        let steps = self.membership.conf_changes(change.as_ref());
+        self.step_down_before(&steps);
+        let mut state = self.membership.conf_state();
+        for step in &steps {
+            match self.node.apply_conf_change(step) {
+                Ok(after) => state = after,
+                Err(error) => tracing::warn!(%error, index = %entry.position.index, "a change of members was void"),
+            }
+        }
+        self.membership = self.membership.after(change.as_ref(), &state);
+        Ok(&self.membership)
+    }
+
+    /// A leader without a vote would answer reads on its own word, and the consensus crate does not survive its removal.
+    fn step_down_before(&mut self, steps: &[ConfChangeV2]) {
+        let takes_own_vote = steps
+            .iter()
+            .flat_map(ConfChangeV2::get_changes)
+            .any(|change| change.node_id == self.id.0 && change.get_change_type() != eraftpb::ConfChangeType::AddNode);
+        let leaves_without =
+            steps.iter().any(|step| step.get_changes().is_empty()) && !self.membership.voters.contains(&self.id.0);
+        if (takes_own_vote || leaves_without) && self.node.raft.state != StateRole::Follower {
+            let term = self.node.raft.term;
+            self.node.raft.become_follower(term, 0);
+        }
+    }
+
+    /// What follows from the inputs so far; `None` when nothing does.
+    ///
+    /// # Errors
+    /// When the log cannot be read; the replica must then be dropped.
+    pub fn take_output(&mut self) -> Result<Option<Output>, ReplicaError> {
+        self.check_log()?;
+        // One write at a time, so that none is lost; the rest comes with the next call.
+        if self.output.write.is_none() && self.node.has_ready() {
+            self.collect()?;
+        }
+        let output = std::mem::take(&mut self.output);
+        let is_empty = output.write.is_none()
+            && output.messages.is_empty()
+            && output.committed.is_empty()
+            && output.reads.is_empty()
+            && output.leadership.is_none()
+            && output.snapshot.is_none();
+        Ok((!is_empty).then_some(output))
+    }
+
+    fn check_log(&self) -> Result<(), ReplicaError> {
+        self.node.store().take_fault().map_or(Ok(()), |fault| Err(fault.into()))
+    }
+
+    fn collect(&mut self) -> Result<(), ReplicaError> {
+        let mut ready = self.node.ready();
+        let number = ready.number();
+        self.output.messages.extend(ready.take_messages());
+        let after_write = ready.take_persisted_messages();
+        let reads = ready.take_read_states();
+        let reads: Vec<_> = reads.iter().filter_map(|read| self.own_read(read)).collect();
+        self.output.reads.extend(reads);
+        self.check_log()?;
+        let committed: Vec<_> = ready.take_committed_entries().iter().map(|entry| to_log(entry, 0)).collect();
+        let changes_members = committed.iter().any(|entry| entry.kind == EntryKind::Membership);
+        let entries = self.node.mut_store().append(ready.take_entries())?;
+        // A commit index alone need not be durable, except before members change: a node that forgets that they have
+        // could elect a leader together with those that have left.
+        let own = self.hard_state();
+        let is_new = (own.term, own.vote) != (self.stored.term, self.stored.vote);
+        let hard_state = (is_new || changes_members).then_some(own);
+        self.stored = hard_state.unwrap_or(self.stored);
+        let is_write = hard_state.is_some() || !entries.is_empty();
+        let range =
+            entries.first().zip(entries.last()).map(|(first, last)| (first.position.index.0, last.position.index.0));
+        if is_write {
+            self.output.write = Some(Write { number: WriteNumber(number), hard_state, entries });
+        }
+        self.node.advance_append_async(ready);
+        self.waiting.push_back(Waiting { number, is_write, entries: range, messages: after_write });
+        if changes_members || !self.held.is_empty() {
+            self.held.push_back((number, committed));
+        } else {
+            self.output.committed.extend(committed);
+        }
+        if !self.waiting.iter().any(|waiting| waiting.is_write) {
+            self.persisted(WriteNumber(number));
+        }
+        self.note_leadership();
+        Ok(())
+    }
+
+    fn hard_state(&self) -> HardState {
+        let state = self.node.raft.hard_state();
+        HardState {
+            term: Term(state.term),
+            vote: (state.vote != 0).then_some(NodeId(state.vote)),
+            commit: LogIndex(state.commit),
+        }
+    }
+
+    /// The state that is worth keeping when the node stops: the commit index spares the next start some work.
+    #[must_use]
+    pub fn closing_state(&self) -> HardState {
+        self.hard_state()
+    }
+
+    fn own_read(&self, read: &raft::ReadState) -> Option<ReadIndex> {
+        let context = <[u8; READ_CONTEXT_BYTES]>::try_from(&read.request_ctx[..]).ok()?;
+        let number = |at: usize| context[at..at + 8].iter().fold(0u64, |number, byte| number << 8 | u64::from(*byte));
+        let is_own = number(0) == self.id.0 && number(8) == self.run;
+        is_own.then(|| ReadIndex { round: number(16), index: LogIndex(read.index) })
+    }
+
+    fn note_leadership(&mut self) {
+        let raft = &self.node.raft;
+        let leads = raft.state == StateRole::Leader;
+        let opened = match self.leadership.opened {
+            Some(opened) if self.leadership.term.0 == raft.term => Some(opened),
+            // The entry that opens the term is the first that a leader appends.
+            _ => Some(LogIndex(raft.raft_log.last_index())),
+        };
+        let leadership = Leadership {
+            term: Term(raft.term),
+            leader: (raft.leader_id != 0).then_some(NodeId(raft.leader_id)),
+            opened: opened.filter(|_| leads),
+        };
+        if leadership != self.leadership {
+            self.leadership = leadership;
+            self.output.leadership = Some(leadership);
+        }
+    }
+
+    /// The leader's offer, and what it means to the consensus crate: a sign of life.
+    fn note_offer(&mut self, message: &Message) -> Message {
+        let metadata = message.get_snapshot().get_metadata();
+        let holds = LogPosition { term: Term(metadata.term), index: LogIndex(metadata.index) };
+        let has_it = self.node.raft.raft_log.term(holds.index.0).is_ok_and(|term| term == holds.term.0);
+        if message.term >= self.node.raft.term {
+            if holds.index > self.committed() && !has_it {
+                self.output.snapshot = Some(SnapshotOffer { from: NodeId(message.from), holds });
+            } else {
+                self.output.messages.push(self.not_needed(message));
+            }
+        }
+        let mut heartbeat = Message::default();
+        heartbeat.set_msg_type(MessageType::MsgHeartbeat);
+        heartbeat.from = message.from;
+        heartbeat.to = message.to;
+        heartbeat.term = message.term;
+        heartbeat
+    }
+
+    /// Tells a leader that offers a snapshot that this replica has what it holds.
+    fn not_needed(&self, offer: &Message) -> Message {
+        let log = &self.node.raft.raft_log;
+        let mut answer = Message::default();
+        answer.set_msg_type(MessageType::MsgAppendResponse);
+        answer.from = self.id.0;
+        answer.to = offer.from;
+        answer.term = offer.term;
+        answer.index = log.committed.min(log.persisted);
+        answer
+    }
+
+    /// Whether a message that is well-formed comes at a time at which the consensus crate must not see it.
+    fn is_untimely(&self, message: &Message) -> bool {
+        let raft = &self.node.raft;
+        match message.get_msg_type() {
+            // Votes count only once the own one is durable.
+            MessageType::MsgRequestVoteResponse | MessageType::MsgRequestPreVoteResponse => self.has_writes(),
+            MessageType::MsgTimeoutNow => {
+                let is_from_leader = message.from == raft.leader_id && message.term == raft.term;
+                !is_from_leader || raft.state != StateRole::Follower || self.may_win_alone()
+            }
+            MessageType::MsgReadIndex | MessageType::MsgAppendResponse | MessageType::MsgHeartbeatResponse => {
+                raft.state != StateRole::Leader
+            }
+            MessageType::MsgReadIndexResp => message.from != raft.leader_id,
+            _ => false,
+        }
+    }
+
+    /// Refuses what would make the consensus crate panic, or what only this node itself may say.
+    fn check(&self, message: &Message) -> Result<(), MessageRefused> {
+        let kind = message.get_msg_type();
+        if message.to != self.id.0 || message.from == self.id.0 || message.from == 0 {
+            return Err(MessageRefused::Misdirected { to: message.to });
+        }
+        let last = self.node.raft.raft_log.last_index();
+        let unfit = |what| Err(MessageRefused::Unfit { what });
+        let asks_to_read = kind == MessageType::MsgReadIndex;
+        if (message.term == 0) != asks_to_read
+            || [message.term, message.index, message.commit].iter().any(|n| *n > COUNT_MAX)
+        {
+            return unfit("its term or index is out of range");
+        }
+        if message.context.len() > CONTEXT_MAX {
+            return unfit("its context is too long");
+        }
+        match kind {
+            MessageType::MsgHup
+            | MessageType::MsgBeat
+            | MessageType::MsgPropose
+            | MessageType::MsgUnreachable
+            | MessageType::MsgSnapStatus
+            | MessageType::MsgCheckQuorum
+            | MessageType::MsgTransferLeader => Err(MessageRefused::Kind { kind }),
+            MessageType::MsgHeartbeat if message.term >= self.node.raft.term && message.commit > last => {
+                Err(MessageRefused::LogLost { committed: LogIndex(message.commit), last: LogIndex(last) })
+            }
+            MessageType::MsgAppend => self.check_append(message),
+            MessageType::MsgAppendResponse if message.index > last || message.reject_hint > last => {
+                // A new leader that lost the end of its log to its predecessor hears old answers about it.
+                if message.term < self.node.raft.term {
+                    Ok(())
+                } else {
+                    unfit("it answers about entries that this node never sent")
+                }
+            }
+            MessageType::MsgRequestVote | MessageType::MsgRequestPreVote => check_vote(message),
+            MessageType::MsgReadIndex | MessageType::MsgReadIndexResp => check_read(message),
+            MessageType::MsgSnapshot if message.get_snapshot().get_metadata().index == 0 => unfit("an empty snapshot"),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_append(&self, message: &Message) -> Result<(), MessageRefused> {
+        let unfit = |what| Err(MessageRefused::Unfit { what });
+        let log = &self.node.raft.raft_log;
+        let (mut index, mut term) = (message.index, message.log_term);
+        if (term == 0) != (index == 0) || term > message.term {
+            return unfit("it does not say which entry it follows");
+        }
+        for entry in message.get_entries() {
+            if index.checked_add(1) != Some(entry.index)
+                || entry.term == 0
+                || entry.term < term
+                || entry.term > message.term
+            {
+                return unfit("its entries do not follow on each other");
+            }
+            (index, term) = (entry.index, entry.term);
+            let is_committed = entry.index <= log.committed;
+            if message.term >= self.node.raft.term
+                && is_committed
+                && log.term(entry.index).is_ok_and(|own| own != 0 && own != entry.term)
+            {
+                return unfit("it would replace a committed entry");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Entries that the next leader may be behind when leadership is handed to it.
+const TRANSFER_BEHIND_MAX: u64 = 10_000;
+
+/// Bytes of the context of a read request: node, run and round.
+const READ_CONTEXT_BYTES: usize = 24;
+
+/// Bytes of the context of a peer's read request at the most.
+const CONTEXT_MAX: usize = 64;
+
+/// Ticks between two looks at whether a follower that needed a snapshot has one.
+const SNAPSHOT_RETRY_TICKS: u64 = 20;
+
+/// Terms and indexes beyond this are nonsense, and adding to them could overflow.
+const COUNT_MAX: u64 = 1 << 62;
+
+fn check_vote(message: &Message) -> Result<(), MessageRefused> {
+    let is_sound = (message.commit == 0) == (message.commit_term == 0)
+        && (message.log_term == 0) == (message.index == 0)
+        && message.commit <= message.index
+        && message.log_term <= message.term
+        && (message.context.is_empty() || &message.context[..] == b"CampaignTransfer");
+    if is_sound { Ok(()) } else { Err(MessageRefused::Unfit { what: "a request for a vote that contradicts itself" }) }
+}
+
+fn check_read(message: &Message) -> Result<(), MessageRefused> {
+    let [entry] = message.get_entries() else {
+        return Err(MessageRefused::Unfit { what: "a read request without a context" });
+    };
+    let asks_to_read = message.get_msg_type() == MessageType::MsgReadIndex;
+    let reader = if asks_to_read { message.from } else { message.to };
+    let is_sound = entry.data.len() == READ_CONTEXT_BYTES && entry.data[..8] == reader.to_be_bytes();
+    if is_sound {
+        Ok(())
+    } else {
+        Err(MessageRefused::Unfit { what: "a read request with the context of another node" })
+    }
+}
+
+/// Takes from a peer's membership entry only what this build can read, in its own encoding.
+fn translate(entry: &mut eraftpb::Entry) -> Result<(), MessageRefused> {
+    match entry.get_entry_type() {
+        EntryType::EntryNormal => Ok(()),
+        EntryType::EntryConfChange => Err(MessageRefused::Unfit { what: "a membership entry of an unknown form" }),
+        EntryType::EntryConfChangeV2 => {
+            if !entry.context.is_empty() {
+                MembershipChange::decode(&entry.context)?;
+            }
+            entry.data = bytes::Bytes::new();
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Changes that an operator asks for: who belongs to the group, and who leads it.
+//!
+//! A change of members is answered once it is folded here and, when it took two steps, once the joint configuration is
+//! left. A change that is so already is answered at once.
+
+use steeple_engine::ids::{LogIndex, NodeId};
+use steeple_raft::{
+    FollowerProgress, Leadership, Member, Membership, MembershipChange, ProposalRefused, Role, Step, TransferRefused,
+};
+use tokio::sync::oneshot;
+
+use super::Group;
+use crate::node::cluster::{ClusterChange, ClusterError};
+
+/// Ticks that a hand-over of leadership may take before whoever asked is told that it did not happen.
+const TRANSFER_TICKS: u64 = 40;
+
+/// Entries that a learner may be behind when it is given a vote: with more, it would be counted on and could not keep up.
+const PROMOTE_BEHIND_MAX: u64 = 1_000;
+
+/// Where the answer to a change goes.
+type Answer = oneshot::Sender<Result<(), ClusterError>>;
+
+/// How the group is doing, as the group's thread knows it.
+pub(in crate::node) struct GroupStatus {
+    pub(in crate::node) membership: Membership,
+    pub(in crate::node) leadership: Leadership,
+    pub(in crate::node) committed: LogIndex,
+    pub(in crate::node) last: LogIndex,
+    pub(in crate::node) progress: Vec<FollowerProgress>,
+    pub(in crate::node) fetching: bool,
+}
+
+/// Changes under way.
+#[derive(Default)]
+pub(super) struct Changes {
+    /// The entry of the change of members, and who waits for it.
+    members: Option<(LogIndex, Answer)>,
+    /// Who is to lead, since when, and who waits for that.
+    transfer: Option<(NodeId, u64, Answer)>,
+    ticks: u64,
+}
+
+impl Group {
+    pub(super) fn status(&self) -> GroupStatus {
+        GroupStatus {
+            membership: self.replica.membership().clone(),
+            leadership: self.replica.leadership(),
+            committed: self.replica.committed(),
+            last: self.replica.last().index,
+            progress: self.replica.progress(),
+            fetching: false,
+        }
+    }
+
+    pub(super) fn change(&mut self, change: ClusterChange, answer: Answer) {
+        if self.leading.is_none() {
+            drop(answer.send(Err(ClusterError::NotLeader { leader: self.leader() })));
+            return;
+        }
+        if let ClusterChange::TransferLeader(to) = change {
+            return self.transfer(to, answer);
+        }
+        match self.plan(change) {
+            Err(reason) => drop(answer.send(Err(ClusterError::Refused(reason)))),
+            Ok(None) => drop(answer.send(Ok(()))),
+            Ok(Some(steps)) => self.propose_change(steps, answer),
+        }
+    }
+
+    fn propose_change(&mut self, steps: Vec<Step>, answer: Answer) {
+        let change = MembershipChange::of(steps);
+        let proposed = match change.check() {
+            Ok(()) => self.replica.change_members(&change),
+            Err(error) => return drop(answer.send(Err(ClusterError::Refused(error.to_string())))),
+        };
+        match proposed {
+            Ok(position) => self.changes.members = Some((position.index, answer)),
+            Err(ProposalRefused::NotLeader) => {
+                drop(answer.send(Err(ClusterError::NotLeader { leader: self.leader() })));
+            }
+            Err(refused) => drop(answer.send(Err(ClusterError::Refused(refused.to_string())))),
+        }
+    }
+
+    /// What a change comes to; `None` when nothing has to change.
+    fn plan(&self, change: ClusterChange) -> Result<Option<Vec<Step>>, String> {
+        let membership = self.replica.membership();
+        match change {
+            ClusterChange::Add { node, peer_address, client_address, as_learner } => {
+                let member = Member { peer_address, client_address };
+                match (membership.role(node), as_learner) {
+                    (Some(Role::Voter), false) | (Some(Role::Learner), true)
+                        if membership.member(node) == Some(&member) =>
+                    {
+                        Ok(None)
+                    }
+                    (Some(_), _) => Err(format!(
+                        "node {node} is a member already; change its address or promote it, or take a number that was never \
+                         used"
+                    )),
+                    (None, true) => Ok(Some(vec![Step::Learner { node: node.0, member: Some(member) }])),
+                    (None, false) => Ok(Some(vec![Step::Voter { node: node.0, member: Some(member) }])),
+                }
+            }
+            ClusterChange::Remove(node) => match membership.role(node) {
+                None => Ok(None),
+                Some(_) => Ok(Some(vec![Step::Remove { node: node.0 }])),
+            },
+            ClusterChange::Promote(node) => match membership.role(node) {
+                Some(Role::Voter) => Ok(None),
+                Some(Role::Learner) => {
+                    self.check_caught_up(node)?;
+                    Ok(Some(vec![Step::Voter { node: node.0, member: None }]))
+                }
+                _ => Err(format!("node {node} is no member; add it first")),
+            },
+            ClusterChange::ChangeAddress { node, peer_address, client_address } => {
+                let Some(known) = membership.member(node) else {
+                    return Err(format!("node {node} is no member; add it with its addresses"));
+                };
+                let either = |new: String, known: &String| if new.is_empty() { known.clone() } else { new };
+                let member = Member {
+                    peer_address: either(peer_address, &known.peer_address),
+                    client_address: either(client_address, &known.client_address),
+                };
+                let is_known = member == *known;
+                Ok((!is_known).then(|| vec![Step::Address { node: node.0, member }]))
+            }
+            ClusterChange::TransferLeader(_) => Ok(None),
+        }
+    }
+
+    fn check_caught_up(&self, node: NodeId) -> Result<(), String> {
+        let progress = self.replica.progress().into_iter().find(|progress| progress.node == node);
+        let Some(progress) = progress.filter(|progress| progress.active) else {
+            return Err(format!("node {node} was not heard of lately; promote it when it is up"));
+        };
+        let behind = self.replica.last().index.0.saturating_sub(progress.matched.0);
+        if progress.needs_snapshot || behind > PROMOTE_BEHIND_MAX {
+            return Err(format!("node {node} is {behind} entries behind; promote it when it has caught up"));
+        }
+        Ok(())
+    }
+
+    fn transfer(&mut self, to: NodeId, answer: Answer) {
+        if to == self.id {
+            return drop(answer.send(Ok(())));
+        }
+        match self.replica.transfer_leadership(to) {
+            Ok(()) => self.changes.transfer = Some((to, self.changes.ticks, answer)),
+            Err(TransferRefused::NotLeader) => {
+                drop(answer.send(Err(ClusterError::NotLeader { leader: self.leader() })));
+            }
+            Err(refused) => drop(answer.send(Err(ClusterError::Refused(refused.to_string())))),
+        }
+    }
+
+    /// A membership entry is folded.
+    pub(super) fn settle_changes(&mut self, index: LogIndex) {
+        let is_left = self.replica.membership().voters_outgoing.is_empty();
+        if let Some((_, answer)) = self.changes.members.take_if(|(proposed, _)| *proposed <= index && is_left) {
+            // Whoever asked may have gone.
+            drop(answer.send(Ok(())));
+        }
+    }
+
+    /// Leadership is gone: what was proposed may or may not come into force.
+    pub(super) fn fail_changes(&mut self) {
+        if let Some((_, answer)) = self.changes.members.take() {
+            let reason = "leadership has moved to another node".to_owned();
+            drop(answer.send(Err(ClusterError::OutcomeUnknown(reason))));
+        }
+        self.settle_transfer();
+    }
+
+    pub(super) fn tick_changes(&mut self) {
+        self.changes.ticks += 1;
+        self.settle_transfer();
+    }
+
+    /// Answers whoever waits for another leader, once there is one or it has taken too long.
+    fn settle_transfer(&mut self) {
+        let leader = self.replica.leadership().leader;
+        let now = self.changes.ticks;
+        let done = self.changes.transfer.take_if(|(to, since, _)| leader == Some(*to) || now >= *since + TRANSFER_TICKS);
+        if let Some((to, _, answer)) = done {
+            let reply = if leader == Some(to) {
+                Ok(())
+            } else {
+                Err(ClusterError::Refused(format!("node {to} did not take over in time; leader is {leader:?}")))
+            };
+            drop(answer.send(reply));
+        }
+    }
+
+    /// A leader that is told to stop hands over first, so that nobody waits for an election.
+    pub(super) fn hand_over(&mut self) {
+        let mut others = self.replica.progress();
+        others.retain(|progress| self.replica.membership().voters.contains(&progress.node.0));
+        others.sort_by_key(|progress| std::cmp::Reverse((progress.active, progress.matched)));
+        for other in others {
+            if self.replica.transfer_leadership(other.node).is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Whether leadership could still move while the node waits to stop.
+    pub(super) fn may_hand_over(&self) -> bool {
+        self.replica.progress().iter().any(|progress| progress.active)
+    }
+}

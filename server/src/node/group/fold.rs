@@ -1,0 +1,161 @@
+//! Folding what is committed, on a leader and on a follower alike, and comparing the members' records now and then.
+//!
+//! A leader proposes a *check* from time to time. Whoever folds it notes the digest of its records at exactly that entry;
+//! the check after it carries the digest that the leader had noted. A replica that noted another one has gone astray: it
+//! stops answering and rebuilds its records.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use steeple_engine::event::Event;
+use steeple_engine::ids::LogIndex;
+use steeple_engine::log::{Entry, EntryKind};
+use steeple_engine::view::{Committed, Digest};
+
+use super::{Failure, Group};
+
+/// Ticks between two checks, unless nothing was folded between them.
+const CHECK_TICKS: u64 = 200;
+
+/// What a replica held when it folded a check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Noted {
+    version: u32,
+    index: u64,
+    revision: u64,
+    digest: String,
+}
+
+/// Checks folded and proposed.
+#[derive(Debug, Default)]
+pub(super) struct Checks {
+    /// At the newest check folded since the start.
+    noted: Option<Noted>,
+    ticks: u64,
+    /// How far the view was when the last check was proposed.
+    proposed_at: LogIndex,
+}
+
+impl Group {
+    /// Folds entries in order. They become visible together, except that a change of members and a check end a batch.
+    pub(super) fn fold(&mut self, entries: Vec<Entry>) -> Result<(), Failure> {
+        let Some(last) = entries.last().map(|entry| entry.position.index) else { return Ok(()) };
+        let started = Instant::now();
+        let mut batch = Vec::with_capacity(entries.len());
+        let own: Vec<_> = self.proposed_up_to(last);
+        let mut own = own.into_iter().peekable();
+        for entry in &entries {
+            let index = entry.position.index;
+            match entry.kind {
+                EntryKind::Event => {
+                    while own.next_if(|(proposed, _)| *proposed < index).is_some() {}
+                    let proposed = own.next_if(|(proposed, _)| *proposed == index).map(|(_, event)| event);
+                    batch.push(Committed { index, event: self.event_of(entry, proposed)? });
+                }
+                EntryKind::Empty => {}
+                EntryKind::Membership => {
+                    self.fold_events(&mut batch)?;
+                    self.fold_membership(entry)?;
+                }
+                EntryKind::Check => {
+                    self.fold_events(&mut batch)?;
+                    self.core.view.note_folded(index);
+                    self.fold_check(entry);
+                }
+            }
+        }
+        self.fold_events(&mut batch)?;
+        self.core.view.note_folded(last);
+        self.replica.applied(last);
+        if let Some(leading) = &mut self.leading {
+            leading.pipeline.folded(last)?;
+        }
+        self.shared.folded.send_replace(self.core.view.folded().revision);
+        self.serve_readers();
+        metrics::histogram!("steeple_fold_seconds").record(started.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// The events that this leader proposed up to an entry, so that they need not be decoded.
+    fn proposed_up_to(&self, last: LogIndex) -> Vec<(LogIndex, Arc<Event>)> {
+        let Some(leading) = &self.leading else { return Vec::new() };
+        let proposed = leading.pipeline.proposed().take_while(|(index, _)| *index <= last);
+        proposed.map(|(index, event)| (index, Arc::clone(event))).collect()
+    }
+
+    fn event_of(&self, entry: &Entry, proposed: Option<Arc<Event>>) -> Result<Arc<Event>, Failure> {
+        let own_term = self.leading.as_ref().map(|leading| leading.term);
+        match proposed.filter(|_| own_term == Some(entry.position.term)) {
+            Some(event) => Ok(event),
+            None => {
+                let index = entry.position.index;
+                let event = Event::decode(&entry.payload).map_err(|source| Failure::Event { index, source })?;
+                Ok(Arc::new(event))
+            }
+        }
+    }
+
+    fn fold_events(&mut self, batch: &mut Vec<Committed>) -> Result<(), Failure> {
+        self.core.view.fold(batch)?;
+        for Committed { event, .. } in batch.drain(..) {
+            self.requests.remember(&event);
+            self.core.recent.push(event);
+        }
+        Ok(())
+    }
+
+    fn fold_membership(&mut self, entry: &Entry) -> Result<(), Failure> {
+        let index = entry.position.index;
+        let membership =
+            self.replica.apply_membership(entry).map_err(|source| Failure::Membership { index, source })?.encode();
+        self.core.view.fold_membership(index, &membership)?;
+        tracing::info!(%index, members = %String::from_utf8_lossy(&membership), "the members of the group have changed");
+        self.connect();
+        self.settle_changes(index);
+        Ok(())
+    }
+
+    /// Compares what the leader noted at the check before with what was noted here, and notes what there is now.
+    fn fold_check(&mut self, entry: &Entry) {
+        let folded = self.core.view.folded();
+        let noted = Noted {
+            version: 1,
+            index: entry.position.index.0,
+            revision: folded.revision.0,
+            digest: text(folded.digest),
+        };
+        let before = self.checks.noted.replace(noted);
+        let Ok(leaders) = serde_json::from_slice::<Noted>(&entry.payload) else { return };
+        if let Some(own) = before.filter(|own| own.index == leaders.index)
+            && own != leaders
+        {
+            metrics::counter!("steeple_divergence_total").increment(1);
+            tracing::error!(?own, ?leaders, "this replica's records are not those of the leader; they are rebuilt");
+            self.shared.fail("the records are not those of the leader".into());
+        }
+    }
+
+    /// Proposes a check when one is due and there is something to compare.
+    pub(super) fn tick_checks(&mut self) {
+        self.checks.ticks += 1;
+        if !self.checks.ticks.is_multiple_of(CHECK_TICKS) || self.leading.is_none() || self.is_alone() {
+            return;
+        }
+        let folded = self.core.view.folded();
+        if folded.index <= self.checks.proposed_at.next() {
+            return;
+        }
+        let payload = self.checks.noted.as_ref().map(|noted| serde_json::to_vec(noted).unwrap_or_default());
+        // An empty payload would be an empty entry.
+        let payload = payload.filter(|payload| !payload.is_empty()).unwrap_or_else(|| b"{}".to_vec());
+        if let Ok(position) = self.replica.propose(EntryKind::Check, folded.revision.0, Bytes::from(payload)) {
+            self.checks.proposed_at = position.index;
+        }
+    }
+}
+
+fn text(digest: Digest) -> String {
+    digest.to_string()
+}

@@ -1,0 +1,433 @@
+//! The thread that owns a group: it steps its replica, folds what is committed, and decides and answers while it leads.
+//!
+//! Everything that happens to the group comes to it as a [`Message`]. After each batch of them it takes what follows
+//! from its [`Replica`] until nothing does: writes go to the log's thread, messages to the transport, committed entries
+//! into the view. It never waits for a disk or a peer.
+
+mod changes;
+mod fold;
+mod reads;
+mod sink;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use steeple_engine::domain::Command;
+use steeple_engine::event::EventDecodeError;
+use steeple_engine::ids::{LogIndex, NamespaceId, NodeId, RequestId, Term};
+use steeple_engine::local::SeededEntropy;
+use steeple_engine::log::LogError;
+use steeple_engine::view::ViewError;
+use steeple_raft::membership::MembershipError;
+use steeple_raft::{
+    Leadership, Member, NotProposed, Outcome, Output, Pipeline, PipelineError, ProposalRefused, Replica, ReplicaError,
+    RequestLedger, Submission, Ticket, WriteNumber,
+};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::cluster::{ClusterChange, ClusterError};
+use super::core::Core;
+use super::errors::{QueryError, SubmitError};
+use super::log_writer::Task;
+use super::options::ClusterOrigin;
+use super::Shared;
+use crate::peer::{Delivery, Transport};
+
+pub(super) use self::changes::GroupStatus;
+pub(super) use self::reads::Reads;
+pub(super) use self::sink::NodeSink;
+
+/// Messages taken in one turn.
+const TURN_MAX: usize = 1024;
+
+/// Ticks that a stop waits for leadership to be handed over, or for what is in flight.
+const STOP_TICKS: u32 = 40;
+
+/// What reaches the thread.
+pub(super) enum Message {
+    /// A command to decide.
+    Submit(Box<Waiting>),
+    /// The log's report on what was handed to it.
+    Persisted(Result<WriteNumber, LogError>),
+    /// Messages of another node.
+    Peer(Delivery),
+    /// Another node cannot be reached.
+    Unreachable(NodeId),
+    /// Time passes.
+    Tick,
+    /// Whoever wants to read what is current waits for a word that the view holds it.
+    Read(oneshot::Sender<Result<(), QueryError>>),
+    /// An operator changes the members or the leader.
+    Change(ClusterChange, oneshot::Sender<Result<(), ClusterError>>),
+    /// How the group is doing.
+    Status(oneshot::Sender<GroupStatus>),
+    /// Finish what is in flight and end.
+    Stop,
+}
+
+/// A command and who waits for its outcome.
+pub(super) struct Waiting {
+    pub(super) namespace: NamespaceId,
+    pub(super) request: Option<RequestId>,
+    pub(super) command: Command,
+    pub(super) answer: Answering,
+    /// Given back with the answer; bounds what is in flight.
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
+/// Where an outcome goes.
+pub(super) type Answering = oneshot::Sender<Result<Outcome, SubmitError>>;
+
+/// Owns the replica, and the pipeline while it leads.
+pub(super) struct Group {
+    pub(super) id: NodeId,
+    pub(super) replica: Replica,
+    pub(super) core: Arc<Core>,
+    pub(super) requests: RequestLedger,
+    pub(super) shared: Arc<Shared>,
+    pub(super) tasks: mpsc::Sender<Task>,
+    pub(super) transport: Option<Arc<dyn Transport>>,
+    /// Told once the group serves for the first time: a group of one leads, any other one has started.
+    pub(super) started: Option<mpsc::Sender<()>>,
+    leading: Option<Leading>,
+    /// Commands that came before the term was opened.
+    early: VecDeque<Waiting>,
+    waiting: HashMap<Ticket, (Answering, OwnedSemaphorePermit)>,
+    next_ticket: u64,
+    reads: Reads,
+    changes: changes::Changes,
+    checks: fold::Checks,
+    writing: VecDeque<WriteNumber>,
+    stopping: Option<u32>,
+}
+
+/// What a leader has.
+struct Leading {
+    term: Term,
+    pipeline: Pipeline,
+}
+
+/// Why the thread ended before it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("log: {0}")]
+    Log(#[from] LogError),
+    #[error("consensus: {0}")]
+    Replica(#[from] ReplicaError),
+    #[error("view: {0}")]
+    Pipeline(#[from] PipelineError),
+    #[error("view: {0}")]
+    View(#[from] ViewError),
+    #[error("log entry {index}: {source}")]
+    Event { index: LogIndex, source: EventDecodeError },
+    #[error("log entry {index}: {source}")]
+    Membership { index: LogIndex, source: MembershipError },
+    #[error("the log's thread is gone")]
+    WriterGone,
+}
+
+impl Group {
+    /// A group that starts from what was opened.
+    pub(super) fn new(
+        replica: Replica,
+        core: Arc<Core>,
+        requests: RequestLedger,
+        shared: Arc<Shared>,
+        tasks: mpsc::Sender<Task>,
+        transport: Option<Arc<dyn Transport>>,
+        started: mpsc::Sender<()>,
+    ) -> Self {
+        Self {
+            id: shared.identity.node,
+            replica,
+            core,
+            requests,
+            shared,
+            tasks,
+            transport,
+            started: Some(started),
+            leading: None,
+            early: VecDeque::new(),
+            waiting: HashMap::new(),
+            next_ticket: 0,
+            reads: Reads::default(),
+            changes: changes::Changes::default(),
+            checks: fold::Checks::default(),
+            writing: VecDeque::new(),
+            stopping: None,
+        }
+    }
+
+    /// Runs until it is stopped, the handles are gone, or log or view fails. Whoever waits then learns that the outcome
+    /// is unknown.
+    pub(super) fn run(mut self, inbox: &mut tokio::sync::mpsc::Receiver<Message>) {
+        if let Err(failure) = self.serve(inbox) {
+            tracing::error!(%failure, "node stops taking mutations");
+            self.shared.fail(failure.to_string());
+        }
+    }
+
+    fn serve(&mut self, inbox: &mut tokio::sync::mpsc::Receiver<Message>) -> Result<(), Failure> {
+        self.connect();
+        if self.is_alone() {
+            self.replica.campaign();
+        } else {
+            self.tell_started();
+        }
+        self.turn()?;
+        while self.goes_on() {
+            let Some(message) = inbox.blocking_recv() else { return Ok(()) };
+            self.handle(message)?;
+            for _ in 1..TURN_MAX {
+                let Ok(message) = inbox.try_recv() else { break };
+                self.handle(message)?;
+            }
+            if self.shared.submissions.is_closed() {
+                self.begin_to_stop();
+            }
+            self.turn()?;
+        }
+        drop(self.tasks.send(Task::Note(self.replica.closing_state())));
+        Ok(())
+    }
+
+    fn goes_on(&self) -> bool {
+        let is_busy = !self.writing.is_empty() || self.leading.as_ref().is_some_and(|it| !it.pipeline.is_idle());
+        match self.stopping {
+            None => true,
+            Some(ticks) if self.is_alone() => is_busy && ticks < STOP_TICKS * 10,
+            Some(ticks) => (is_busy || self.leading.is_some() && self.may_hand_over()) && ticks < STOP_TICKS,
+        }
+    }
+
+    fn handle(&mut self, message: Message) -> Result<(), Failure> {
+        match message {
+            Message::Submit(waiting) => self.submit(*waiting)?,
+            Message::Persisted(number) => {
+                let number = number?;
+                while self.writing.pop_front_if(|write| *write <= number).is_some() {}
+                self.replica.persisted(number);
+            }
+            Message::Peer(delivery) => self.receive(delivery),
+            Message::Unreachable(node) => self.replica.unreachable(node),
+            Message::Tick => self.tick(),
+            Message::Read(waiter) => self.read(waiter),
+            Message::Change(change, answer) => self.change(change, answer),
+            Message::Status(answer) => drop(answer.send(self.status())),
+            Message::Stop => self.begin_to_stop(),
+        }
+        Ok(())
+    }
+
+    fn begin_to_stop(&mut self) {
+        if self.stopping.is_none() {
+            self.stopping = Some(0);
+            self.hand_over();
+        }
+    }
+
+    fn receive(&mut self, delivery: Delivery) {
+        for message in delivery.messages {
+            if let Err(refused) = self.replica.receive(message) {
+                metrics::counter!("steeple_peer_messages_refused_total").increment(1);
+                tracing::warn!(from = %delivery.from, %refused, "refused a message of a peer");
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        self.replica.tick();
+        if let Some(ticks) = &mut self.stopping {
+            *ticks += 1;
+        }
+        if self.is_alone() && self.replica.leadership().leader.is_none() {
+            self.replica.campaign();
+        }
+        self.repeat_unconfirmed();
+        self.tick_checks();
+        self.tick_changes();
+    }
+
+    /// Carries out what follows from what was handled.
+    fn turn(&mut self) -> Result<(), Failure> {
+        loop {
+            self.ask_for_confirmation();
+            let Some(output) = self.replica.take_output()? else { break };
+            self.carry_out(output)?;
+        }
+        self.answer();
+        let undecided = self.leading.as_ref().map_or(0, |leading| leading.pipeline.undecided());
+        metrics::gauge!("steeple_events_in_flight").set(undecided as f64);
+        Ok(())
+    }
+
+    fn carry_out(&mut self, output: Output) -> Result<(), Failure> {
+        if let Some(write) = output.write {
+            self.writing.push_back(write.number);
+            self.tasks.send(Task::Write(write)).map_err(|_| Failure::WriterGone)?;
+        }
+        if let Some(transport) = &self.transport {
+            for message in output.messages {
+                transport.send(NodeId(message.to), message);
+            }
+        }
+        // Before anything is folded: another leader's entries may stand where this one's pipeline has its own.
+        if let Some(leadership) = output.leadership {
+            self.follow_leadership(leadership);
+        }
+        self.fold(output.committed)?;
+        self.open_term()?;
+        for read in output.reads {
+            self.confirm(read)?;
+        }
+        Ok(())
+    }
+
+    fn follow_leadership(&mut self, leadership: Leadership) {
+        tracing::info!(term = %leadership.term, leader = ?leadership.leader, "leadership");
+        metrics::gauge!("steeple_raft_term").set(leadership.term.0 as f64);
+        metrics::gauge!("steeple_raft_leads").set(f64::from(u8::from(leadership.opened.is_some())));
+        let goes_on = |leading: &Leading| leadership.opened.is_some() && leading.term == leadership.term;
+        if !self.leading.as_ref().is_some_and(goes_on) {
+            self.stop_leading();
+        }
+        if leadership.opened.is_none() && leadership.leader.is_some() {
+            self.turn_away_early();
+        }
+        self.publish_leader();
+    }
+
+    /// Ends the pipeline: what was proposed may or may not be committed by the next leader, the rest did not happen.
+    fn stop_leading(&mut self) {
+        self.shared.leads_alone.store(false, std::sync::atomic::Ordering::SeqCst);
+        let Some(mut leading) = self.leading.take() else { return };
+        for (ticket, outcome) in leading.pipeline.take_answers() {
+            self.reply(ticket, Ok(outcome));
+        }
+        let abandoned = leading.pipeline.abandon();
+        for ticket in abandoned.unknown {
+            self.reply(ticket, Err(SubmitError::OutcomeUnknown("leadership has moved to another node".into())));
+        }
+        for ticket in abandoned.undone {
+            self.reply(ticket, Err(self.not_leader()));
+        }
+        self.fail_changes();
+    }
+
+    /// Starts to decide, once everything is folded that any leader before can have committed.
+    fn open_term(&mut self) -> Result<(), Failure> {
+        let leadership = self.replica.leadership();
+        let folded = self.core.view.folded().index;
+        let is_open = leadership.opened.is_some_and(|opened| folded >= opened);
+        if !is_open || self.leading.is_some() {
+            return Ok(());
+        }
+        let entropy = Box::new(SeededEntropy::new(rand::random()));
+        let pipeline = Pipeline::lead(Arc::clone(&self.core.view), entropy, self.reads.pipeline_round)
+            .with_event_bytes_max(self.shared.options.log.max_payload_bytes());
+        self.leading = Some(Leading { term: leadership.term, pipeline });
+        self.publish_leader();
+        self.tell_started();
+        while let Some(waiting) = self.early.pop_front() {
+            self.submit(waiting)?;
+        }
+        Ok(())
+    }
+
+    fn tell_started(&mut self) {
+        if let Some(started) = self.started.take() {
+            // Whoever started the node may have given up waiting.
+            let _ = started.send(());
+        }
+    }
+
+    fn submit(&mut self, waiting: Waiting) -> Result<(), Failure> {
+        let Some(leading) = &mut self.leading else {
+            self.submit_early(waiting);
+            return Ok(());
+        };
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        let Waiting { namespace, request, command, answer, permit } = waiting;
+        self.waiting.insert(ticket, (answer, permit));
+        let submission = Submission { ticket, namespace, request, command };
+        let now = self.shared.clock.now();
+        Ok(leading.pipeline.submit(submission, now, &mut self.requests, &mut self.replica)?)
+    }
+
+    /// A command that comes while nobody decides here.
+    fn submit_early(&mut self, waiting: Waiting) {
+        if self.replica.leadership().opened.is_some() || self.is_alone() {
+            self.early.push_back(waiting);
+        } else {
+            drop(waiting.answer.send(Err(self.not_leader())));
+        }
+    }
+
+    fn turn_away_early(&mut self) {
+        while let Some(waiting) = self.early.pop_front() {
+            drop(waiting.answer.send(Err(self.not_leader())));
+        }
+    }
+
+    fn answer(&mut self) {
+        let Some(leading) = &mut self.leading else { return };
+        for (ticket, outcome) in leading.pipeline.take_answers() {
+            let reply = match outcome {
+                Outcome::NotProposed(NotProposed::Refused(ProposalRefused::NotLeader)) => Err(self.not_leader()),
+                Outcome::NotProposed(refused) => Err(SubmitError::Unavailable(refused.to_string())),
+                outcome => Ok(outcome),
+            };
+            self.reply(ticket, reply);
+        }
+    }
+
+    fn reply(&mut self, ticket: Ticket, reply: Result<Outcome, SubmitError>) {
+        if let Some((answer, permit)) = self.waiting.remove(&ticket) {
+            // The caller may have gone; its command was carried out all the same.
+            drop(answer.send(reply));
+            drop(permit);
+        }
+    }
+
+    /// What is answered to whoever came to the wrong node.
+    fn not_leader(&self) -> SubmitError {
+        SubmitError::NotLeader { leader: self.leader() }
+    }
+
+    /// Another node that leads, and where its clients reach it.
+    fn leader(&self) -> Option<(NodeId, String)> {
+        let leader = self.replica.leadership().leader.filter(|leader| *leader != self.id)?;
+        let member = self.replica.membership().member(leader);
+        Some((leader, member.map(|member| member.client_address.clone()).unwrap_or_default()))
+    }
+
+    fn is_alone(&self) -> bool {
+        self.replica.membership().is_alone(self.id)
+    }
+
+    /// Tells the handles whether reads and answers need anybody else.
+    fn publish_leader(&self) {
+        let leads_alone = self.is_alone() && self.leading.is_some();
+        self.shared.leads_alone.store(leads_alone, std::sync::atomic::Ordering::SeqCst);
+        self.shared.alone.store(self.is_alone(), std::sync::atomic::Ordering::SeqCst);
+    }
+
+    /// Tells the transport who the others are.
+    fn connect(&self) {
+        if let Some(transport) = &self.transport {
+            let members = self.replica.membership();
+            let known = match &self.shared.options.cluster.origin {
+                ClusterOrigin::Joining { members, .. } if self.replica.membership().is_empty() => members,
+                _ => &members.members,
+            };
+            let address = |(node, member): (&u64, &Member)| (NodeId(*node), member.peer_address.clone());
+            transport.set_members(known.iter().map(address).collect());
+        }
+        self.publish_leader();
+    }
+}

@@ -1,0 +1,161 @@
+//! Clusters in one process.
+
+use std::time::Duration;
+
+use steeple_engine::domain::Command;
+use steeple_engine::ids::{NamespaceId, NodeId, RequestId, Revision};
+use steeple_engine::spire;
+
+use crate::embedded::Cluster;
+use crate::node::cluster::ClusterChange;
+use crate::node::{Node, SubmitError};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn token(text: &str) -> Command {
+    let token = spire::tokens::records::JoinToken { token: text.into(), expiry: 50 };
+    Command::Spire(spire::Command::Token(spire::tokens::Command::Create(Some(token))))
+}
+
+async fn opened(cluster: &Cluster) -> NamespaceId {
+    cluster.leader(PATIENCE).await.unwrap().open_namespace("one").await.unwrap()
+}
+
+/// Waits until every node has folded what the leader has, and compares the records.
+async fn assert_equal(cluster: &Cluster) {
+    let leader = cluster.leader(PATIENCE).await.unwrap();
+    leader.current().await.unwrap();
+    let revision = leader.revision();
+    for node in cluster.nodes() {
+        node.reach(revision, PATIENCE).await.unwrap();
+        let (own, leaders) = (node.status(), leader.status());
+        assert_eq!((own.revision, own.digest), (leaders.revision, leaders.digest), "node {}", node.node_id());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_elect_a_leader_and_fold_the_same_events() {
+    let cluster = Cluster::start(3).unwrap();
+    let namespace = opened(&cluster).await;
+    let leader = cluster.leader(PATIENCE).await.unwrap();
+    for number in 0..100 {
+        leader.submit(namespace, None, token(&format!("token-{number}"))).await.unwrap();
+    }
+    assert_eq!(leader.revision(), Revision(101));
+    assert_equal(&cluster).await;
+    let follower = cluster.nodes().find(|node| node.node_id() != leader.node_id()).unwrap();
+    let refused = follower.submit(namespace, None, token("elsewhere")).await.unwrap_err();
+    match refused {
+        SubmitError::NotLeader { leader: Some((node, address)) } => {
+            assert_eq!((node, address), (leader.node_id(), format!("node-{}", leader.node_id())));
+        }
+        other => panic!("{other:?}"),
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_current_read_on_a_follower_sees_what_was_acknowledged_before_it() {
+    let cluster = Cluster::start(3).unwrap();
+    let namespace = opened(&cluster).await;
+    let leader = cluster.leader(PATIENCE).await.unwrap();
+    for number in 0..50 {
+        let accepted = leader.submit(namespace, None, token(&format!("token-{number}"))).await.unwrap();
+        for node in cluster.nodes() {
+            node.current().await.unwrap();
+            assert!(node.revision() >= accepted.revision);
+        }
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_cut_off_loses_leadership_and_what_it_proposed_is_told_as_unknown() {
+    let cluster = Cluster::start(3).unwrap();
+    let namespace = opened(&cluster).await;
+    let old = cluster.leader(PATIENCE).await.unwrap().clone();
+    cluster.hub().isolate(old.node_id());
+    let lost = old.submit(namespace, Some(RequestId([1; 16])), token("lost")).await.unwrap_err();
+    assert!(matches!(lost, SubmitError::OutcomeUnknown(_)), "{lost:?}");
+    assert!(matches!(old.current().await, Err(_)), "nobody confirms it");
+    let new = loop {
+        let others = cluster.nodes().filter(|node| node.node_id() != old.node_id());
+        let statuses = others.map(|node| async move { (node, node.cluster_status().await.leader) });
+        let mut found = None;
+        for status in statuses {
+            let (node, leader) = status.await;
+            found = found.or((leader == Some(node.node_id())).then_some(node));
+        }
+        if let Some(node) = found {
+            break node.clone();
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    let repeated = new.submit(namespace, Some(RequestId([1; 16])), token("lost")).await.unwrap();
+    assert_eq!(repeated.revision, Revision(2));
+    cluster.hub().mend_all();
+    assert_equal(&cluster).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_is_handed_over_and_a_node_is_added_promoted_and_removed() {
+    let mut cluster = Cluster::start(3).unwrap();
+    let namespace = opened(&cluster).await;
+    let old = cluster.leader(PATIENCE).await.unwrap().clone();
+    let to = NodeId(old.node_id().0 % 3 + 1);
+    old.change_cluster(ClusterChange::TransferLeader(to)).await.unwrap();
+    let leader = cluster.leader(PATIENCE).await.unwrap().clone();
+    assert_eq!(leader.node_id(), to);
+    leader.submit(namespace, None, token("after")).await.unwrap();
+
+    let joined = cluster.start_node(4).unwrap();
+    let add = ClusterChange::Add {
+        node: NodeId(4),
+        peer_address: "node-4".into(),
+        client_address: "node-4".into(),
+        as_learner: true,
+    };
+    leader.change_cluster(add).await.unwrap();
+    joined.reach(leader.revision(), PATIENCE).await.unwrap();
+    promote(&leader, NodeId(4)).await;
+    leader.change_cluster(ClusterChange::Remove(old.node_id())).await.unwrap();
+    let status = leader.cluster_status().await;
+    let members: Vec<_> = status.members.iter().map(|member| member.node).collect();
+    assert!(!members.contains(&old.node_id()) && members.contains(&NodeId(4)), "{members:?}");
+    leader.submit(namespace, None, token("with four")).await.unwrap();
+    cluster.stop_node(old.node_id().0).await;
+    assert_equal(&cluster).await;
+    cluster.stop().await;
+}
+
+async fn promote(leader: &Node, node: NodeId) {
+    let promoted = tokio::time::timeout(PATIENCE, async {
+        while leader.change_cluster(ClusterChange::Promote(node)).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    promoted.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_on_disk_goes_on_after_all_nodes_were_stopped() {
+    let data = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start_at(3, data.path()).unwrap();
+    let namespace = opened(&cluster).await;
+    for number in 0..20 {
+        let leader = cluster.leader(PATIENCE).await.unwrap();
+        leader.submit(namespace, None, token(&format!("token-{number}"))).await.unwrap();
+    }
+    for node in 1..=3 {
+        cluster.stop_node(node).await;
+    }
+    for node in 1..=3 {
+        cluster.start_node(node).unwrap();
+    }
+    let leader = cluster.leader(PATIENCE).await.unwrap();
+    assert_eq!(leader.revision(), Revision(21));
+    leader.submit(namespace, None, token("again")).await.unwrap();
+    assert_equal(&cluster).await;
+    cluster.stop().await;
+}
