@@ -109,8 +109,8 @@ pub enum NotProposed {
     /// The replica takes no proposals.
     #[error(transparent)]
     Refused(#[from] ProposalRefused),
-    /// [`UNDECIDED_BYTES_MAX`] are in flight.
-    #[error("{UNDECIDED_BYTES_MAX} bytes of changes wait to be committed; repeat this later")]
+    /// As many bytes are in flight as there may be, [`UNDECIDED_BYTES_MAX`] at the most.
+    #[error("too many changes wait to be committed; repeat this later")]
     Overloaded,
 }
 
@@ -164,6 +164,7 @@ pub struct Pipeline {
     requests: HashMap<(NamespaceId, RequestId), (u64, Revision)>,
     answers: Vec<(Ticket, Outcome)>,
     event_bytes_max: usize,
+    undecided_bytes_max: usize,
     /// The newest round of confirmation that was asked for, and the newest that came back.
     asked: u64,
     confirmed: u64,
@@ -186,6 +187,7 @@ impl Pipeline {
             requests: HashMap::new(),
             answers: Vec::new(),
             event_bytes_max: EVENT_BYTES_MAX,
+            undecided_bytes_max: UNDECIDED_BYTES_MAX,
             asked: round,
             confirmed: round,
             asks: false,
@@ -197,6 +199,13 @@ impl Pipeline {
     #[must_use]
     pub fn with_event_bytes_max(mut self, bytes: usize) -> Self {
         self.event_bytes_max = bytes.min(EVENT_BYTES_MAX);
+        self
+    }
+
+    /// Lets fewer bytes be in flight than [`UNDECIDED_BYTES_MAX`].
+    #[must_use]
+    pub fn with_undecided_bytes_max(mut self, bytes: usize) -> Self {
+        self.undecided_bytes_max = bytes.min(UNDECIDED_BYTES_MAX);
         self
     }
 
@@ -361,7 +370,7 @@ impl Pipeline {
             self.hold(ticket, Outcome::TooLarge { bytes, limit: self.event_bytes_max });
             return Ok(());
         }
-        if self.in_flight_bytes > 0 && self.in_flight_bytes + bytes > UNDECIDED_BYTES_MAX {
+        if self.in_flight_bytes > 0 && self.in_flight_bytes + bytes > self.undecided_bytes_max {
             self.answers.push((ticket, Outcome::NotProposed(NotProposed::Overloaded)));
             return Ok(());
         }

@@ -1,0 +1,3 @@
+//! Tests of the pipeline over a log that is played by hand, and of replicas over simulated disks and a bad network.
+
+mod pipeline;
