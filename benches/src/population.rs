@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use steeple_engine::domain::{CATALOG, Command};
-use steeple_engine::ids::{LogIndex, NamespaceId, Term};
+use steeple_engine::event::Event;
+use steeple_engine::ids::{LogIndex, LogPosition, NamespaceId, Term};
 use steeple_engine::local::SeededEntropy;
-use steeple_engine::log::Entry;
+use steeple_engine::log::{Entry, EntryKind};
 use steeple_engine::namespaces;
 use steeple_engine::record_store::{self, RecordStoreKind, RecordStoreOptions};
-use steeple_engine::view::View;
-use steeple_raft::{Consensus, Outcome, Pipeline, RequestLedger, Submission, Ticket};
+use steeple_engine::view::{Committed, View};
+use steeple_raft::pipeline::Proposer;
+use steeple_raft::{Outcome, Pipeline, ProposalRefused, RequestLedger, Submission, Ticket};
 use tempfile::TempDir;
 
 use crate::deployment::{self, Deployment, NOW};
@@ -23,9 +25,27 @@ const FLUSH_BATCHES: usize = 200;
 /// The namespace of a new group that was opened first.
 pub const NAMESPACE: NamespaceId = NamespaceId(1);
 
+/// A log that takes everything at once and keeps nothing.
+#[derive(Default)]
+struct Taken {
+    last: LogIndex,
+    entries: Vec<Entry>,
+}
+
+impl Proposer for Taken {
+    fn propose(&mut self, kind: EntryKind, tag: u64, payload: bytes::Bytes) -> Result<LogPosition, ProposalRefused> {
+        self.last = self.last.next();
+        let position = LogPosition { term: Term(1), index: self.last };
+        self.entries.push(Entry { position, kind, tag, payload });
+        Ok(position)
+    }
+}
+
 /// A pipeline whose log takes everything at once and keeps nothing.
 pub struct Group {
     pipeline: Pipeline,
+    log: Taken,
+    requests: RequestLedger,
     view: Arc<View>,
     batches: usize,
     /// After the pipeline and the view, which have files in it.
@@ -43,13 +63,9 @@ impl Group {
         let path = directory.as_ref().map(|directory| directory.path().join("records")).unwrap_or_default();
         let store = record_store::open(kind, &path, &RecordStoreOptions::default()).expect("a record store");
         let view = Arc::new(View::open(CATALOG, store).expect("an empty view"));
-        let pipeline = Pipeline::lead(
-            Arc::clone(&view),
-            Consensus::lead(Term(0), LogIndex(0)),
-            RequestLedger::new(0),
-            Box::new(SeededEntropy::new(1)),
-        );
-        let mut group = Self { pipeline, view, batches: 0, _directory: directory };
+        let pipeline = Pipeline::lead(Arc::clone(&view), Box::new(SeededEntropy::new(1)), 0);
+        let (log, requests) = (Taken::default(), RequestLedger::new(0));
+        let mut group = Self { pipeline, log, requests, view, batches: 0, _directory: directory };
         let open = Command::Namespace(namespaces::Command::Open { name: "bench".to_owned() });
         group.carry_out(NamespaceId::SYSTEM, [open]);
         group
@@ -86,7 +102,7 @@ impl Group {
     pub fn carry_out(&mut self, namespace: NamespaceId, commands: impl IntoIterator<Item = Command>) {
         for (number, command) in commands.into_iter().enumerate() {
             let submission = Submission { ticket: Ticket(number as u64), namespace, request: None, command };
-            self.pipeline.submit(submission, NOW).expect("a pipeline that works");
+            self.pipeline.submit(submission, NOW, &mut self.requests, &mut self.log).expect("a pipeline that works");
         }
         self.commit();
         for (_, outcome) in self.pipeline.take_answers() {
@@ -96,11 +112,13 @@ impl Group {
     }
 
     fn commit(&mut self) -> Vec<Entry> {
-        let entries = self.pipeline.take_entries();
-        if let Some(last) = entries.last() {
-            self.pipeline.persisted(last.position).expect("a view that works");
-        }
-        entries
+        let folded = self.view.folded().revision;
+        let is_new = |(_, event): &(LogIndex, &Arc<Event>)| event.revision > folded;
+        let committed = self.pipeline.proposed().filter(is_new);
+        let committed: Vec<_> = committed.map(|(index, event)| Committed { index, event: Arc::clone(event) }).collect();
+        self.view.fold(&committed).expect("a view that works");
+        self.pipeline.folded(self.log.last).expect("a view that works");
+        std::mem::take(&mut self.log.entries)
     }
 
     /// The view.

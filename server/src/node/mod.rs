@@ -46,9 +46,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 pub use self::errors::{QueryError, StartError, SubmitError};
 pub use self::maintenance::{CompactError, Compacted, NodeStatus};
-pub use self::options::{
-    Clock, ClusterOptions, ClusterOrigin, Connect, NodeOptions, NodeParts, SystemClock,
-};
+pub use self::options::{Clock, ClusterOptions, ClusterOrigin, Connect, NodeOptions, NodeParts, SystemClock};
 pub use self::restore::restore;
 pub use self::snapshots::{SnapshotError, TakenSnapshot};
 

@@ -169,8 +169,7 @@ pub(super) fn append_founding(
     let state = writer.hard_state();
     let term = state.term.max(log.last().term).max(Term(1));
     let position = LogPosition { term, index: log.last().index.next() };
-    let entry =
-        Entry { position, kind: EntryKind::Membership, tag: log.last_tag(), payload: change.encode().into() };
+    let entry = Entry { position, kind: EntryKind::Membership, tag: log.last_tag(), payload: change.encode().into() };
     let vote = state.vote.filter(|_| state.term == term);
     writer.save_hard_state(HardState { term, vote, commit: state.commit })?;
     writer.append(&[entry])?;

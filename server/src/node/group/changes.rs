@@ -183,7 +183,8 @@ impl Group {
     fn settle_transfer(&mut self) {
         let leader = self.replica.leadership().leader;
         let now = self.changes.ticks;
-        let done = self.changes.transfer.take_if(|(to, since, _)| leader == Some(*to) || now >= *since + TRANSFER_TICKS);
+        let done =
+            self.changes.transfer.take_if(|(to, since, _)| leader == Some(*to) || now >= *since + TRANSFER_TICKS);
         if let Some((to, _, answer)) = done {
             let reply = if leader == Some(to) {
                 Ok(())

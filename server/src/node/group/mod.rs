@@ -29,12 +29,12 @@ use steeple_raft::{
 };
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::Shared;
 use super::cluster::{ClusterChange, ClusterError};
 use super::core::Core;
 use super::errors::{QueryError, SubmitError};
 use super::log_writer::Task;
 use super::options::ClusterOrigin;
-use super::Shared;
 use crate::peer::{Delivery, Transport};
 
 pub(super) use self::changes::GroupStatus;

@@ -3,8 +3,8 @@
 //! All reads that wait share one round of confirmation. A round may get lost (no leader yet, a message dropped): it is
 //! asked for again, under another number, until the reader gives up.
 
-use steeple_raft::ReadIndex;
 use steeple_engine::ids::LogIndex;
+use steeple_raft::ReadIndex;
 use tokio::sync::oneshot;
 
 use super::{Failure, Group};
