@@ -26,6 +26,12 @@ const SCAN_PAGE: i32 = 1000;
 /// Entries on the first page of a list that goes on.
 const PAGE: i32 = 50;
 
+/// Entries on the page of a list of few.
+const FEW: i32 = 10;
+
+/// Entries of a piece of a long list; as many as a node reads at once.
+const PIECE: usize = 4096;
+
 /// Filters prepared for each form, taken in turn, so that no figure is about one key that is always in the cache.
 const VARIANTS: u64 = 64;
 
@@ -35,6 +41,7 @@ fn query(criterion: &mut Criterion<ThreadCpuTime>) {
         let group = Group::filled(RecordStoreKind::Sled, &deployment);
         fetch(criterion, &deployment, group.view());
         list(criterion, &deployment, group.view());
+        hits(criterion, &deployment, group.view());
         first_page(criterion, &deployment, group.view());
         count(criterion, &deployment, group.view());
         scan(criterion, &deployment, group.view());
@@ -109,6 +116,70 @@ fn list(criterion: &mut Criterion<ThreadCpuTime>, deployment: &Deployment, view:
     }
 }
 
+/// Lists that differ only in how many entries they select, as one answer and in the pieces that a node sends: what
+/// one more entry costs. Those of several services lie scattered over the table as those of one do.
+fn hits(criterion: &mut Criterion<ThreadCpuTime>, deployment: &Deployment, view: &View) {
+    let entries = deployment.entries();
+    let mut bench = criterion.benchmark_group("hits");
+    for services in [1, 10, 100] {
+        let requests: Vec<ListEntries> =
+            (0..VARIANTS).map(|turn| list_of_services(deployment, deployment.shuffled(turn), services)).collect();
+        let hits = services * deployment.hits();
+        bench.throughput(Throughput::Elements(hits));
+        let mut turn = requests.iter().cycle();
+        bench.bench_function(format!("select_{hits}/{entries}"), |bencher| {
+            bencher.iter(|| {
+                let query = turn.next().expect("a cycle").filter.query();
+                view.read().select(NAMESPACE, tables::ENTRIES, &query, Sequence::ZERO, usize::MAX)
+            });
+        });
+        let mut turn = requests.iter().cycle();
+        bench.bench_function(format!("list_{hits}/{entries}"), |bencher| {
+            bencher.iter(|| {
+                let request = turn.next().expect("a cycle");
+                let list = queries::list_entry_records(&view.read(), NAMESPACE, request).expect("a list");
+                assert_eq!(list.items.len() as u64, hits);
+                list
+            });
+        });
+        let mut turn = requests.iter().cycle();
+        bench.bench_function(format!("decoded_{hits}/{entries}"), |bencher| {
+            bencher.iter(|| {
+                let request = turn.next().expect("a cycle");
+                queries::list_entries(&view.read(), NAMESPACE, request).expect("a list")
+            });
+        });
+    }
+    let requests: Vec<ListEntries> = (0..VARIANTS)
+        .map(|turn| ListEntries {
+            page: Some(PageRequest { token: String::new(), page_size: FEW }),
+            ..list_of_services(deployment, deployment.shuffled(turn), 1)
+        })
+        .collect();
+    bench.throughput(Throughput::Elements(FEW.unsigned_abs().into()));
+    let mut turn = requests.iter().cycle();
+    bench.bench_function(format!("list_{FEW}/{entries}"), |bencher| {
+        bencher.iter(|| {
+            let request = turn.next().expect("a cycle");
+            queries::list_entry_records(&view.read(), NAMESPACE, request).expect("a list")
+        });
+    });
+    bench.finish();
+}
+
+/// The entries of so many services, each by the selector that is its own.
+fn list_of_services(deployment: &Deployment, first: u64, services: u64) -> ListEntries {
+    let selectors = (0..services)
+        .map(|place| {
+            let service = (first + place * deployment.agents() / services) % deployment.agents();
+            deployment.selectors(service).swap_remove(1)
+        })
+        .collect();
+    let filter =
+        EntryFilter { selectors: Some(SelectorFilter { matching: Match::Any, selectors }), ..Default::default() };
+    ListEntries { filter, page: None }
+}
+
 /// Lists of which the first page is asked for and more follow.
 fn first_page(criterion: &mut Criterion<ThreadCpuTime>, deployment: &Deployment, view: &View) {
     let entries = deployment.entries();
@@ -168,6 +239,19 @@ fn scan(criterion: &mut Criterion<ThreadCpuTime>, deployment: &Deployment, view:
                     break;
                 }
             }
+        });
+    });
+    bench.bench_function(format!("pieces_of_{PIECE}/{entries}"), |bencher| {
+        bencher.iter(|| {
+            let (mut seen, mut next) = (0, Some(Sequence::ZERO));
+            while let Some(after) = next {
+                let filter = EntryFilter::default();
+                let piece =
+                    queries::list_entries_chunk(&view.read(), NAMESPACE, &filter, after, PIECE).expect("a piece");
+                seen += black_box(piece.items).len() as u64;
+                next = piece.next;
+            }
+            assert_eq!(seen, entries);
         });
     });
     bench.finish();

@@ -2,7 +2,8 @@
 
 use thiserror::Error;
 
-use crate::ids::Sequence;
+use crate::ids::{NamespaceId, Sequence, TableId};
+use crate::view::{ReadError, Reader, Record};
 
 /// Which part of a list is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,29 +55,23 @@ pub struct Chunk<T> {
 /// Bytes of bodies after which a piece ends early.
 pub const CHUNK_BYTES: usize = 8 << 20;
 
-impl<T> Chunk<T> {
+impl Chunk<Record> {
     /// Reads the records that a query selected, up to `limit` of them, until they are too many bytes. The first one is
     /// always read.
     ///
     /// # Errors
-    /// As `read`.
-    pub(in crate::spire) fn read<E>(
-        selected: Vec<Sequence>,
+    /// When the state cannot be read.
+    pub(in crate::spire) fn read(
+        reader: &dyn Reader,
+        namespace: NamespaceId,
+        table: TableId,
+        selected: &[Sequence],
         limit: usize,
-        bytes: impl Fn(&T) -> usize,
-        mut read: impl FnMut(Sequence) -> Result<T, E>,
-    ) -> Result<Self, E> {
-        let (mut items, mut total) = (Vec::new(), 0);
-        let last = selected.last().copied().filter(|_| selected.len() >= limit);
-        for sequence in selected {
-            let item = read(sequence)?;
-            total += bytes(&item);
-            items.push(item);
-            if total >= CHUNK_BYTES {
-                return Ok(Self { items, next: Some(sequence) });
-            }
-        }
-        Ok(Self { items, next: last })
+    ) -> Result<Self, ReadError> {
+        let items = reader.get_up_to(namespace, table, selected, CHUNK_BYTES)?;
+        let goes_on = selected.len() >= limit || items.len() < selected.len();
+        let next = items.last().map(|record| record.sequence).filter(|_| goes_on);
+        Ok(Self { items, next })
     }
 }
 
@@ -142,26 +137,5 @@ impl Window {
     pub fn response(&self, last: Option<Sequence>) -> Option<PageResponse> {
         self.page_size
             .map(|page_size| PageResponse { token: last.map(|last| last.to_string()).unwrap_or_default(), page_size })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(sizes: &[usize], limit: usize) -> (usize, Option<u64>) {
-        let selected = (1..=sizes.len() as u64).map(Sequence).collect();
-        let size = |sequence: Sequence| Ok::<_, ()>(sizes[sequence.0 as usize - 1]);
-        let chunk = Chunk::read(selected, limit, |size| *size, size).unwrap();
-        (chunk.items.len(), chunk.next.map(|next| next.0))
-    }
-
-    #[test]
-    fn a_piece_ends_at_its_limits() {
-        assert_eq!(read(&[1, 1], 3), (2, None));
-        assert_eq!(read(&[1, 1, 1], 3), (3, Some(3)));
-        assert_eq!(read(&[CHUNK_BYTES - 1, 1, 1], 9), (2, Some(2)), "large records end it early");
-        assert_eq!(read(&[CHUNK_BYTES * 2, 1], 9), (1, Some(1)), "and the first one always goes");
-        assert_eq!(read(&[], 3), (0, None));
     }
 }

@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::digest::Digest;
 use super::fold::{Counters, record_writes};
 use super::keys::{self, FoldedPosition, MEMBERSHIP_BYTES_MAX, StoreKey};
-use super::reader::{ReadError, Reader, ReaderExtension as _, Record, StreamRow, StreamState};
+use super::reader::{ReadError, Reader, ReaderExtension as _, Record, Records, StreamRow, StreamState};
 use super::state::State;
 use crate::event::Event;
 use crate::ids::{IndexId, LogIndex, NamespaceId, Revision, Sequence, StreamId, StreamSequence, TableId};
@@ -433,19 +433,35 @@ fn lies_close(sequences: &[Sequence]) -> bool {
 }
 
 impl ViewReader<'_> {
-    /// Appends the records of ascending `sequences`, found by walking over all from the first to the last.
-    fn scan_all(
+    /// Adds the records of `sequences`, each looked up.
+    fn look_up(
         &self,
         namespace: NamespaceId,
         table: TableId,
         sequences: &[Sequence],
-        records: &mut Vec<Record>,
-    ) -> Result<(), ReadError> {
-        let [first, .., last] = sequences else { return Ok(()) };
+        records: &mut Records,
+    ) -> Result<ControlFlow<()>, ReadError> {
+        for sequence in sequences {
+            if records.push(self.get_listed(namespace, table, *sequence)?).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Adds the records of ascending `sequences`, found by walking over all from the first to the last.
+    fn walk(
+        &self,
+        namespace: NamespaceId,
+        table: TableId,
+        sequences: &[Sequence],
+        records: &mut Records,
+    ) -> Result<ControlFlow<()>, ReadError> {
+        let [first, .., last] = sequences else { return Ok(ControlFlow::Continue(())) };
         let from = StoreKey::Record(namespace, table, *first).encode_inline();
         let to = StoreKey::Record(namespace, table, Sequence(last.0.saturating_add(1))).encode_inline();
         let mut wanted = sequences.iter().copied().peekable();
-        let mut outcome = Ok(());
+        let mut outcome = Ok(ControlFlow::Continue(()));
         self.store.scan(&from, &to, &mut |key, value| {
             let Some(StoreKey::Record(_, _, found)) = StoreKey::decode(key) else {
                 outcome = Err(malformed("record", "unreadable key"));
@@ -453,17 +469,14 @@ impl ViewReader<'_> {
             };
             // A wanted record that was passed over stays first in line and is reported below.
             if wanted.next_if_eq(&found).is_some() {
-                match read_record(table, found, &Bytes::copy_from_slice(value)) {
-                    Ok(record) => records.push(record),
-                    Err(error) => outcome = Err(error),
-                }
+                outcome = read_record(table, found, &Bytes::copy_from_slice(value)).map(|record| records.push(record));
             }
-            if outcome.is_err() || wanted.peek().is_none() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            let goes_on = matches!(outcome, Ok(ControlFlow::Continue(()))) && wanted.peek().is_some();
+            if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
-        outcome?;
-        match wanted.next() {
-            Some(sequence) => Err(ReadError::Missing { namespace, table, sequence }),
-            None => Ok(()),
+        match (outcome?, wanted.next()) {
+            (ControlFlow::Continue(()), Some(sequence)) => Err(ReadError::Missing { namespace, table, sequence }),
+            (outcome, _) => Ok(outcome),
         }
     }
 }
@@ -479,23 +492,25 @@ impl Reader for ViewReader<'_> {
         read_record(table, sequence, &value).map(Some)
     }
 
-    fn get_all(
+    fn get_up_to(
         &self,
         namespace: NamespaceId,
         table: TableId,
         sequences: &[Sequence],
+        bytes_max: usize,
     ) -> Result<Vec<Record>, ReadError> {
-        let mut records = Vec::with_capacity(sequences.len());
+        let mut records = Records::new(sequences.len(), bytes_max);
         for run in sequences.chunks(RUN_MAX) {
-            if lies_close(run) {
-                self.scan_all(namespace, table, run, &mut records)?;
+            let outcome = if lies_close(run) {
+                self.walk(namespace, table, run, &mut records)?
             } else {
-                for sequence in run {
-                    records.push(self.get_listed(namespace, table, *sequence)?);
-                }
+                self.look_up(namespace, table, run, &mut records)?
+            };
+            if outcome.is_break() {
+                break;
             }
         }
-        Ok(records)
+        Ok(records.into_vec())
     }
 
     fn find(&self, namespace: NamespaceId, table: TableId, index: IndexId, key: &[u8]) -> Option<Sequence> {

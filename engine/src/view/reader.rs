@@ -1,5 +1,7 @@
 //! How domains read: one interface over the committed view, and over the leader's overlay on top of it.
 
+use std::ops::ControlFlow;
+
 use bytes::Bytes;
 use thiserror::Error;
 
@@ -76,6 +78,30 @@ pub enum ReadError {
     },
 }
 
+/// Records that are being collected until their bodies are too many bytes.
+pub(super) struct Records {
+    records: Vec<Record>,
+    bytes_left: usize,
+}
+
+impl Records {
+    /// No record yet, of `expected`.
+    pub(super) fn new(expected: usize, bytes_max: usize) -> Self {
+        Self { records: Vec::with_capacity(expected), bytes_left: bytes_max }
+    }
+
+    /// Adds a record; breaks when it is to be the last.
+    pub(super) fn push(&mut self, record: Record) -> ControlFlow<()> {
+        self.bytes_left = self.bytes_left.saturating_sub(record.body.len());
+        self.records.push(record);
+        if self.bytes_left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    pub(super) fn into_vec(self) -> Vec<Record> {
+        self.records
+    }
+}
+
 /// A state at one revision.
 pub trait Reader {
     /// The newest event that this state reflects.
@@ -87,21 +113,27 @@ pub trait Reader {
     /// See [`ReadError`].
     fn get(&self, namespace: NamespaceId, table: TableId, sequence: Sequence) -> Result<Option<Record>, ReadError>;
 
-    /// Records that an index named and that therefore have to exist, in the order of their ascending numbers.
+    /// Records that an index named and that therefore have to exist, in the order of their ascending numbers. Their
+    /// bodies come to less than `bytes_max` without the last one, which is where it stops.
     ///
     /// # Errors
     /// See [`ReadError`].
-    fn get_all(
+    fn get_up_to(
         &self,
         namespace: NamespaceId,
         table: TableId,
         sequences: &[Sequence],
+        bytes_max: usize,
     ) -> Result<Vec<Record>, ReadError> {
-        let listed = |sequence: &Sequence| {
+        let mut records = Records::new(sequences.len(), bytes_max);
+        for sequence in sequences {
             let record = self.get(namespace, table, *sequence)?;
-            record.ok_or(ReadError::Missing { namespace, table, sequence: *sequence })
-        };
-        sequences.iter().map(listed).collect()
+            let missing = ReadError::Missing { namespace, table, sequence: *sequence };
+            if records.push(record.ok_or(missing)?).is_break() {
+                break;
+            }
+        }
+        Ok(records.into_vec())
     }
 
     /// The number of the record that has `key` in a unique index.
@@ -174,6 +206,19 @@ pub trait ReaderExtension: Reader {
     /// See [`ReadError`].
     fn get_listed(&self, namespace: NamespaceId, table: TableId, sequence: Sequence) -> Result<Record, ReadError> {
         self.get(namespace, table, sequence)?.ok_or(ReadError::Missing { namespace, table, sequence })
+    }
+
+    /// As [`Reader::get_up_to`], however many bytes they are.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    fn get_all(
+        &self,
+        namespace: NamespaceId,
+        table: TableId,
+        sequences: &[Sequence],
+    ) -> Result<Vec<Record>, ReadError> {
+        self.get_up_to(namespace, table, sequences, usize::MAX)
     }
 
     /// The records behind [`Reader::select`].

@@ -306,6 +306,44 @@ fn rebuild_from_events_equals_living_through_them() {
 }
 
 #[test]
+fn records_are_read_until_they_are_too_many_bytes() {
+    let mut random = StdRng::seed_from_u64(5);
+    let mut bench = Bench::new();
+    for _ in 0..900 {
+        bench.decide(&mut random);
+        if random.random_bool(0.2) {
+            bench.fold_some(&mut random);
+        }
+    }
+    let below = bench.view.read();
+    let committed = below.select(NAMESPACE, ITEMS, &Query::all(), Sequence::ZERO, usize::MAX);
+    let overlay = OverlayReader::new(&below, &bench.overlay);
+    let ahead = overlay.select(NAMESPACE, ITEMS, &Query::all(), Sequence::ZERO, usize::MAX);
+    // Records that lie close together are read by walking, others one by one.
+    for (reader, all) in [(&below as &dyn Reader, committed), (&overlay, ahead)] {
+        for step in [1, 20] {
+            let sequences: Vec<Sequence> = all.iter().copied().step_by(step).collect();
+            let records = reader.get_all(NAMESPACE, ITEMS, &sequences).unwrap();
+            assert!(records.iter().map(|record| record.sequence).eq(sequences.iter().copied()));
+            assert!(
+                records
+                    .iter()
+                    .all(|record| Some(record) == reader.get(NAMESPACE, ITEMS, record.sequence).unwrap().as_ref())
+            );
+            for bytes_max in [0, 1, 4, 5, 40, 200, 1000] {
+                let bytes = |count: usize| records[..count].iter().map(|record| record.body.len()).sum::<usize>();
+                let expected = (1..records.len()).find(|count| bytes(*count) >= bytes_max).unwrap_or(records.len());
+                let read = reader.get_up_to(NAMESPACE, ITEMS, &sequences, bytes_max).unwrap();
+                assert_eq!(read, records[..expected], "{bytes_max} bytes, every {step}");
+            }
+            let gone = Sequence(all[all.len() - 1].0 + 1);
+            let missing = reader.get_all(NAMESPACE, ITEMS, &[sequences, vec![gone]].concat());
+            assert!(matches!(missing, Err(ReadError::Missing { sequence, .. }) if sequence == gone), "{missing:?}");
+        }
+    }
+}
+
+#[test]
 fn a_store_that_lost_or_changed_a_record_is_refused() {
     let mut random = StdRng::seed_from_u64(3);
     let mut bench = Bench::new();

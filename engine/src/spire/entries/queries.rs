@@ -175,8 +175,7 @@ pub fn list_entries_chunk(
     limit: usize,
 ) -> Result<Chunk<Record>, Error> {
     let selected = reader.select(namespace, tables::ENTRIES, &filter.query(), after, limit);
-    let read = |sequence| reader.get_listed(namespace, tables::ENTRIES, sequence);
-    Ok(Chunk::read(selected, limit, |record: &Record| record.body.len(), read)?)
+    Ok(Chunk::read(reader, namespace, tables::ENTRIES, &selected, limit)?)
 }
 
 /// How many entries a filter selects (7.7).

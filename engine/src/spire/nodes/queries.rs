@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::records::{Node, NodeSelectors, indexes, selector_indexes};
 use crate::ids::{NamespaceId, Sequence};
 use crate::index::{Predicate, Query};
-use crate::spire::pages::{Chunk, Page, PageRequest, Window};
+use crate::spire::pages::{CHUNK_BYTES, Chunk, Page, PageRequest, Window};
 use crate::spire::selectors::{self, Selector, SelectorFilter};
 use crate::spire::{Error, flag_key, limits, tables};
 use crate::view::{Reader, ReaderExtension, Record};
@@ -219,8 +219,17 @@ pub fn list_nodes_chunk(
     limit: usize,
 ) -> Result<Chunk<NodeRecord>, Error> {
     let selected = select(reader, namespace, &request.filter, after, limit)?;
-    let bytes = |item: &NodeRecord| item.node.body.len() + item.selectors.as_ref().map_or(0, |list| list.body.len());
-    Chunk::read(selected, limit, bytes, |sequence| read_node(reader, namespace, request, sequence))
+    let Chunk { items: nodes, next } = Chunk::read(reader, namespace, tables::NODES, &selected, limit)?;
+    let (mut items, mut bytes) = (Vec::with_capacity(nodes.len()), 0);
+    for node in nodes {
+        let item = with_selectors(reader, namespace, request, node)?;
+        bytes += item.node.body.len() + item.selectors.as_ref().map_or(0, |list| list.body.len());
+        items.push(item);
+        if bytes >= CHUNK_BYTES {
+            return Ok(Chunk { next: items.last().map(|item: &NodeRecord| item.node.sequence), items });
+        }
+    }
+    Ok(Chunk { items, next })
 }
 
 /// How many nodes a filter selects (9.4).
@@ -284,8 +293,7 @@ pub fn list_node_selectors_chunk(
     limit: usize,
 ) -> Result<Chunk<Record>, Error> {
     let selected = reader.select(namespace, tables::NODE_SELECTORS, &Query::all(), after, limit);
-    let read = |sequence| reader.get_listed(namespace, tables::NODE_SELECTORS, sequence);
-    let Chunk { mut items, next } = Chunk::read(selected, limit, |list: &Record| list.body.len(), read)?;
+    let Chunk { mut items, next } = Chunk::read(reader, namespace, tables::NODE_SELECTORS, &selected, limit)?;
     if valid_at != 0 {
         items = with_valid_node(reader, namespace, items, valid_at)?;
     }
@@ -321,19 +329,18 @@ fn read_nodes(
     after: Sequence,
     limit: usize,
 ) -> Result<Vec<NodeRecord>, Error> {
-    select(reader, namespace, &request.filter, after, limit)?
-        .into_iter()
-        .map(|sequence| read_node(reader, namespace, request, sequence))
-        .collect()
+    let selected = select(reader, namespace, &request.filter, after, limit)?;
+    let nodes = reader.get_all(namespace, tables::NODES, &selected)?;
+    nodes.into_iter().map(|node| with_selectors(reader, namespace, request, node)).collect()
 }
 
-fn read_node(
+/// A node and, if the request wants them, its selectors.
+fn with_selectors(
     reader: &dyn Reader,
     namespace: NamespaceId,
     request: &ListNodes,
-    sequence: Sequence,
+    node: Record,
 ) -> Result<NodeRecord, Error> {
-    let node = reader.get_listed(namespace, tables::NODES, sequence)?;
     let selectors = if request.fetch_selectors {
         selectors_record(reader, namespace, &Node::view(&node.body)?.spiffe_id)?
     } else {

@@ -9,8 +9,9 @@ use super::*;
 use crate::ids::Sequence;
 use crate::spire::Code;
 use crate::spire::entries::queries::{EntryFilter, ListEntries, count_entries, list_entries, list_entries_chunk};
-use crate::spire::pages::{Page, PageRequest};
+use crate::spire::pages::{CHUNK_BYTES, Page, PageRequest};
 use crate::spire::selectors::{Match, SelectorFilter};
+use crate::view::Reader;
 
 const L1: &str = "foobarAB1 bazbarAD12 foobarCB2 bazbarCD12";
 const L2: &str = "foobarAB1 foobuzAD1 foobarCB2 foobuzCD";
@@ -297,6 +298,26 @@ fn chunks_cover_everything_once() {
         }
         assert_eq!(sequences, (1..=10).collect::<Vec<_>>(), "limit {limit}");
     }
+}
+
+#[test]
+fn a_piece_ends_when_its_records_are_too_many_bytes() {
+    let mut store = Datastore::new();
+    let large =
+        |number| Entry { entry_id: format!("large {number}"), hint: "x".repeat(CHUNK_BYTES / 3), ..entry("foobarA") };
+    // Planted, because no command would take them.
+    store.plant_entries(&(1..=10).map(large).collect::<Vec<_>>());
+    let piece = |after, limit| {
+        let filter = EntryFilter::default();
+        let list = |reader: &dyn Reader, namespace| list_entries_chunk(reader, namespace, &filter, after, limit);
+        let chunk = store.query(list).unwrap();
+        (chunk.items.iter().map(|record| record.sequence.0).collect::<Vec<_>>(), chunk.next)
+    };
+    assert_eq!(piece(Sequence(0), 100), (vec![1, 2, 3], Some(Sequence(3))), "read by walking");
+    assert_eq!(piece(Sequence(3), 5), (vec![4, 5, 6], Some(Sequence(6))), "looked up");
+    assert_eq!(piece(Sequence(3), 2), (vec![4, 5], Some(Sequence(5))), "the limit comes first");
+    assert_eq!(piece(Sequence(8), 100), (vec![9, 10], None));
+    assert_eq!(piece(Sequence(10), 100), (vec![], None));
 }
 
 /// What a filter means, written down a second time without indexes.

@@ -12,8 +12,9 @@ use crate::spire::fixture::CountingReader;
 use crate::spire::nodes::queries::{
     ListNodes, NodeFilter, NodeWithSelectors, count_nodes, list_nodes, list_nodes_chunk,
 };
-use crate::spire::pages::{Page, PageRequest};
+use crate::spire::pages::{CHUNK_BYTES, Page, PageRequest};
 use crate::spire::selectors::{Match, SelectorFilter};
+use crate::view::Reader;
 
 const NOW: i64 = 10_000;
 const HOUR: i64 = 3_600;
@@ -320,6 +321,35 @@ fn list_by_chunks(store: &Datastore, filter: &NodeFilter, limit: usize) -> Vec<N
         after = chunk.next;
     }
     nodes
+}
+
+/// The selectors of a node count as its record does.
+#[test]
+fn a_piece_ends_when_its_records_are_too_many_bytes() {
+    let mut store = Datastore::new();
+    let large: Vec<Selector> = (0..60)
+        .map(|number| Selector { kind: "T".into(), value: format!("{number:03}{}", "x".repeat(16_000)) })
+        .collect();
+    let bytes = large.len() * 16_000;
+    let total = 2 * CHUNK_BYTES / bytes;
+    for number in 0..total {
+        let node = NodeWithSelectors { node: node(&format!("n{number:03}")), selectors: large.clone() };
+        store_node(&mut store, &node);
+    }
+    let pieces = |fetch_selectors| {
+        let request = ListNodes { fetch_selectors, ..ListNodes::default() };
+        let (mut pieces, mut after) = (Vec::new(), Some(Sequence::ZERO));
+        while let Some(start) = after {
+            let list = |reader: &dyn Reader, namespace| list_nodes_chunk(reader, namespace, &request, start, 100);
+            let chunk = store.query(list).unwrap();
+            pieces.push(chunk.items.len());
+            after = chunk.next;
+        }
+        pieces
+    };
+    assert_eq!(pieces(false), [total]);
+    let whole = CHUNK_BYTES.div_ceil(bytes);
+    assert_eq!(pieces(true), [whole, total - whole], "of {total} nodes");
 }
 
 /// Both ways to answer a selector filter are taken above; here each is seen to read few records.
