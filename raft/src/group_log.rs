@@ -184,7 +184,7 @@ impl Storage for GroupLog {
     }
 
     fn first_index(&self) -> raft::Result<u64> {
-        Ok(self.reader.first().0)
+        Ok(self.reader.contiguous_from().0)
     }
 
     fn last_index(&self) -> raft::Result<u64> {

@@ -485,6 +485,14 @@ impl Replica {
         Ok(())
     }
 
+    /// Whether a snapshot that ends at `position` holds what this replica can get in no other way: more than is committed
+    /// here, and not an entry of its log. Nothing that it has confirmed to anyone is lost with the log then.
+    #[must_use]
+    pub fn needs(&self, position: LogPosition) -> bool {
+        let has_it = self.node.raft.raft_log.term(position.index.0).is_ok_and(|term| term == position.term.0);
+        position.index > self.committed() && !has_it
+    }
+
     /// Everything up to and with this write is durable.
     pub fn persisted(&mut self, number: WriteNumber) {
         let reportable = self.reportable(number.0);
@@ -681,9 +689,8 @@ impl Replica {
     fn note_offer(&mut self, message: &Message) -> Message {
         let metadata = message.get_snapshot().get_metadata();
         let holds = LogPosition { term: Term(metadata.term), index: LogIndex(metadata.index) };
-        let has_it = self.node.raft.raft_log.term(holds.index.0).is_ok_and(|term| term == holds.term.0);
         if message.term >= self.node.raft.term {
-            if holds.index > self.committed() && !has_it {
+            if self.needs(holds) {
                 self.output.snapshot = Some(SnapshotOffer { from: NodeId(message.from), holds });
             } else {
                 self.output.messages.push(self.not_needed(message));

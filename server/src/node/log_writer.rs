@@ -8,6 +8,9 @@ use steeple_engine::log::{HardState, LogError, LogWriter, Rewritten};
 use steeple_raft::{Write, WriteNumber};
 use tokio::sync::oneshot;
 
+use super::group::Message;
+use super::install::Installation;
+
 /// Bytes of entries that are made durable by one sync, unless a single write has more.
 const BATCH_BYTES: usize = 16 << 20;
 
@@ -18,6 +21,8 @@ pub(super) type Wanted = Box<dyn FnMut(LogIndex, u64) -> bool + Send>;
 pub(super) enum Task {
     /// Make durable, and report that it is.
     Write(Write),
+    /// Fill the log anew from a snapshot, and report that it is.
+    Install(Box<Installation>),
     /// Remember this for the next start, at the next opportunity.
     Note(HardState),
     /// Drop whole segments up to and with this entry.
@@ -45,7 +50,7 @@ pub(super) fn run(
     mut writer: LogWriter,
     tasks: &mpsc::Receiver<Task>,
     counters: &LogCounters,
-    mut report: impl FnMut(Result<WriteNumber, LogError>) -> bool,
+    mut report: impl FnMut(Message) -> bool,
 ) {
     let mut next = None;
     while let Some(task) = next.take().or_else(|| tasks.recv().ok()) {
@@ -58,7 +63,13 @@ pub(super) fn run(
                 let entries: usize = writes.iter().map(|write| write.entries.len()).sum();
                 counters.entries.fetch_add(entries as u64, Ordering::Relaxed);
                 let failed = persisted.is_err();
-                if !report(persisted) || failed {
+                if !report(Message::Persisted(persisted)) || failed {
+                    return;
+                }
+            }
+            Task::Install(mut installation) => {
+                let filled = installation.fill_log(&mut writer);
+                if !report(Message::Filled(installation, filled)) {
                     return;
                 }
             }

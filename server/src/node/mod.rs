@@ -125,6 +125,8 @@ pub(crate) struct Shared {
     leads_alone: AtomicBool,
     /// Whether nobody else belongs to the group.
     alone: AtomicBool,
+    /// The records are not those of the leader; nothing is read until they have been built anew.
+    diverged: AtomicBool,
     /// Where fetching from peers runs.
     runtime: tokio::runtime::Handle,
 }
@@ -179,6 +181,7 @@ impl Node {
             taking_over: watch::Sender::new(false),
             leads_alone: AtomicBool::new(false),
             alone: AtomicBool::new(false),
+            diverged: AtomicBool::new(false),
             runtime: runtime.handle().clone(),
         });
         let guard = StopGuard { inbox: inbox.clone(), shared: Arc::downgrade(&shared) };
@@ -191,9 +194,7 @@ impl Node {
         let counters = Arc::clone(&node.shared.log_counters);
         let writer = opened.writer;
         node.spawn("steeple-log", move || {
-            log_writer::run(writer, &task_queue, &counters, |persisted| {
-                inbox.blocking_send(Message::Persisted(persisted)).is_ok()
-            });
+            log_writer::run(writer, &task_queue, &counters, |message| inbox.blocking_send(message).is_ok());
         })?;
         node.spawn("steeple-group", move || group.run(&mut messages))?;
         let weak = Arc::downgrade(&node.shared);
@@ -372,6 +373,9 @@ impl Node {
     /// # Errors
     /// [`QueryError::NotConfirmed`] when nobody can confirm that now.
     pub async fn current(&self) -> Result<(), QueryError> {
+        if self.shared.diverged.load(Ordering::SeqCst) {
+            return Err(QueryError::NotConfirmed("its records differed from the leader's and are being rebuilt".into()));
+        }
         if self.shared.leads_alone.load(Ordering::SeqCst) {
             // It acknowledges only what it has folded.
             return Ok(());

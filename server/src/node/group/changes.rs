@@ -49,7 +49,7 @@ impl Group {
             committed: self.replica.committed(),
             last: self.replica.last().index,
             progress: self.replica.progress(),
-            fetching: false,
+            fetching: self.is_taking_over(),
         }
     }
 

@@ -133,7 +133,7 @@ impl Group {
         {
             metrics::counter!("steeple_divergence_total").increment(1);
             tracing::error!(?own, ?leaders, "this replica's records are not those of the leader; they are rebuilt");
-            self.shared.fail("the records are not those of the leader".into());
+            self.rebuild_records();
         }
     }
 

@@ -8,6 +8,7 @@ mod changes;
 mod fold;
 mod reads;
 mod sink;
+mod snapshots;
 
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,7 @@ use std::sync::mpsc;
 
 use steeple_engine::domain::Command;
 use steeple_engine::event::EventDecodeError;
-use steeple_engine::ids::{LogIndex, NamespaceId, NodeId, RequestId, Term};
+use steeple_engine::ids::{LogIndex, LogPosition, NamespaceId, NodeId, RequestId, Term};
 use steeple_engine::local::SeededEntropy;
 use steeple_engine::log::LogError;
 use steeple_engine::view::ViewError;
@@ -33,6 +34,7 @@ use super::Shared;
 use super::cluster::{ClusterChange, ClusterError};
 use super::core::Core;
 use super::errors::{QueryError, SubmitError};
+use super::install::{InstallError, Installation, Rebuilding};
 use super::log_writer::Task;
 use super::options::ClusterOrigin;
 use crate::peer::{Delivery, Transport};
@@ -40,6 +42,7 @@ use crate::peer::{Delivery, Transport};
 pub(super) use self::changes::GroupStatus;
 pub(super) use self::reads::Reads;
 pub(super) use self::sink::NodeSink;
+use self::snapshots::Takeover;
 
 /// Messages taken in one turn.
 const TURN_MAX: usize = 1024;
@@ -65,6 +68,12 @@ pub(super) enum Message {
     Change(ClusterChange, oneshot::Sender<Result<(), ClusterError>>),
     /// How the group is doing.
     Status(oneshot::Sender<GroupStatus>),
+    /// A snapshot has been fetched and loaded, or has not.
+    Prepared(Result<Box<Installation>, String>),
+    /// The log holds what the snapshot holds, or does not.
+    Filled(Box<Installation>, Result<LogPosition, InstallError>),
+    /// The records have been built anew, or have not.
+    Rebuilt(Result<Box<Rebuilding>, String>),
     /// Finish what is in flight and end.
     Stop,
 }
@@ -101,6 +110,7 @@ pub(super) struct Group {
     reads: Reads,
     changes: changes::Changes,
     checks: fold::Checks,
+    takeover: Takeover,
     writing: VecDeque<WriteNumber>,
     stopping: Option<u32>,
 }
@@ -128,6 +138,8 @@ pub(super) enum Failure {
     Membership { index: LogIndex, source: MembershipError },
     #[error("the log's thread is gone")]
     WriterGone,
+    #[error("a snapshot could not be taken over: {0}")]
+    Install(String),
 }
 
 impl Group {
@@ -157,6 +169,7 @@ impl Group {
             reads: Reads::default(),
             changes: changes::Changes::default(),
             checks: fold::Checks::default(),
+            takeover: Takeover::default(),
             writing: VecDeque::new(),
             stopping: None,
         }
@@ -218,6 +231,9 @@ impl Group {
             Message::Read(waiter) => self.read(waiter),
             Message::Change(change, answer) => self.change(change, answer),
             Message::Status(answer) => drop(answer.send(self.status())),
+            Message::Prepared(prepared) => self.take_over(prepared)?,
+            Message::Filled(installation, filled) => self.finish_takeover(*installation, filled)?,
+            Message::Rebuilt(rebuilt) => self.finish_rebuilding(rebuilt)?,
             Message::Stop => self.begin_to_stop(),
         }
         Ok(())
@@ -231,6 +247,9 @@ impl Group {
     }
 
     fn receive(&mut self, delivery: Delivery) {
+        if self.rests() {
+            return;
+        }
         for message in delivery.messages {
             if let Err(refused) = self.replica.receive(message) {
                 metrics::counter!("steeple_peer_messages_refused_total").increment(1);
@@ -240,10 +259,13 @@ impl Group {
     }
 
     fn tick(&mut self) {
-        self.replica.tick();
         if let Some(ticks) = &mut self.stopping {
             *ticks += 1;
         }
+        if self.rests() {
+            return;
+        }
+        self.replica.tick();
         if self.is_alone() && self.replica.leadership().leader.is_none() {
             self.replica.campaign();
         }
@@ -254,7 +276,7 @@ impl Group {
 
     /// Carries out what follows from what was handled.
     fn turn(&mut self) -> Result<(), Failure> {
-        loop {
+        while !self.rests() {
             self.ask_for_confirmation();
             let Some(output) = self.replica.take_output()? else { break };
             self.carry_out(output)?;
@@ -283,6 +305,9 @@ impl Group {
         self.open_term()?;
         for read in output.reads {
             self.confirm(read)?;
+        }
+        if let Some(offer) = output.snapshot {
+            self.fetch(offer);
         }
         Ok(())
     }

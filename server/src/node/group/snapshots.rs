@@ -1,0 +1,169 @@
+//! Taking over a snapshot of the leader, when its log does not reach back to where this one ends.
+//!
+//! The offer comes with Raft's messages; the snapshot itself is fetched beside them, checked and loaded beside the state
+//! in use, and only then takes its place. By then it may not be needed any more: it is taken over only if it holds more
+//! than is committed here, and the log does not hold its last entry, so that nothing that this node has confirmed to
+//! anyone is lost with the log that it replaces. From there until the log is filled the replica rests: it hears and says
+//! nothing.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use steeple_engine::ids::{LogPosition, Term};
+use steeple_raft::SnapshotOffer;
+
+use super::{Failure, Group, Message};
+use crate::node::install::{Arrived, InstallError, Installation, Rebuilding};
+use crate::node::log_writer::Task;
+use crate::node::{Shared, open};
+use crate::peer::{FetchedSnapshot, WantedSnapshot};
+
+/// Where a snapshot that is being taken over stands.
+#[derive(Default, PartialEq, Eq)]
+pub(super) enum Takeover {
+    #[default]
+    None,
+    /// It is fetched, checked and loaded, or the records are being rebuilt.
+    Preparing,
+    /// The log is being filled; the replica rests.
+    Filling,
+}
+
+impl Group {
+    pub(super) fn is_taking_over(&self) -> bool {
+        self.takeover != Takeover::None
+    }
+
+    /// Whether the replica must neither hear nor say anything, because its log is being replaced.
+    pub(super) fn rests(&self) -> bool {
+        self.takeover == Takeover::Filling
+    }
+
+    /// Fetches what the leader offers, unless that is under way. The leader repeats its offer.
+    pub(super) fn fetch(&mut self, offer: SnapshotOffer) {
+        if self.is_taking_over() {
+            return;
+        }
+        let (Some(transport), Some(inbox)) = (&self.transport, self.shared.inbox_sender()) else { return };
+        tracing::info!(from = %offer.from, index = %offer.holds.index, "the leader's log begins too late: fetching a snapshot");
+        let (target, is_kept) = target(&self.shared);
+        let wanted = WantedSnapshot { minimum: offer.holds.index };
+        let fetching = transport.fetch_snapshot(offer.from, wanted, target.clone());
+        let shared = Arc::clone(&self.shared);
+        self.takeover = Takeover::Preparing;
+        self.shared.runtime.spawn(async move {
+            let prepared = match fetching.await {
+                Err(error) => Err(format!("it was not fetched: {error}")),
+                Ok(fetched) => {
+                    let prepare = move || prepare(shared, fetched, target, is_kept);
+                    let prepared = tokio::task::spawn_blocking(prepare).await;
+                    prepared.map_err(|error| error.to_string()).and_then(|done| done.map_err(|error| error.to_string()))
+                }
+            };
+            // A group that has stopped needs none.
+            drop(inbox.send(Message::Prepared(prepared.map(Box::new))).await);
+        });
+    }
+
+    /// Replaces the log by that of a snapshot which has been loaded, if it is still needed.
+    pub(super) fn take_over(&mut self, prepared: Result<Box<Installation>, String>) -> Result<(), Failure> {
+        self.takeover = Takeover::None;
+        let installation = match prepared {
+            Ok(installation) => installation,
+            Err(error) => {
+                tracing::warn!(error, "a snapshot was not taken over; the leader offers it again if it is needed");
+                return Ok(());
+            }
+        };
+        let manifest = installation.manifest();
+        let end = LogPosition { term: manifest.term.unwrap_or(Term(0)), index: manifest.state.index };
+        if !self.replica.needs(end) {
+            tracing::info!(index = %end.index, "a snapshot is not needed any more");
+            return Ok(());
+        }
+        self.takeover = Takeover::Filling;
+        self.stop_leading();
+        self.tasks.send(Task::Install(installation)).map_err(|_| Failure::WriterGone)
+    }
+
+    /// Goes on from a snapshot whose log has been filled.
+    pub(super) fn finish_takeover(
+        &mut self,
+        installation: Installation,
+        filled: Result<LogPosition, InstallError>,
+    ) -> Result<(), Failure> {
+        self.takeover = Takeover::None;
+        match filled {
+            Err(InstallError::Overtaken { .. }) => return Ok(()),
+            Err(error) => return Err(Failure::Install(error.to_string())),
+            Ok(_) => {}
+        }
+        let state = self.replica.closing_state();
+        let missing = || Failure::Install("its log was not filled".into());
+        let installed = installation.finish().ok_or_else(missing)?;
+        let options = &self.shared.options;
+        self.replica = open::replica(options, self.id, &installed.core, state)
+            .map_err(|error| Failure::Install(error.to_string()))?;
+        self.requests = installed.requests;
+        self.core = installed.core;
+        self.writing.clear();
+        self.connect();
+        self.serve_readers();
+        Ok(())
+    }
+
+    /// Builds the records anew from base snapshot and log, because they are not those of the leader. Until that is done
+    /// nothing is read here.
+    pub(super) fn rebuild_records(&mut self) {
+        let Some(inbox) = self.shared.inbox_sender().filter(|_| !self.is_taking_over()) else { return };
+        self.takeover = Takeover::Preparing;
+        self.shared.diverged.store(true, std::sync::atomic::Ordering::SeqCst);
+        let shared = Arc::clone(&self.shared);
+        self.shared.runtime.spawn(async move {
+            let rebuilt = tokio::task::spawn_blocking(move || Rebuilding::prepare(shared)).await;
+            let rebuilt = rebuilt.map_err(|error| error.to_string());
+            let rebuilt = rebuilt.and_then(|done| done.map_err(|error| error.to_string()));
+            drop(inbox.send(Message::Rebuilt(rebuilt.map(Box::new))).await);
+        });
+    }
+
+    /// Serves from the records that were built anew.
+    pub(super) fn finish_rebuilding(&mut self, rebuilt: Result<Box<Rebuilding>, String>) -> Result<(), Failure> {
+        self.takeover = Takeover::None;
+        let rebuilding = rebuilt.map_err(Failure::Install)?;
+        self.core = rebuilding.finish().map_err(|error| Failure::Install(error.to_string()))?;
+        self.shared.diverged.store(false, std::sync::atomic::Ordering::SeqCst);
+        tracing::info!("the records were built anew and are served again");
+        Ok(())
+    }
+}
+
+/// Where a snapshot arrives, and whether it stays there.
+fn target(shared: &Shared) -> (PathBuf, bool) {
+    match shared.core().base.incoming_path() {
+        Some(path) => (path, true),
+        None => {
+            let name = format!("steeple-snapshot-{:032x}", rand::random::<u128>());
+            (std::env::temp_dir().join(name), false)
+        }
+    }
+}
+
+fn prepare(
+    shared: Arc<Shared>,
+    fetched: FetchedSnapshot,
+    target: PathBuf,
+    is_kept: bool,
+) -> Result<Installation, InstallError> {
+    fetched.publish()?;
+    let arrived = if is_kept {
+        Arrived::File(target)
+    } else {
+        let bytes = Bytes::from(fs::read(&target)?);
+        fs::remove_file(&target)?;
+        Arrived::Memory(bytes)
+    };
+    Installation::prepare(shared, arrived)
+}
