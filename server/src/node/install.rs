@@ -15,6 +15,9 @@
 //! Steps 1 and 2 take long and change nothing that is in use ([`Installation::prepare`]); step 3 belongs to whoever owns
 //! the log's writing end ([`Installation::fill_log`]), step 4 to whoever folds ([`Installation::finish`]).
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read};
 use std::path::PathBuf;

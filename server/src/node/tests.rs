@@ -20,12 +20,12 @@ fn entry(number: u64) -> Command {
     Command::Spire(spire::Command::Entry(spire::entries::Command::CreateOrReturn(Some(entry))))
 }
 
-fn prune_events(older_than_micros: u64) -> Command {
+pub(super) fn prune_events(older_than_micros: u64) -> Command {
     let prune = spire::events::Command::PruneEntryEvents { older_than_micros, limit: 100 };
     Command::Spire(spire::Command::Event(prune))
 }
 
-async fn create(node: &Node, namespace: NamespaceId, numbers: std::ops::Range<u64>) {
+pub(super) async fn create(node: &Node, namespace: NamespaceId, numbers: std::ops::Range<u64>) {
     for number in numbers {
         node.submit(namespace, None, entry(number)).await.unwrap();
     }
