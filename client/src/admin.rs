@@ -1,4 +1,4 @@
-//! Looking after a node.
+//! Looking after nodes and their group.
 
 use steeple_wire::admin::v1::{
     AddMemberRequest, AddMemberResponse, ChangeAddressRequest, ChangeAddressResponse, ClusterStatusRequest,
@@ -9,9 +9,10 @@ use steeple_wire::admin::v1::{
     SaveSnapshotResponse, SnapshotSummary, StatusRequest, StatusResponse, TransferLeaderRequest,
     TransferLeaderResponse,
 };
-use tonic::Streaming;
+use tonic::{Response, Streaming};
 
-use crate::call::{Call, calls};
+use crate::call::{Call, calls, revision};
+use crate::cluster::Route;
 use crate::namespace::required;
 use crate::retry::Stake;
 use crate::streams::read_error;
@@ -34,7 +35,10 @@ calls! { "steeple.admin.v1.Admin", plain:
     "TransferLeader": TransferLeaderRequest => TransferLeaderResponse,
 }
 
-/// A node, to be looked after.
+/// Nodes and their group, to be looked after.
+///
+/// What is about one node (its status, digest, log and files) is asked of the first of those that the client was told of
+/// that can be reached. Changes to the group and to the list of namespaces go to the leader, wherever it is.
 #[derive(Clone, Debug)]
 pub struct Admin {
     client: Client,
@@ -82,7 +86,7 @@ impl Admin {
     /// # Errors
     /// See [`Error`].
     pub async fn save_snapshot(&self, with_events: bool) -> Result<SnapshotChunks, Error> {
-        let messages = self.client.streaming(SaveSnapshotRequest { with_events }).await?.into_inner();
+        let messages = self.client.streaming(SaveSnapshotRequest { with_events }, Route::Told).await?.into_inner();
         Ok(SnapshotChunks { messages, summary: None })
     }
 
@@ -92,8 +96,11 @@ impl Admin {
     /// When the name is not one; see also [`Error`].
     pub async fn open_namespace(&self, name: impl Into<String>) -> Result<Namespace, Error> {
         let name = name.into();
-        self.open(name.clone(), false).await?;
-        Ok(self.client.namespace(name))
+        let opened = self.open(name.clone(), false).await?;
+        let namespace = self.client.namespace(name);
+        // So that a node which has not heard of it waits until it has.
+        namespace.see(revision(opened.metadata()));
+        Ok(namespace)
     }
 
     /// Creates a namespace.
@@ -101,7 +108,7 @@ impl Admin {
     /// # Errors
     /// `AlreadyExists` when there is one of that name; see also [`Error`].
     pub async fn create_namespace(&self, name: impl Into<String>) -> Result<NamespaceRecord, Error> {
-        required(self.open(name.into(), true).await?.namespace, "namespace")
+        required(self.open(name.into(), true).await?.into_inner().namespace, "namespace")
     }
 
     /// All namespaces in creation order.
@@ -109,7 +116,8 @@ impl Admin {
     /// # Errors
     /// See [`Error`].
     pub async fn list_namespaces(&self) -> Result<Vec<NamespaceRecord>, Error> {
-        Ok(self.call(ListNamespacesRequest::default()).await?.namespaces)
+        let request = ListNamespacesRequest::default();
+        Ok(self.client.unary(request, Stake::None, Route::Current).await?.into_inner().namespaces)
     }
 
     /// Deletes a namespace and everything in it.
@@ -119,7 +127,7 @@ impl Admin {
     pub async fn delete_namespace(&self, name: impl Into<String>) -> Result<(), Error> {
         let id = RequestId::random();
         let request = DeleteNamespaceRequest { name: name.into(), request_id: id.0.to_vec() };
-        self.client.unary(request, Stake::Mutation(id)).await?;
+        self.client.unary(request, Stake::Mutation(id), Route::Leader).await?;
         Ok(())
     }
 
@@ -136,7 +144,7 @@ impl Admin {
     /// # Errors
     /// `FailedPrecondition` when the group cannot do that; see also [`Error`].
     pub async fn add_member(&self, member: AddMemberRequest) -> Result<(), Error> {
-        self.call(member).await.map(|_| ())
+        self.change(member).await
     }
 
     /// Removes a member from the group, for good.
@@ -144,7 +152,7 @@ impl Admin {
     /// # Errors
     /// `FailedPrecondition` when the group cannot do that; see also [`Error`].
     pub async fn remove_member(&self, node_id: u64) -> Result<(), Error> {
-        self.call(RemoveMemberRequest { node_id }).await.map(|_| ())
+        self.change(RemoveMemberRequest { node_id }).await
     }
 
     /// Gives a learner a vote.
@@ -152,7 +160,7 @@ impl Admin {
     /// # Errors
     /// `FailedPrecondition` when the group cannot do that; see also [`Error`].
     pub async fn promote_member(&self, node_id: u64) -> Result<(), Error> {
-        self.call(PromoteMemberRequest { node_id }).await.map(|_| ())
+        self.change(PromoteMemberRequest { node_id }).await
     }
 
     /// Changes where a member is reached; what is empty stays.
@@ -160,7 +168,7 @@ impl Admin {
     /// # Errors
     /// `FailedPrecondition` when the group cannot do that; see also [`Error`].
     pub async fn change_address(&self, addresses: ChangeAddressRequest) -> Result<(), Error> {
-        self.call(addresses).await.map(|_| ())
+        self.change(addresses).await
     }
 
     /// Makes another voter the leader.
@@ -168,17 +176,26 @@ impl Admin {
     /// # Errors
     /// `FailedPrecondition` when the group cannot do that; see also [`Error`].
     pub async fn transfer_leader(&self, to_node_id: u64) -> Result<(), Error> {
-        self.call(TransferLeaderRequest { to_node_id }).await.map(|_| ())
+        self.change(TransferLeaderRequest { to_node_id }).await
     }
 
-    async fn open(&self, name: String, must_create: bool) -> Result<OpenNamespaceResponse, Error> {
+    async fn open(&self, name: String, must_create: bool) -> Result<Response<OpenNamespaceResponse>, Error> {
         let id = RequestId::random();
         let request = OpenNamespaceRequest { name, must_exist: false, must_create, request_id: id.0.to_vec() };
-        Ok(self.client.unary(request, Stake::Mutation(id)).await?.into_inner())
+        self.client.unary(request, Stake::Mutation(id), Route::Leader).await
     }
 
+    /// Asks one node about itself.
     async fn call<C: Call>(&self, call: C) -> Result<C::Answer, Error> {
-        Ok(self.client.unary(call, Stake::None).await?.into_inner())
+        Ok(self.client.unary(call, Stake::None, Route::Told).await?.into_inner())
+    }
+
+    /// Asks the leader to change the group. What is so already succeeds, so it may be asked again.
+    async fn change<C: Call>(&self, call: C) -> Result<(), Error> {
+        let mut client = self.client.clone();
+        // Such a change may well take long, and asking another node would not make it faster.
+        client.options_mut().node_patience = client.options().deadline;
+        client.unary(call, Stake::None, Route::Leader).await.map(|_| ())
     }
 }
 

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-use crate::call::calls;
+use crate::call::{calls, unary_once};
+use crate::cluster::Route;
 use crate::error::{Failure, sort};
 use crate::retry::{Stake, retry};
 use crate::{Error, Namespace, RequestId};
@@ -34,18 +35,18 @@ impl Namespace {
     /// Carries out several mutations, each on its own and in this order, and returns as many outcomes.
     ///
     /// Contexts inside the operations are overwritten. Mutations whose outcome is unknown, or that the node had no room
-    /// for, are sent again under their request ids while the deadline allows.
+    /// for or did not decide, are sent again under their request ids while the deadline allows.
     pub async fn batch(&self, operations: Vec<Operation>) -> Vec<Outcome> {
         let batch = Mutex::new(Batch::new(operations));
         let deadline = Instant::now() + self.client().options().deadline;
         let stake = Stake::Mutation(RequestId::random());
-        let result = retry(deadline, self.client().options().backoff(), stake, |left| {
-            let (client, batch) = (self.client(), &batch);
-            async move {
+        let result = retry(deadline, self.client().options().backoff(), stake, |turn| {
+            let batch = &batch;
+            self.client().attempt(Route::Leader, turn, move |node, left| async move {
                 let request = lock(batch).request(self.name());
-                let answer = client.unary_once(request, left).await?.into_inner();
+                let answer = unary_once(&node, request, left).await?.into_inner();
                 lock(batch).settle(answer)
-            }
+            })
         })
         .await;
         let outcomes = batch.into_inner().unwrap_or_else(PoisonError::into_inner).finish(result.err());

@@ -99,7 +99,7 @@ impl Namespace {
         let collections = collections.iter().map(|collection| (*collection).into()).collect();
         let ReadContext { namespace, consistency, min_revision } = self.read_context();
         let request = BootstrapRequest { namespace, collections, consistency, min_revision };
-        let messages = self.client().streaming(request).await?.into_inner();
+        let messages = self.client().streaming(request, self.read_route()).await?.into_inner();
         Ok(Bootstrap { messages, end: None })
     }
 

@@ -1,11 +1,13 @@
 //! Sending one message and receiving one, or many.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use steeple_wire::MESSAGE_BYTES_MAX;
+use steeple_wire::admin::v1::ClusterStatusRequest;
 use steeple_wire::common::v1::{ReadContext, RequestContext};
 use steeple_wire::status::{ErrorKind, REVISION_HEADER};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::MetadataMap;
@@ -14,8 +16,9 @@ use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use crate::Client;
+use crate::cluster::{Cluster, Node, Route};
 use crate::error::Error;
-use crate::retry::{Stake, retry};
+use crate::retry::{Failed, Stake, Turn, retry};
 
 /// A request message, with the call that it belongs to.
 pub(crate) trait Call: prost::Message + Clone + Default + 'static {
@@ -71,42 +74,128 @@ pub(crate) fn revision(metadata: &MetadataMap) -> u64 {
     metadata.get(REVISION_HEADER).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
 }
 
+/// Nodes that are asked for the members, one after the other, at the most.
+const DISCOVERY_ATTEMPTS: usize = 3;
+
+/// How long one of them may take.
+const DISCOVERY_PATIENCE: Duration = Duration::from_secs(2);
+
 impl Client {
-    fn grpc(&self) -> Grpc<Channel> {
-        Grpc::new(self.channel())
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX)
-    }
-
     /// Sends a request until it is answered.
-    pub(crate) async fn unary<C: Call>(&self, call: C, stake: Stake) -> Result<Response<C::Answer>, Error> {
+    pub(crate) async fn unary<C: Call>(
+        &self,
+        call: C,
+        stake: Stake,
+        route: Route,
+    ) -> Result<Response<C::Answer>, Error> {
         let deadline = Instant::now() + self.options().deadline;
-        retry(deadline, self.options().backoff(), stake, |left| self.unary_once(call.clone(), left)).await
-    }
-
-    /// Sends a request once.
-    pub(crate) async fn unary_once<C: Call>(&self, call: C, left: Duration) -> Result<Response<C::Answer>, Status> {
-        check_size(&call)?;
-        let mut grpc = self.grpc();
-        ready(&mut grpc).await?;
-        let mut request = Request::new(call);
-        request.set_timeout(left);
-        grpc.unary(request, PathAndQuery::from_static(C::PATH), ProstCodec::default()).await
+        retry(deadline, self.options().backoff(), stake, |turn| {
+            let call = call.clone();
+            self.attempt(route, turn, |node, left| async move { unary_once(&node, call, left).await })
+        })
+        .await
     }
 
     /// Sends a request until a stream of answers begins. How long that takes is limited, the stream is not.
-    pub(crate) async fn streaming<C: Call>(&self, call: C) -> Result<Response<Streaming<C::Answer>>, Error> {
+    pub(crate) async fn streaming<C: Call>(
+        &self,
+        call: C,
+        route: Route,
+    ) -> Result<Response<Streaming<C::Answer>>, Error> {
         let deadline = Instant::now() + self.options().deadline;
-        retry(deadline, self.options().backoff(), Stake::None, |_| self.streaming_once(call.clone())).await
+        retry(deadline, self.options().backoff(), Stake::None, |turn| {
+            let call = call.clone();
+            self.attempt(route, turn, |node, _| async move { streaming_once(&node, call).await })
+        })
+        .await
     }
 
-    /// Sends a request once.
-    pub(crate) async fn streaming_once<C: Call>(&self, call: C) -> Result<Response<Streaming<C::Answer>>, Status> {
-        check_size(&call)?;
-        let mut grpc = self.grpc();
-        ready(&mut grpc).await?;
-        grpc.server_streaming(Request::new(call), PathAndQuery::from_static(C::PATH), ProstCodec::default()).await
+    /// Asks one node, and remembers how it did.
+    pub(crate) async fn attempt<T, Running>(
+        &self,
+        route: Route,
+        turn: Turn,
+        ask: impl FnOnce(Arc<Node>, Duration) -> Running,
+    ) -> Result<T, Failed>
+    where
+        Running: Future<Output = Result<T, Status>>,
+    {
+        self.discover_when_due();
+        let node = self.cluster().pick(route, None)?;
+        let patience = self.patience(route, turn);
+        let asked_at = Instant::now();
+        let asked = ask(Arc::clone(&node), patience);
+        // What has all the time that is left ends with the deadline, and not with a failure to be repeated.
+        let limit = if patience < turn.left { patience } else { Duration::MAX };
+        let late = |_| Err(Status::deadline_exceeded(format!("{node:?} did not answer within {patience:?}")));
+        match timeout(limit, asked).await.unwrap_or_else(late) {
+            Ok(answer) => {
+                self.cluster().succeeded(route, &node);
+                Ok(answer)
+            }
+            Err(status) => {
+                let elsewhere = self.cluster().failed(route, &node, &status);
+                Err(Failed { elsewhere, timed_out: asked_at.elapsed() >= patience, status })
+            }
+        }
     }
+
+    /// How long to wait for one node. One that takes long may be frozen or cut off, so another is asked; in case the
+    /// request itself takes so long, each such attempt has twice the time of the last.
+    fn patience(&self, route: Route, turn: Turn) -> Duration {
+        if route == Route::Told || self.cluster().len() < 2 {
+            return turn.left;
+        }
+        let patience = self.options().node_patience.saturating_mul(1 << turn.timeouts.min(16));
+        patience.min(turn.left)
+    }
+
+    /// Asks for the group's members in the background, now and then.
+    pub(crate) fn discover_when_due(&self) {
+        if self.cluster().discovery_is_due()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(discover(self.shared_cluster()));
+        }
+    }
+}
+
+/// Asks for the group's members. Nodes that cannot or may not tell are left as they are.
+async fn discover(cluster: Arc<Cluster>) {
+    let mut last = None;
+    for _ in 0..DISCOVERY_ATTEMPTS {
+        let route = if last.is_none() { Route::Current } else { Route::Any };
+        let Ok(node) = cluster.pick(route, last.as_ref().map(|last: &Arc<Node>| last.address())) else { return };
+        let asked = unary_once(&node, ClusterStatusRequest {}, DISCOVERY_PATIENCE);
+        match timeout(DISCOVERY_PATIENCE, asked).await {
+            Ok(Ok(status)) => return cluster.discovered(&node, status.get_ref()),
+            Ok(Err(status)) => tracing::debug!(%status, ?node, "did not tell the members"),
+            Err(_) => tracing::debug!(?node, "did not tell the members in time"),
+        }
+        last = Some(node);
+    }
+}
+
+fn grpc(node: &Node) -> Grpc<Channel> {
+    Grpc::new(node.channel()).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// Sends a request once.
+pub(crate) async fn unary_once<C: Call>(node: &Node, call: C, left: Duration) -> Result<Response<C::Answer>, Status> {
+    check_size(&call)?;
+    let mut grpc = grpc(node);
+    ready(&mut grpc).await?;
+    let mut request = Request::new(call);
+    request.set_timeout(left);
+    grpc.unary(request, PathAndQuery::from_static(C::PATH), ProstCodec::default()).await
+}
+
+/// Sends a request once.
+pub(crate) async fn streaming_once<C: Call>(node: &Node, call: C) -> Result<Response<Streaming<C::Answer>>, Status> {
+    check_size(&call)?;
+    let mut grpc = grpc(node);
+    ready(&mut grpc).await?;
+    grpc.server_streaming(Request::new(call), PathAndQuery::from_static(C::PATH), ProstCodec::default()).await
 }
 
 /// A request that no node would take fails here: sending it breaks off, which looks like a broken connection.

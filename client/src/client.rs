@@ -1,9 +1,12 @@
-//! A connection to a node.
+//! A connection to a group of nodes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
+use crate::cluster::{self, Cluster};
+use crate::dialer::{Dialer, Endpoints, complete};
 use crate::error::Error;
 use crate::retry::Backoff;
 use crate::{Admin, Namespace};
@@ -18,6 +21,9 @@ pub struct Options {
     pub pause_min: Duration,
     /// The longest pause between two attempts.
     pub pause_max: Duration,
+    /// A node that takes longer to answer is left for another one, if there is one. Doubled each time, in case it is the
+    /// request that takes so long. Does not apply to what is asked of one node in particular.
+    pub node_patience: Duration,
     /// A tail that hears nothing for so long, not even that there is nothing, connects again.
     pub tail_silence_max: Duration,
 }
@@ -28,7 +34,8 @@ impl Default for Options {
             deadline: Duration::from_secs(30),
             pause_min: Duration::from_millis(20),
             pause_max: Duration::from_secs(2),
-            tail_silence_max: Duration::from_secs(15),
+            node_patience: Duration::from_secs(3),
+            tail_silence_max: Duration::from_secs(5),
         }
     }
 }
@@ -49,6 +56,13 @@ impl Options {
         self
     }
 
+    /// With this limit to a node's silence.
+    #[must_use]
+    pub fn with_node_patience(mut self, patience: Duration) -> Self {
+        self.node_patience = patience;
+        self
+    }
+
     /// With this limit to a tail's silence.
     #[must_use]
     pub fn with_tail_silence_max(mut self, silence: Duration) -> Self {
@@ -61,47 +75,55 @@ impl Options {
     }
 }
 
-/// A connection to a node. Cheap to clone; clones share the connection, which is made again when it breaks.
+/// A connection to the nodes of a group. Cheap to clone; clones share the connections, which are made again when they
+/// break, and what is known of the nodes.
+///
+/// The nodes that it is told of are where it begins. They name the group's other members, and the one that leads.
 #[derive(Clone, Debug)]
 pub struct Client {
-    channel: Channel,
+    cluster: Arc<Cluster>,
     options: Options,
 }
 
 impl Client {
-    /// Connects to `http://host:port`.
+    /// Connects to one node or several: `http://host:port`, a list of such addresses, or a text with commas between.
+    /// Succeeds when one of them answers.
     ///
     /// # Errors
-    /// When the text is no address or nobody answers there.
-    pub async fn connect(endpoint: impl Into<String>) -> Result<Self, Error> {
-        Ok(Self::from_channel(Self::endpoint(endpoint)?.connect().await?))
+    /// When a text is no address or nobody answers.
+    pub async fn connect(endpoints: impl Into<Endpoints>) -> Result<Self, Error> {
+        let dialer = Dialer::default();
+        let nodes = cluster::connect(&dialer, endpoints.into().addresses()).await?;
+        Ok(Self::new(Cluster::dialed(dialer, nodes)))
     }
 
     /// As [`Client::connect`], but connects with the first call.
     ///
     /// # Errors
-    /// When the text is no address.
-    pub fn connect_lazy(endpoint: impl Into<String>) -> Result<Self, Error> {
-        Ok(Self::from_channel(Self::endpoint(endpoint)?.connect_lazy()))
+    /// When a text is no address.
+    pub fn connect_lazy(endpoints: impl Into<Endpoints>) -> Result<Self, Error> {
+        let dialer = Dialer::default();
+        let node = |address: String| dialer.connect_lazy(&address).map(|channel| (address, channel));
+        let nodes = endpoints.into().addresses().into_iter().map(node).collect::<Result<_, _>>()?;
+        Ok(Self::new(Cluster::dialed(dialer, nodes)))
     }
 
     /// Uses a channel that somebody else made, such as one inside the process.
     #[must_use]
     pub fn from_channel(channel: Channel) -> Self {
-        Self { channel, options: Options::default() }
+        Self::from_channels([("node", channel)])
     }
 
-    /// An endpoint with the settings that suit long-lived streams, to be refined (TLS) before it is connected.
-    ///
-    /// # Errors
-    /// When the text is no address.
-    pub fn endpoint(endpoint: impl Into<String>) -> Result<Endpoint, Error> {
-        Ok(Endpoint::from_shared(endpoint.into())?
-            .connect_timeout(Duration::from_secs(5))
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(Duration::from_secs(10))
-            .keep_alive_timeout(Duration::from_secs(5))
-            .keep_alive_while_idle(true))
+    /// Uses channels that somebody else made, such as those to the nodes inside the process, and no other. Each comes with
+    /// the address for clients that its node goes by in the group.
+    #[must_use]
+    pub fn from_channels<Address: AsRef<str>>(channels: impl IntoIterator<Item = (Address, Channel)>) -> Self {
+        let channels = channels.into_iter().map(|(address, channel)| (complete(address.as_ref(), "http"), channel));
+        Self::new(Cluster::fixed(channels.collect()))
+    }
+
+    fn new(cluster: Cluster) -> Self {
+        Self { cluster: Arc::new(cluster), options: Options::default() }
     }
 
     /// With these options.
@@ -111,20 +133,24 @@ impl Client {
         self
     }
 
-    /// One data set of the node. Nothing is sent: whether it exists shows with the first call.
+    /// One data set of the group. Nothing is sent: whether it exists shows with the first call.
     #[must_use]
     pub fn namespace(&self, name: impl Into<String>) -> Namespace {
         Namespace::new(self.clone(), name.into())
     }
 
-    /// The node itself.
+    /// The nodes themselves.
     #[must_use]
     pub fn admin(&self) -> Admin {
         Admin::new(self.clone())
     }
 
-    pub(crate) fn channel(&self) -> Channel {
-        self.channel.clone()
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    pub(crate) fn shared_cluster(&self) -> Arc<Cluster> {
+        Arc::clone(&self.cluster)
     }
 
     pub(crate) fn options(&self) -> &Options {

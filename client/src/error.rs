@@ -27,7 +27,7 @@ pub enum Error {
         /// What stood in the way.
         message: String,
     },
-    /// The node could not be reached or could not serve until the deadline. Nothing was changed.
+    /// No node could be reached and serve until the deadline. Nothing was changed.
     #[error("unavailable: {message}")]
     Unavailable {
         /// What stood in the way.
@@ -115,13 +115,19 @@ pub(crate) fn sort(status: &Status) -> Failure {
         Some(ErrorKind::Overloaded | ErrorKind::Unavailable | ErrorKind::NotLeader) => transient(false),
         Some(kind) => Failure::Final(Error::Unsuitable { kind, message: message() }),
         None if is_connect_error(status) => transient(false),
-        // Only a status that was made on this side has a source: the connection broke under the call.
-        None if std::error::Error::source(status).is_some() && !is_limit(status) => transient(true),
-        None if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled) => {
-            transient(true)
-        }
+        None if is_broken(status) => transient(true),
         None => Failure::Final(Error::Refused { code: status.code(), message: message() }),
     }
+}
+
+/// Whether nothing is known of the node but that no answer came from it.
+pub(crate) fn is_broken(status: &Status) -> bool {
+    if ErrorKind::of(status).is_some() {
+        return false;
+    }
+    // Only a status that was made on this side has a source: the connection broke under the call.
+    (std::error::Error::source(status).is_some() && !is_limit(status))
+        || matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled)
 }
 
 /// A message above the size limit will be as large the next time.

@@ -66,7 +66,7 @@ impl Namespace {
         let record = Some(RecordKey { collection: collection.into(), key: key.into() });
         let ReadContext { namespace, consistency, min_revision } = self.read_context();
         let request = HistoryRequest { namespace, record, before_revision, limit, consistency, min_revision };
-        Ok(History { versions: self.client().streaming(request).await?.into_inner() })
+        Ok(History { versions: self.client().streaming(request, self.read_route()).await?.into_inner() })
     }
 
     /// One record as it was, if it existed.
@@ -86,7 +86,7 @@ impl Namespace {
         });
         let ReadContext { namespace, consistency, min_revision } = self.read_context();
         let request = StateAtRequest { namespace, record, at, consistency, min_revision };
-        Ok(self.client().unary(request, Stake::None).await?.into_inner().record)
+        Ok(self.client().unary(request, Stake::None, self.read_route()).await?.into_inner().record)
     }
 
     /// Up to `limit` items of a stream above `after_sequence`.

@@ -1,4 +1,4 @@
-//! One data set of a node.
+//! One data set of a group.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use tonic::Streaming;
 
 use crate::Client;
 use crate::call::{Mutation, Query, revision};
+use crate::cluster::Route;
 use crate::error::Error;
 use crate::retry::Stake;
 
@@ -32,7 +33,7 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// One data set of a node, and the calls that work on it. Cheap to clone.
+/// One data set of a group of nodes, and the calls that work on it. Cheap to clone.
 ///
 /// Clones share what they have seen: with [`Namespace::stale`], no answer is older than an earlier one.
 #[derive(Clone, Debug)]
@@ -102,24 +103,32 @@ impl Namespace {
         ReadContext { namespace: self.name.clone(), consistency: self.consistency.into(), min_revision }
     }
 
+    /// Which nodes can answer a read.
+    pub(crate) fn read_route(&self) -> Route {
+        match self.consistency {
+            Consistency::RequireCurrent => Route::Current,
+            Consistency::TolerateStale => Route::Any,
+        }
+    }
+
     pub(crate) async fn mutate<M: Mutation>(&self, mut mutation: M) -> Result<M::Answer, Error> {
         let id = self.request_id();
         *mutation.context() = Some(RequestContext { namespace: self.name.clone(), request_id: id.0.to_vec() });
-        let response = self.client.unary(mutation, Stake::Mutation(id)).await?;
+        let response = self.client.unary(mutation, Stake::Mutation(id), Route::Leader).await?;
         self.see(revision(response.metadata()));
         Ok(response.into_inner())
     }
 
     pub(crate) async fn query<Q: Query>(&self, mut query: Q) -> Result<Q::Answer, Error> {
         *query.context() = Some(self.read_context());
-        let response = self.client.unary(query, Stake::None).await?;
+        let response = self.client.unary(query, Stake::None, self.read_route()).await?;
         self.see(revision(response.metadata()));
         Ok(response.into_inner())
     }
 
     pub(crate) async fn query_stream<Q: Query>(&self, mut query: Q) -> Result<Streaming<Q::Answer>, Error> {
         *query.context() = Some(self.read_context());
-        let response = self.client.streaming(query).await?;
+        let response = self.client.streaming(query, self.read_route()).await?;
         self.see(revision(response.metadata()));
         Ok(response.into_inner())
     }

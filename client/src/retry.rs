@@ -38,9 +38,37 @@ pub(crate) enum Stake {
     Mutation(RequestId),
 }
 
+/// What an attempt may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
+    /// Time at the most.
+    pub(crate) left: Duration,
+    /// Attempts before it that were given up because a node took too long.
+    pub(crate) timeouts: u32,
+}
+
+/// An attempt that failed.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    /// How.
+    pub(crate) status: Status,
+    /// Whether another node is there to be asked at once.
+    pub(crate) elsewhere: bool,
+    /// Whether it was given up because the node took too long.
+    pub(crate) timed_out: bool,
+}
+
+impl From<Status> for Failed {
+    fn from(status: Status) -> Self {
+        Self { status, elsewhere: false, timed_out: false }
+    }
+}
+
+/// Attempts at other nodes that are made without a pause between, at the most: enough to ask every node of a group and
+/// follow a hint, and too few to keep a group busy that elects a leader.
+const AT_ONCE_MAX: u32 = 4;
+
 /// Repeats `attempt` until it succeeds, fails for good, or `deadline` passes.
-///
-/// `attempt` gets the time that it may take at the most.
 pub(crate) async fn retry<T, Attempt, Running>(
     deadline: Instant,
     mut backoff: Backoff,
@@ -48,17 +76,25 @@ pub(crate) async fn retry<T, Attempt, Running>(
     mut attempt: Attempt,
 ) -> Result<T, Error>
 where
-    Attempt: FnMut(Duration) -> Running,
-    Running: Future<Output = Result<T, Status>>,
+    Attempt: FnMut(Turn) -> Running,
+    Running: Future<Output = Result<T, Failed>>,
 {
     let mut so_far = SoFar::default();
+    let (mut timeouts, mut at_once) = (0, 0);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        match timeout_at(deadline, attempt(left)).await {
+        let failed = match timeout_at(deadline, attempt(Turn { left, timeouts })).await {
             Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(status)) => so_far.note(&status)?,
+            Ok(Err(failed)) => failed,
             Err(_) => return Err(so_far.timed_out(stake)),
+        };
+        so_far.note(&failed.status)?;
+        timeouts += u32::from(failed.timed_out);
+        if failed.elsewhere && at_once < AT_ONCE_MAX && Instant::now() < deadline {
+            at_once += 1;
+            continue;
         }
+        at_once = 0;
         let wake = Instant::now() + backoff.pause();
         if wake >= deadline {
             return Err(so_far.give_up(stake));
@@ -130,7 +166,7 @@ mod tests {
         let result = retry(deadline, backoff(), stake, |_| {
             let step = script.get(attempts.get()).or(script.last()).cloned();
             attempts.set(attempts.get() + 1);
-            async move { step.unwrap() }
+            async move { step.unwrap().map_err(Failed::from) }
         })
         .await;
         (result, attempts.get())
@@ -176,9 +212,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn other_nodes_are_asked_at_once_and_not_for_ever() {
+        let begun = Instant::now();
+        let mut pauses = Vec::new();
+        let mut last = begun;
+        let result = retry(begun + Duration::from_secs(5), backoff(), Stake::None, |turn| {
+            pauses.push(last.elapsed().as_millis());
+            last = Instant::now();
+            let status = ErrorKind::NotLeader.status("no");
+            let failed = Failed { status, elsewhere: true, timed_out: true };
+            async move { if turn.timeouts < 11 { Err(failed) } else { Ok(turn.timeouts) } }
+        })
+        .await;
+        assert_eq!((result.unwrap(), pauses.len()), (11, 12));
+        let paused: Vec<_> = pauses.iter().map(|pause| *pause > 0).collect();
+        let free = [false; AT_ONCE_MAX as usize];
+        assert_eq!(paused, [&[false][..], &free, &[true], &free, &[true], &[false]].concat());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_attempt_that_hangs_ends_with_the_deadline() {
         let deadline = Instant::now() + Duration::from_secs(1);
-        let hang = |_| std::future::pending::<Result<(), Status>>();
+        let hang = |_| std::future::pending::<Result<(), Failed>>();
         let result = retry(deadline, backoff(), Stake::Mutation(ID), hang).await;
         assert!(matches!(result, Err(Error::OutcomeUnknown { .. })), "{result:?}");
         let result = retry(deadline, backoff(), Stake::None, hang).await;

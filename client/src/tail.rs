@@ -1,6 +1,7 @@
 //! Following a namespace across broken connections.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -8,14 +9,16 @@ use steeple_wire::events::v1::tail_response::Content;
 use steeple_wire::events::v1::{
     Event, StartPosition, StreamStatusRequest, StreamStatusResponse, TailRequest, TailResponse,
 };
+use steeple_wire::status::ErrorKind;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
 use crate::Namespace;
-use crate::call::calls;
+use crate::call::{calls, streaming_once, unary_once};
+use crate::cluster::{Node, Route};
 use crate::error::{Error, Failure, sort};
-use crate::retry::Backoff;
+use crate::retry::{Backoff, Failed, Turn};
 
 calls! { "steeple.events.v1.Events", plain:
     "Tail": TailRequest => TailResponse,
@@ -48,7 +51,7 @@ pub struct TailOptions {
     pub keys: Vec<String>,
     /// Leave the changes out: items then say only what they are about.
     pub without_changes: bool,
-    /// Fail when the node cannot be reached for so long; without it the tail tries for ever.
+    /// Fail when no node can be reached for so long; without it the tail tries for ever.
     pub unreachable_max: Option<Duration>,
 }
 
@@ -70,27 +73,40 @@ pub enum TailContent {
     Progress {
         /// Everything up to this revision was delivered or filtered out.
         revision: u64,
-        /// Whether the tail has caught up with the node.
+        /// Whether the tail has caught up with the node that it reads from.
         live: bool,
     },
 }
 
-/// Events of a namespace in order, from history and then live, without gap or repetition. When the connection breaks it is
-/// made again behind the last message.
+/// Events of a namespace in order, from history and then live, without gap or repetition. When the connection breaks the
+/// tail goes on behind its last message, at another node if there is one.
 #[derive(Debug)]
 pub struct Tail {
     namespace: Namespace,
     options: TailOptions,
     cursor: Option<String>,
-    connection: Option<Streaming<TailResponse>>,
+    connection: Option<Connection>,
+    /// The node that failed last; another one is preferred.
+    avoided: Option<Arc<Node>>,
     trouble: Option<Trouble>,
+}
+
+/// A node that messages come from.
+#[derive(Debug)]
+struct Connection {
+    node: Arc<Node>,
+    messages: Streaming<TailResponse>,
 }
 
 /// A row of failed attempts.
 #[derive(Debug)]
 struct Trouble {
     began: Instant,
+    /// When a node first said that it is behind the cursor.
+    behind_since: Option<Instant>,
     backoff: Backoff,
+    /// Attempts at other nodes since the last pause.
+    at_once: usize,
     wake: Instant,
 }
 
@@ -102,7 +118,7 @@ impl Namespace {
             TailStart::Cursor(cursor) => Some(cursor.clone()),
             TailStart::Now | TailStart::Oldest => None,
         };
-        Tail { namespace: self.clone(), options, cursor, connection: None, trouble: None }
+        Tail { namespace: self.clone(), options, cursor, connection: None, avoided: None, trouble: None }
     }
 
     /// Where the streams stand, and the cursor of this moment.
@@ -125,7 +141,7 @@ impl Tail {
     /// The next message. May be dropped while it waits without losing anything.
     ///
     /// # Errors
-    /// When the tail cannot go on: the cursor is of no use (any more), or the node was unreachable for too long. Asking
+    /// When the tail cannot go on: the cursor is of no use (any more), or no node could be reached for too long. Asking
     /// again tries again.
     pub async fn next(&mut self) -> Result<TailMessage, Error> {
         loop {
@@ -135,7 +151,7 @@ impl Tail {
                     self.cursor = Some(message.cursor.clone());
                     return Ok(message);
                 }
-                Err(status) => self.note(&status)?,
+                Err(failed) => self.note(&failed)?,
             }
         }
     }
@@ -146,24 +162,27 @@ impl Tail {
         TailStream { waiting: Some(Box::pin(step(self))) }
     }
 
-    async fn attempt(&mut self) -> Result<TailMessage, Status> {
+    async fn attempt(&mut self) -> Result<TailMessage, Failed> {
         if let Some(trouble) = &self.trouble {
             sleep_until(trouble.wake).await;
         }
-        let silence = self.namespace.client().options().tail_silence_max;
-        let heard = timeout(silence, self.receive()).await.map_err(|_| Status::unavailable("the node fell silent"));
-        heard?.and_then(read)
-    }
-
-    async fn receive(&mut self) -> Result<TailResponse, Status> {
         if self.connection.is_none() {
             self.connection = Some(self.connect().await?);
         }
-        let Some(connection) = &mut self.connection else { return Err(Status::unavailable("not connected")) };
-        connection.message().await?.ok_or_else(|| Status::unavailable("the node ended the tail"))
+        let Some(connection) = &mut self.connection else { return Err(Status::unavailable("not connected").into()) };
+        let silence = self.namespace.client().options().tail_silence_max;
+        let heard = timeout(silence, connection.messages.message()).await;
+        let heard = heard.unwrap_or_else(|_| Err(Status::unavailable("the node fell silent")));
+        match heard.and_then(|message| message.ok_or_else(|| Status::unavailable("the node ended the tail"))) {
+            Ok(message) => Ok(read(message)),
+            Err(status) => {
+                let node = Arc::clone(&connection.node);
+                Err(self.failed_at(node, status))
+            }
+        }
     }
 
-    async fn connect(&mut self) -> Result<Streaming<TailResponse>, Status> {
+    async fn connect(&mut self) -> Result<Connection, Failed> {
         if self.cursor.is_none() && self.options.start == TailStart::Now {
             // With a cursor from the beginning, nothing is lost when the connection breaks before the first message.
             self.cursor = Some(self.cursor_of_now().await?);
@@ -180,26 +199,68 @@ impl Tail {
             start: start.into(),
             without_changes: self.options.without_changes,
         };
-        Ok(self.namespace.client().streaming_once(request).await?.into_inner())
+        let client = self.namespace.client();
+        client.discover_when_due();
+        let avoid = self.avoided.as_ref().map(|node| node.address());
+        let node = client.cluster().pick(Route::Any, avoid)?;
+        let begun = timeout(client.options().tail_silence_max, streaming_once(&node, request)).await;
+        match begun.unwrap_or_else(|_| Err(Status::unavailable("the node did not begin the tail"))) {
+            Ok(messages) => {
+                client.cluster().succeeded(Route::Any, &node);
+                Ok(Connection { node, messages: messages.into_inner() })
+            }
+            Err(status) => Err(self.failed_at(node, status)),
+        }
     }
 
-    async fn cursor_of_now(&self) -> Result<String, Status> {
+    /// Remembers that a node failed.
+    fn failed_at(&mut self, node: Arc<Node>, status: Status) -> Failed {
+        let cluster = self.namespace.client().cluster();
+        let elsewhere = cluster.failed(Route::Any, &node, &status) || is_behind(&status) && cluster.len() > 1;
+        self.avoided = Some(node);
+        Failed { status, elsewhere, timed_out: false }
+    }
+
+    async fn cursor_of_now(&self) -> Result<String, Failed> {
         let client = self.namespace.client();
+        let turn = Turn { left: client.options().deadline, timeouts: 0 };
         let request = StreamStatusRequest { context: Some(self.namespace.read_context()) };
-        Ok(client.unary_once(request, client.options().deadline).await?.into_inner().cursor)
+        let route = self.namespace.read_route();
+        let asked = client.attempt(route, turn, |node, left| async move { unary_once(&node, request, left).await });
+        Ok(asked.await?.into_inner().cursor)
     }
 
     /// Prepares the next attempt, unless there should be none.
-    fn note(&mut self, status: &Status) -> Result<(), Error> {
+    fn note(&mut self, failed: &Failed) -> Result<(), Error> {
         self.connection = None;
-        let message = match sort(status) {
-            Failure::Final(error) => return Err(error),
+        let now = Instant::now();
+        let (deadline, nodes) = (self.namespace.client().options().deadline, self.namespace.client().cluster().len());
+        let backoff = self.namespace.client().options().backoff();
+        let fresh = Trouble { began: now, behind_since: None, backoff, at_once: 0, wake: now };
+        let trouble = self.trouble.get_or_insert(fresh);
+        let message = match sort(&failed.status) {
+            // Another node may be further, and this one soon; one node alone is not behind what it handed out.
+            Failure::Final(error) if is_behind(&failed.status) && nodes > 1 => {
+                let since = *trouble.behind_since.get_or_insert(now);
+                if now >= since + deadline {
+                    self.trouble = None;
+                    return Err(error);
+                }
+                error.to_string()
+            }
+            Failure::Final(error) => {
+                self.trouble = None;
+                return Err(error);
+            }
             Failure::Transient { message, .. } => message,
         };
-        let now = Instant::now();
-        let backoff = self.namespace.client().options().backoff();
-        let trouble = self.trouble.get_or_insert(Trouble { began: now, backoff, wake: now });
-        trouble.wake = now + trouble.backoff.pause();
+        if failed.elsewhere && trouble.at_once + 1 < nodes {
+            trouble.at_once += 1;
+            trouble.wake = now;
+        } else {
+            trouble.at_once = 0;
+            trouble.wake = now + trouble.backoff.pause();
+        }
         if self.options.unreachable_max.is_some_and(|longest| trouble.wake > trouble.began + longest) {
             self.trouble = None;
             return Err(Error::Unavailable { message });
@@ -209,14 +270,19 @@ impl Tail {
     }
 }
 
-fn read(message: TailResponse) -> Result<TailMessage, Status> {
+/// Whether a node does not have what the cursor says was seen.
+fn is_behind(status: &Status) -> bool {
+    ErrorKind::of(status) == Some(ErrorKind::CursorAhead)
+}
+
+fn read(message: TailResponse) -> TailMessage {
     let content = match message.content {
         Some(Content::Event(event)) => TailContent::Event(event),
         Some(Content::Progress(progress)) => TailContent::Progress { revision: progress.revision, live: progress.live },
         // From a later protocol: nothing that this client could show, but its cursor counts.
         None => TailContent::Progress { revision: 0, live: false },
     };
-    Ok(TailMessage { content, cursor: message.cursor })
+    TailMessage { content, cursor: message.cursor }
 }
 
 type Step = Pin<Box<dyn Future<Output = (Tail, Result<TailMessage, Error>)> + Send>>;

@@ -1,0 +1,140 @@
+//! Making connections: the one place that knows how.
+
+use std::time::Duration;
+
+use tonic::transport::{Channel, Endpoint};
+
+use crate::Client;
+use crate::error::Error;
+
+/// The longest address that is taken from anybody.
+const ADDRESS_BYTES_MAX: usize = 512;
+
+/// Turns addresses into connections.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Dialer {}
+
+impl Dialer {
+    /// Connects now.
+    pub(crate) async fn connect(&self, address: &str) -> Result<Channel, Error> {
+        Ok(self.endpoint(address)?.connect().await?)
+    }
+
+    /// Connects with the first call.
+    pub(crate) fn connect_lazy(&self, address: &str) -> Result<Channel, Error> {
+        Ok(self.endpoint(address)?.connect_lazy())
+    }
+
+    /// What an address stands for, with the settings that suit long-lived streams.
+    pub(crate) fn endpoint(&self, address: &str) -> Result<Endpoint, Error> {
+        Ok(Endpoint::from_shared(address.to_owned())?
+            .connect_timeout(Duration::from_secs(5))
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(Duration::from_secs(10))
+            .keep_alive_timeout(Duration::from_secs(5))
+            .keep_alive_while_idle(true))
+    }
+}
+
+impl Client {
+    /// An endpoint with the settings that suit long-lived streams, to be refined before it is connected.
+    ///
+    /// # Errors
+    /// When the text is no address.
+    pub fn endpoint(endpoint: impl Into<String>) -> Result<Endpoint, Error> {
+        Dialer::default().endpoint(&endpoint.into())
+    }
+}
+
+/// The addresses that a client begins with: one, several, or a text with several of them between commas.
+///
+/// An address is `http://host:port`; without a scheme, `http` is meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoints(Vec<String>);
+
+impl Endpoints {
+    /// Each address, complete, in the order given and once.
+    pub(crate) fn addresses(self) -> Vec<String> {
+        let mut addresses: Vec<String> = Vec::new();
+        for address in self.0.iter().flat_map(|text| text.split(',')).map(str::trim).filter(|text| !text.is_empty()) {
+            let address = complete(address, "http");
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        addresses
+    }
+}
+
+impl From<&str> for Endpoints {
+    fn from(addresses: &str) -> Self {
+        Self(vec![addresses.to_owned()])
+    }
+}
+
+impl From<String> for Endpoints {
+    fn from(addresses: String) -> Self {
+        Self(vec![addresses])
+    }
+}
+
+impl From<&String> for Endpoints {
+    fn from(addresses: &String) -> Self {
+        Self(vec![addresses.clone()])
+    }
+}
+
+impl<Address: Into<String>> From<Vec<Address>> for Endpoints {
+    fn from(addresses: Vec<Address>) -> Self {
+        Self(addresses.into_iter().map(Into::into).collect())
+    }
+}
+
+impl<Address: Into<String> + Clone> From<&[Address]> for Endpoints {
+    fn from(addresses: &[Address]) -> Self {
+        addresses.to_vec().into()
+    }
+}
+
+impl<Address: Into<String>, const COUNT: usize> From<[Address; COUNT]> for Endpoints {
+    fn from(addresses: [Address; COUNT]) -> Self {
+        Self(addresses.into_iter().map(Into::into).collect())
+    }
+}
+
+/// An address with its scheme and nothing behind its port.
+pub(crate) fn complete(address: &str, scheme: &str) -> String {
+    let address = address.trim_end_matches('/');
+    if address.contains("://") { address.to_owned() } else { format!("{scheme}://{address}") }
+}
+
+/// An address that a node told, complete; none for what cannot be one.
+pub(crate) fn told(address: &str, scheme: &str) -> Option<String> {
+    (!address.is_empty() && address.len() <= ADDRESS_BYTES_MAX).then(|| complete(address, scheme))
+}
+
+/// The scheme of a complete address.
+pub(crate) fn scheme(address: &str) -> &str {
+    address.split_once("://").map_or("http", |(scheme, _)| scheme)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_complete_and_come_once() {
+        let expected = ["http://a:1", "https://b:2", "http://c:3"];
+        assert_eq!(Endpoints::from("a:1, https://b:2/,,http://a:1/, c:3").addresses(), expected);
+        assert_eq!(Endpoints::from(["a:1", "https://b:2", "c:3"]).addresses(), expected);
+        assert_eq!(Endpoints::from(vec!["a:1,https://b:2".to_owned(), "c:3".to_owned()]).addresses(), expected);
+        assert!(Endpoints::from(" , ").addresses().is_empty());
+    }
+
+    #[test]
+    fn what_a_node_tells_gets_the_scheme_in_use() {
+        assert_eq!(told("a:1", scheme("https://b:2")), Some("https://a:1".into()));
+        assert_eq!(told("", "http"), None);
+        assert_eq!(told(&"a".repeat(600), "http"), None);
+    }
+}
