@@ -1,4 +1,4 @@
-//! The client of a Steeple node.
+//! The client of a group of Steeple nodes.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), steeple_client::Error> {
@@ -25,12 +25,19 @@
 //! # }
 //! ```
 //!
-//! **Retries.** Every mutation carries a request id, so sending it again is safe. While the deadline allows, calls are
-//! repeated after a broken connection, after a node that is busy and after an unknown outcome. What is left is told by
-//! [`Error`]; [`Error::OutcomeUnknown`] alone leaves open whether the mutation was carried out.
+//! **Nodes.** A client is told of one node or several ([`Endpoints`]) and learns the other members of their group, and which
+//! one leads, from them. Mutations go to the leader and follow it when it changes. Nodes that fail are left alone for a
+//! while, and one that keeps silent ([`Options::node_patience`]) is not waited for as long as there is another.
 //!
-//! **Freshness.** Reads see everything acknowledged before them. [`Namespace::stale`] gives that up, though never behind
-//! what the same [`Namespace`] has already seen.
+//! **Retries.** Every mutation carries a request id, so sending it again is safe. While the deadline allows, calls are
+//! repeated after a broken connection, after a node that is busy, through an election, and after an unknown outcome. What
+//! is left is told by [`Error`]; [`Error::OutcomeUnknown`] alone leaves open whether the mutation was carried out.
+//!
+//! **Freshness.** Reads see everything acknowledged before them, whichever node answers. [`Namespace::stale`] gives that
+//! up, though never behind what the same [`Namespace`] has already seen; such reads go round all nodes.
+//!
+//! **Tails.** A [`Tail`] survives the death of the node that it reads from: it goes on behind its last message at
+//! another one, without gap or repetition. Nodes that are behind are passed over until they are far enough.
 
 mod admin;
 mod batch;

@@ -1,5 +1,7 @@
 //! The client against a node that answers by script: retries, tails that resume, batches, long lists.
 
+// Not every test binary uses all of it.
+#[allow(dead_code)]
 mod fake;
 
 use std::time::Duration;

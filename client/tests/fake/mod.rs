@@ -1,8 +1,9 @@
-//! A node that answers by script, inside the process, over connections that can be broken.
+//! Nodes that answer by script, inside the process, over connections that can be broken, or over sockets.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
@@ -10,6 +11,7 @@ use bytes::{Buf, BufMut, Bytes};
 use hyper_util::rt::TokioIo;
 use prost::Message;
 use steeple_client::Client;
+use steeple_client::administration::ClusterStatusResponse;
 use steeple_wire::status::REVISION_HEADER;
 use tokio::io::{DuplexStream, copy_bidirectional, duplex};
 use tokio::sync::mpsc;
@@ -19,7 +21,8 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::body::Body;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::server::{Grpc, NamedService};
-use tonic::transport::{Endpoint, Server};
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status};
 use tower::service_fn;
 
@@ -31,6 +34,8 @@ pub(crate) enum Reply {
     Refuse(Status),
     /// Breaks the connection without an answer.
     Break,
+    /// As [`Fake::kill`], without an answer.
+    Die,
 }
 
 /// What follows the messages of an answer.
@@ -44,6 +49,11 @@ pub(crate) enum Then {
 impl Reply {
     pub(crate) fn answer(message: &impl Message, revision: u64) -> Self {
         Self::Messages(vec![message.encode_to_vec()], revision, Then::End)
+    }
+
+    /// Takes the request and says nothing.
+    pub(crate) fn hang() -> Self {
+        Self::Messages(Vec::new(), 0, Then::Hang)
     }
 
     pub(crate) fn stream<M: Message>(messages: &[M], then: Then) -> Self {
@@ -69,6 +79,9 @@ struct State {
     script: Mutex<VecDeque<Reply>>,
     arrived: Mutex<Vec<Arrived>>,
     wire: Mutex<Vec<JoinHandle<()>>>,
+    dead: AtomicBool,
+    /// What it says of its group, outside the script.
+    members: Mutex<Option<ClusterStatusResponse>>,
 }
 
 /// The node, and the script that it follows.
@@ -87,23 +100,69 @@ impl Fake {
         self.0.arrived.lock().unwrap().clone()
     }
 
+    /// Names of the calls so far.
+    pub(crate) fn calls(&self) -> Vec<String> {
+        self.arrived().into_iter().map(|arrived| arrived.call).collect()
+    }
+
+    /// Does this next, after all that is in the script.
+    pub(crate) fn then(&self, reply: Reply) {
+        self.0.script.lock().unwrap().push_back(reply);
+    }
+
+    /// Leaves out what is in the script.
+    pub(crate) fn forget(&self) {
+        self.0.script.lock().unwrap().clear();
+    }
+
+    /// Says this of its group from now on.
+    pub(crate) fn tell(&self, members: ClusterStatusResponse) {
+        *self.0.members.lock().unwrap() = Some(members);
+    }
+
+    /// Breaks all connections and takes no new ones.
+    pub(crate) fn kill(&self) {
+        self.0.dead.store(true, Ordering::SeqCst);
+        self.cut();
+    }
+
     /// Serves, and connects a client.
     pub(crate) async fn client(&self) -> Client {
+        Client::from_channel(self.channel().await)
+    }
+
+    /// Serves over a socket, and returns its address.
+    pub(crate) fn listen(&self) -> String {
+        let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = incoming.local_addr().unwrap().to_string();
+        tokio::spawn(self.router().serve_with_incoming(incoming));
+        address
+    }
+
+    fn router(&self) -> tonic::transport::server::Router {
+        let server = Server::builder().add_service(Datastore(self.clone())).add_service(Events(self.clone()));
+        server.add_service(Admin(self.clone()))
+    }
+
+    /// Serves, and connects.
+    pub(crate) async fn channel(&self) -> Channel {
         let (accept, incoming) = mpsc::channel::<DuplexStream>(16);
         let incoming = ReceiverStream::new(incoming).map(Ok::<_, Infallible>);
-        let router = Server::builder().add_service(Datastore(self.clone())).add_service(Events(self.clone()));
-        tokio::spawn(router.serve_with_incoming(incoming));
+        tokio::spawn(self.router().serve_with_incoming(incoming));
         let fake = self.clone();
         let connector = service_fn(move |_| {
             let (near, far) = fake.wire();
-            let accept = accept.clone();
+            let (accept, dead) = (accept.clone(), fake.0.dead.load(Ordering::SeqCst));
             async move {
+                if dead {
+                    return Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
+                }
                 accept.send(far).await.map_err(std::io::Error::other)?;
                 Ok::<_, std::io::Error>(TokioIo::new(near))
             }
         });
         let endpoint = Endpoint::from_static("http://fake");
-        Client::from_channel(endpoint.connect_with_connector(connector).await.unwrap())
+        endpoint.connect_with_connector(connector).await.unwrap()
     }
 
     /// Two ends of a new connection, with something between them that can be cut.
@@ -128,9 +187,19 @@ impl Fake {
     }
 
     async fn serve(self, call: String, request: Bytes) -> Result<Response<Messages>, Status> {
+        if call == "ClusterStatus" {
+            let members = self.0.members.lock().unwrap().clone();
+            let members = members.ok_or_else(|| Status::unimplemented("knows of no group"))?;
+            let members = Ok(Bytes::from(members.encode_to_vec()));
+            return Ok(Response::new(Box::pin(tokio_stream::once(members)) as Messages));
+        }
         let (messages, revision, then) = match self.next_reply(&call, request) {
             Reply::Messages(messages, revision, then) => (messages, revision, then),
             Reply::Refuse(status) => return Err(status),
+            Reply::Die => {
+                self.kill();
+                return std::future::pending().await;
+            }
             Reply::Break => {
                 self.cut();
                 return std::future::pending().await;
@@ -179,6 +248,7 @@ macro_rules! service {
 
 service!(Datastore, "steeple.spire.v1.Datastore");
 service!(Events, "steeple.events.v1.Events");
+service!(Admin, "steeple.admin.v1.Admin");
 
 /// Leaves messages as the bytes that they are.
 #[derive(Clone, Copy)]

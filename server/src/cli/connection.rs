@@ -1,4 +1,4 @@
-//! How a command reaches a node.
+//! How a command reaches nodes.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use super::exit::{CommandError, root_cause};
 use super::instant::parse_duration;
 use super::output::Output;
 
-/// Where the node is, and how its answers are printed.
+/// Where the nodes are, and how their answers are printed.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Connection {
-    /// Address of the node
-    #[arg(long, value_name = "URL", env = "STEEPLE_ENDPOINT", default_value = "http://127.0.0.1:7400")]
-    #[arg(help_heading = "Connection")]
-    pub(super) endpoint: String,
+    /// Address of a node; or of several, with commas between. The others and the leader are found from there
+    #[arg(long, alias = "address", value_name = "URL", env = "STEEPLE_ENDPOINT", value_delimiter = ',')]
+    #[arg(default_value = "http://127.0.0.1:7400", help_heading = "Connection")]
+    pub(super) endpoint: Vec<String>,
     /// How long a call may take, repetitions included
     #[arg(long, value_name = "DURATION", env = "STEEPLE_TIMEOUT", default_value = "30s", value_parser = parse_duration)]
     #[arg(help_heading = "Connection")]
@@ -40,20 +40,20 @@ pub(super) struct Target {
 impl Connection {
     /// A client. Fails at once when nobody answers; whatever happens later is repeated within the timeout.
     pub(super) async fn client(&self) -> Result<Client, CommandError> {
-        let scheme = if self.endpoint.contains("://") { "" } else { "http://" };
-        let endpoint = format!("{scheme}{}", self.endpoint);
-        Client::endpoint(endpoint.clone()).map_err(|error| {
-            let cause = root_cause(&error);
-            CommandError::Usage(format!("`{}` is not an address ({cause}); write http://HOST:PORT", self.endpoint))
-        })?;
-        let connected = tokio::time::timeout(self.timeout, Client::connect(endpoint.clone())).await;
+        for endpoint in &self.endpoint {
+            Client::connect_lazy(endpoint.as_str()).map_err(|error| {
+                let cause = root_cause(&error);
+                CommandError::Usage(format!("`{endpoint}` is not an address ({cause}); write http://HOST:PORT"))
+            })?;
+        }
+        let connected = tokio::time::timeout(self.timeout, Client::connect(self.endpoint.clone())).await;
         let client = connected.map_err(|_| Error::DeadlineExceeded)?;
-        let client =
-            client.map_err(|error| Error::Unavailable { message: format!("{endpoint}: {}", root_cause(&error)) })?;
-        Ok(client.with_options(Options::default().with_deadline(self.timeout)))
+        let unavailable =
+            |error| Error::Unavailable { message: format!("{}: {}", self.endpoint.join(", "), root_cause(&error)) };
+        Ok(client.map_err(unavailable)?.with_options(Options::default().with_deadline(self.timeout)))
     }
 
-    /// The node itself.
+    /// The nodes themselves.
     pub(super) async fn admin(&self) -> Result<Admin, CommandError> {
         Ok(self.client().await?.admin())
     }

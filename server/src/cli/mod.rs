@@ -1,5 +1,6 @@
 //! The `steeple` command: one file for each subject, each with its arguments and what it does.
 
+mod cluster;
 mod completions;
 mod config;
 mod config_flags;
@@ -54,6 +55,9 @@ enum Command {
     Status(status::StatusArgs),
     /// Hash over all records of a node, to compare it with another or with a restored copy
     Digest(status::DigestArgs),
+    /// Look at the group of nodes, and change it
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// List, open and delete namespaces
     #[command(subcommand)]
     Namespace(namespace::NamespaceCommand),
@@ -108,6 +112,7 @@ fn run(command: Command, parts: NodeParts) -> Result<(), CommandError> {
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Status(arguments) => talk(status::status(arguments)),
         Command::Digest(arguments) => talk(status::digest(arguments)),
+        Command::Cluster(command) => talk(cluster::run(command)),
         Command::Namespace(command) => talk(namespace::run(command)),
         Command::Spire(command) => talk(spire::run(command)),
         Command::Events(command) => talk(events::run(command)),

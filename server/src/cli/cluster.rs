@@ -1,0 +1,235 @@
+//! `steeple cluster`.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use steeple_client::administration::{
+    AddMemberRequest, ChangeAddressRequest, ClusterMember, ClusterStatusResponse, MemberRole,
+};
+
+use super::connection::Connection;
+use super::exit::CommandError;
+use super::output::{Output, lines, print_json, print_line, table};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ClusterCommand {
+    /// Who the members of the group are and how they are doing; the leader knows most
+    Status(StatusArgs),
+    /// Add a node to the group; it has to be started with `[cluster] join`
+    Add(AddArgs),
+    /// Remove a node from the group, for good
+    Remove(NodeArgs),
+    /// Give a learner a vote
+    Promote(NodeArgs),
+    /// Make another voter the leader
+    TransferLeader(NodeArgs),
+    /// Change where a node is reached
+    ChangeAddress(ChangeAddressArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AddArgs {
+    /// Number of the node, never used before in this cluster
+    #[arg(value_name = "NODE", value_parser = clap::value_parser!(u64).range(1..))]
+    node: u64,
+    /// Where the other nodes reach it
+    #[arg(long, value_name = "HOST:PORT")]
+    peer_address: String,
+    /// Where clients reach it
+    #[arg(long, value_name = "HOST:PORT", default_value = "", hide_default_value = true)]
+    client_address: String,
+    /// Let it get everything without a vote, until it is promoted
+    #[arg(long)]
+    learner: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NodeArgs {
+    /// Number of the node
+    #[arg(value_name = "NODE", value_parser = clap::value_parser!(u64).range(1..))]
+    node: u64,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ChangeAddressArgs {
+    /// Number of the node
+    #[arg(value_name = "NODE", value_parser = clap::value_parser!(u64).range(1..))]
+    node: u64,
+    /// Where the other nodes reach it from now on
+    #[arg(long, value_name = "HOST:PORT", default_value = "", hide_default_value = true)]
+    #[arg(required_unless_present = "client_address")]
+    peer_address: String,
+    /// Where clients reach it from now on
+    #[arg(long, value_name = "HOST:PORT", default_value = "", hide_default_value = true)]
+    client_address: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+pub(super) async fn run(command: ClusterCommand) -> Result<(), CommandError> {
+    match command {
+        ClusterCommand::Status(arguments) => status(arguments).await,
+        ClusterCommand::Add(arguments) => add(arguments).await,
+        ClusterCommand::Remove(NodeArgs { node, connection }) => {
+            connection.admin().await?.remove_member(node).await?;
+            let document = json!({ "node_id": node, "removed": true });
+            connection.output.say(&document, &format!("node {node} is no member any more"))
+        }
+        ClusterCommand::Promote(NodeArgs { node, connection }) => {
+            connection.admin().await?.promote_member(node).await?;
+            let document = json!({ "node_id": node, "role": role_name(MemberRole::Voter) });
+            connection.output.say(&document, &format!("node {node} has a vote"))
+        }
+        ClusterCommand::TransferLeader(NodeArgs { node, connection }) => {
+            connection.admin().await?.transfer_leader(node).await?;
+            connection.output.say(&json!({ "leader_node_id": node }), &format!("node {node} leads"))
+        }
+        ClusterCommand::ChangeAddress(arguments) => change_address(arguments).await,
+    }
+}
+
+async fn status(arguments: StatusArgs) -> Result<(), CommandError> {
+    let status = arguments.connection.admin().await?.cluster_status().await?;
+    match arguments.connection.output {
+        Output::Json => print_json(&status_json(&status))?,
+        Output::Table => {
+            print_line(&lines(&status_fields(&status)))?;
+            print_line("")?;
+            let rows = status.members.iter().map(|member| member_cells(&status, member));
+            print_line(&table(&COLUMNS, rows))?;
+        }
+    }
+    if status.ready { Ok(()) } else { Err(CommandError::Failed(status.not_ready_reason)) }
+}
+
+const COLUMNS: [&str; 7] = ["node", "role", "peers", "clients", "matched", "lag", "active"];
+
+fn status_fields(status: &ClusterStatusResponse) -> Vec<(&'static str, String)> {
+    let leader = match status.leader_node_id {
+        0 => "none known".into(),
+        leader => format!("node {leader}"),
+    };
+    let state = if status.ready { "serving".into() } else { format!("NOT READY: {}", status.not_ready_reason) };
+    vec![
+        ("cluster", status.cluster_id.clone()),
+        ("leader", format!("{leader}, term {}", status.term)),
+        ("asked", format!("node {}, {state}", status.node_id)),
+        ("revision", status.revision.to_string()),
+        ("log", format!("folded {}, committed {}", status.folded_log_index, status.committed_log_index)),
+    ]
+}
+
+fn member_cells(status: &ClusterStatusResponse, member: &ClusterMember) -> Vec<String> {
+    let role = match member.role() {
+        MemberRole::Voter if member.node_id == status.leader_node_id => "leader",
+        role => role_name(role),
+    };
+    let number = |number: Option<u64>| number.map_or_else(|| "-".into(), |number| number.to_string());
+    let text = |text: &str| if text.is_empty() { "-".into() } else { text.to_owned() };
+    let active = match member.recently_active {
+        Some(true) => "yes",
+        Some(false) => "NO",
+        None => "-",
+    };
+    vec![
+        member.node_id.to_string(),
+        role.into(),
+        text(&member.peer_address),
+        text(&member.client_address),
+        number(member.matched_log_index),
+        number(member.lag_entries),
+        active.into(),
+    ]
+}
+
+fn status_json(status: &ClusterStatusResponse) -> Value {
+    json!({
+        "cluster_id": status.cluster_id,
+        "group_id": status.group_id,
+        "node_id": status.node_id,
+        "leader_node_id": status.leader_node_id,
+        "term": status.term,
+        "revision": status.revision,
+        "folded_log_index": status.folded_log_index,
+        "committed_log_index": status.committed_log_index,
+        "ready": status.ready,
+        "not_ready_reason": status.not_ready_reason,
+        "members": status.members.iter().map(member_json).collect::<Vec<_>>(),
+    })
+}
+
+/// What a node does not know is `null`.
+fn member_json(member: &ClusterMember) -> Value {
+    json!({
+        "node_id": member.node_id,
+        "role": role_name(member.role()),
+        "peer_address": member.peer_address,
+        "client_address": member.client_address,
+        "matched_log_index": member.matched_log_index,
+        "lag_entries": member.lag_entries,
+        "recently_active": member.recently_active,
+    })
+}
+
+fn role_name(role: MemberRole) -> &'static str {
+    match role {
+        MemberRole::Unspecified => "unknown",
+        MemberRole::Voter => "voter",
+        MemberRole::Learner => "learner",
+        MemberRole::Outgoing => "outgoing",
+    }
+}
+
+async fn add(arguments: AddArgs) -> Result<(), CommandError> {
+    let AddArgs { node, peer_address, client_address, learner, connection } = arguments;
+    let member =
+        AddMemberRequest { node_id: node, peer_address: peer_address.clone(), client_address, as_learner: learner };
+    connection.admin().await?.add_member(member).await?;
+    let role = role_name(if learner { MemberRole::Learner } else { MemberRole::Voter });
+    let document = json!({ "node_id": node, "peer_address": peer_address, "role": role });
+    connection.output.say(&document, &format!("node {node} at {peer_address} is a {role}"))
+}
+
+async fn change_address(arguments: ChangeAddressArgs) -> Result<(), CommandError> {
+    let ChangeAddressArgs { node, peer_address, client_address, connection } = arguments;
+    let document = json!({ "node_id": node, "peer_address": peer_address, "client_address": client_address });
+    let addresses = ChangeAddressRequest { node_id: node, peer_address, client_address };
+    connection.admin().await?.change_address(addresses).await?;
+    connection.output.say(&document, &format!("node {node} has its new address"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(node_id: u64, role: MemberRole) -> ClusterMember {
+        ClusterMember { node_id, role: role.into(), ..Default::default() }
+    }
+
+    #[test]
+    fn what_a_node_does_not_know_is_shown_as_unknown() {
+        let known = ClusterMember {
+            matched_log_index: Some(9),
+            lag_entries: Some(1),
+            recently_active: Some(false),
+            client_address: "n:1".into(),
+            ..member(2, MemberRole::Voter)
+        };
+        let members = vec![member(1, MemberRole::Learner), known];
+        let status = ClusterStatusResponse { leader_node_id: 2, members, ..Default::default() };
+        assert_eq!(member_cells(&status, &status.members[0]), ["1", "learner", "-", "-", "-", "-", "-"]);
+        assert_eq!(member_cells(&status, &status.members[1]), ["2", "leader", "-", "n:1", "9", "1", "NO"]);
+        let document = status_json(&status);
+        assert_eq!(document["members"][0]["lag_entries"], Value::Null);
+        assert_eq!(document["members"][1]["role"], "voter");
+    }
+}
