@@ -26,6 +26,7 @@ use super::{
 #[derive(Clone, Default)]
 pub struct LocalHub {
     state: Arc<Mutex<State>>,
+    fetch: FetchOptions,
 }
 
 #[derive(Default)]
@@ -84,6 +85,12 @@ impl LocalHub {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A hub without nodes, where snapshots are fetched in another way than usual.
+    #[must_use]
+    pub fn with_fetch_options(fetch: FetchOptions) -> Self {
+        Self { fetch, ..Self::default() }
     }
 
     /// Connects a node; one with the same number that was there before is forgotten. It is connected until the transport
@@ -213,12 +220,12 @@ impl Transport for LocalTransport {
         target: PathBuf,
     ) -> BoxFuture<'static, Result<FetchedSnapshot, FetchError>> {
         let provider = self.hub.state.lock().nodes.get(&from).and_then(|joined| joined.snapshots.clone());
-        let (hub, node) = (self.hub.clone(), self.node);
+        let (hub, node, options) = (self.hub.clone(), self.node, self.hub.fetch);
         Box::pin(async move {
             let provider = provider.ok_or(FetchError::NoWay)?;
             let is_open = Arc::new(move || hub.is_open(from, node) && hub.is_open(node, from));
             let origin = LocalOrigin { node, provider, is_open };
-            fetch(&origin, wanted.minimum, target, FetchOptions::default()).await
+            fetch(&origin, wanted.minimum, target, options).await
         })
     }
 }

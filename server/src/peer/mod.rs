@@ -1,18 +1,22 @@
 //! How the nodes of a group reach each other: messages of Raft both ways, and snapshots.
 //!
 //! [`Transport`] is what a node sends through, [`PeerSink`] what it receives with, [`SnapshotProvider`] where the
-//! snapshots come from that others fetch. Two transports: [`local`] inside a process, and sockets ([`outgoing`] and
-//! [`service`]).
+//! snapshots come from that others fetch. Two transports: [`local`] inside a process, and sockets ([`SocketTransport`]
+//! and [`PeerService`]).
 //!
 //! Nothing here is reliable, because Raft repeats what is lost: a message that finds no room is dropped and counted.
 //! What must not happen is that a sender waits, that a heartbeat waits behind entries, that memory grows with a peer
 //! that is slow or gone, or that a peer's bytes do harm.
 
+mod connect;
 mod identity;
 pub mod limits;
 pub mod local;
 pub mod messages;
 mod metrics;
+mod outgoing;
+mod queue;
+mod service;
 pub mod snapshots;
 
 #[cfg(test)]
@@ -25,9 +29,12 @@ use raft::eraftpb::Message;
 use steeple_engine::ids::NodeId;
 use tokio::sync::OwnedSemaphorePermit;
 
+pub use self::connect::{ConnectError, PeerConnector, PlainConnector, peer_endpoint};
 pub use self::identity::{HandshakeError, PeerIdentity};
 pub use self::local::{LocalHub, LocalTransport};
 pub use self::messages::{Lane, Link};
+pub use self::outgoing::{SendOptions, SocketTransport};
+pub use self::service::{PeerService, peer_server};
 pub use self::snapshots::{FetchError, FetchOptions, FetchedSnapshot, SnapshotProvider, WantedSnapshot};
 
 /// A future that can be kept in a box, for traits that are used as objects.

@@ -7,6 +7,7 @@
 mod fetch;
 mod local;
 mod provider;
+mod remote;
 
 use std::io;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use thiserror::Error;
 pub(super) use self::fetch::{Fault, FedChunk, Feed, Origin, fetch};
 pub(super) use self::local::LocalOrigin;
 pub use self::provider::{ProvideError, ServedFile, ServedSnapshot, SnapshotProvider};
+pub(super) use self::remote::{RemoteOrigin, Throttle, send_chunks};
 
 /// What a node that fetches a snapshot needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

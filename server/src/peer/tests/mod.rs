@@ -1,0 +1,8 @@
+//! Transports from outside: two ends, and what happens between them.
+
+mod handshake;
+mod local;
+mod queue;
+mod snapshots;
+mod sockets;
+mod support;
