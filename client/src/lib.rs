@@ -53,6 +53,7 @@ mod namespace;
 mod retry;
 mod streams;
 mod tail;
+pub mod tls;
 
 pub use admin::{Admin, SnapshotChunks};
 pub use batch::{Operation, Outcome};

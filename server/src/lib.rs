@@ -1,5 +1,6 @@
 //! The node as a process or inside one: threads, sockets, clock, configuration, and the `steeple` command.
 
+pub mod authorization;
 pub mod config;
 pub mod node;
 pub mod embedded;
@@ -7,6 +8,7 @@ pub mod peer;
 pub mod grpc;
 pub mod http;
 mod run;
+pub mod tls;
 pub mod cli;
 
 pub use run::{RunError, Running, node_options, run};

@@ -12,10 +12,10 @@ use steeple_engine::record_store::RecordStoreKind;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tonic::transport::server::TcpIncoming;
 
 use crate::config::{Config, StoreKind};
 use crate::node::{Node, NodeOptions, NodeParts, StartError, SubmitError};
+use crate::tls::{self, MaterialError, RELOAD_INTERVAL, Tls};
 use crate::{grpc, http};
 
 /// How long open connections may take to end at shutdown.
@@ -31,6 +31,9 @@ pub enum RunError {
     /// It did not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The certificates cannot be used.
+    #[error("cannot use the certificates of [tls]: {0}")]
+    Tls(#[from] MaterialError),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -65,6 +68,7 @@ pub struct Running {
     node: Node,
     grpc: TcpListener,
     http: TcpListener,
+    tls: Option<Tls>,
 }
 
 /// Starts and serves until `shutdown` completes or the node fails.
@@ -89,6 +93,7 @@ impl Running {
     /// # Errors
     /// See [`RunError`].
     pub async fn start_with(config: &Config, parts: NodeParts) -> Result<Self, RunError> {
+        let tls = load_tls(config).await?;
         // Bound before the node starts: an address in use is found out at once and not after a recovery.
         let grpc = listen(config.node.listen).await?;
         let http = listen(config.node.http_listen).await?;
@@ -100,7 +105,7 @@ impl Running {
             let opened = node.open_namespace(name).await;
             opened.map_err(|source| RunError::Namespace { name: name.clone(), source: Box::new(source) })?;
         }
-        Ok(Self { node, grpc, http })
+        Ok(Self { node, grpc, http, tls })
     }
 
     /// The node.
@@ -122,17 +127,14 @@ impl Running {
     /// # Errors
     /// See [`RunError`].
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), RunError> {
-        let Self { node, grpc, http } = self;
+        let Self { node, grpc, http, tls } = self;
         let (leave, leaving) = watch::channel(false);
         let left = |mut leaving: watch::Receiver<bool>| async move {
             // The sender lives as long as this function; its end is a reason to leave as well.
             drop(leaving.wait_for(|leaving| *leaving).await);
         };
         let http = tokio::spawn(http::serve(http, node.clone(), prometheus(), left(leaving.clone())));
-        // Set here because the server's own setting does not reach connections that it did not accept itself. Without it
-        // the end of an answer waits for the acknowledgement of its beginning, which is 40 ms on some systems.
-        let grpc = TcpIncoming::from(grpc).with_nodelay(Some(true));
-        let grpc = tokio::spawn(grpc::serve(node.clone(), grpc, left(leaving)));
+        let grpc = tokio::spawn(grpc::serve(node.clone(), tls::incoming(grpc, tls), left(leaving)));
         let failure = tokio::select! {
             () = shutdown => None,
             reason = node.failed() => Some(reason),
@@ -157,6 +159,28 @@ fn joined(service: &'static str, served: Result<Result<(), String>, tokio::task:
         Ok(Err(detail)) => Err(RunError::Service { service, detail }),
         Err(error) => Err(RunError::Service { service, detail: error.to_string() }),
     }
+}
+
+/// Loads what `[tls]` names and follows it, and says how far what it names protects.
+async fn load_tls(config: &Config) -> Result<Option<Tls>, RunError> {
+    let Some(files) = config.tls.files() else {
+        let (listen, reachable) = (config.node.listen, !config.node.listen.ip().is_loopback());
+        if reachable {
+            tracing::warn!(%listen, "nothing is encrypted and whoever reaches the node may do everything, as configured");
+        } else {
+            tracing::info!(%listen, "no TLS is configured: only programs on this machine are served, each may do everything");
+        }
+        return Ok(None);
+    };
+    let loading = tokio::task::spawn_blocking(move || Tls::load(files));
+    let tls = loading.await.map_err(|error| RunError::Failed(error.to_string()))??;
+    tls.follow(RELOAD_INTERVAL);
+    if !tls.verifies_clients() {
+        tracing::warn!(
+            "tls.authority is not given: connections are encrypted, but whoever makes one may do everything"
+        );
+    }
+    Ok(Some(tls))
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {

@@ -49,6 +49,7 @@ fn with_value(argument: Arg, kind: Kind) -> Arg {
         Kind::Address => argument.value_name("ADDRESS"),
         Kind::Path => argument.value_name("PATH").value_hint(clap::ValueHint::AnyPath),
         Kind::Text => argument.value_name("TEXT"),
+        Kind::List => argument.value_name("TEXT,..."),
         Kind::Choice(words) => argument.value_name("WORD").value_parser(words.to_vec()),
     }
 }

@@ -91,7 +91,22 @@ fn as_text(kind: Kind, value: &DeValue<'_>) -> Result<String, String> {
         (Kind::Duration | Kind::Address | Kind::Path | Kind::Text | Kind::Choice(_), DeValue::String(value)) => {
             Ok(value.to_string())
         }
+        (Kind::List, DeValue::Array(values)) => {
+            values.iter().map(|value| item(value.get_ref())).collect::<Result<Vec<_>, _>>().map(|items| items.join(","))
+        }
         (_, other) => Err(format!("expected {}, found a value of type {}", kind.expected(), other.type_str())),
+    }
+}
+
+/// One value of a list.
+fn item(value: &DeValue<'_>) -> Result<String, String> {
+    match value {
+        DeValue::String(text) if text.contains(',') => {
+            Err(format!("`{text}` contains a comma, which separates values"))
+        }
+        DeValue::String(text) if text.trim().is_empty() => Err("a value of the list is empty".into()),
+        DeValue::String(text) => Ok(text.to_string()),
+        other => Err(format!("expected texts in quotes, found a value of type {}", other.type_str())),
     }
 }
 
@@ -106,6 +121,7 @@ impl Kind {
             Self::Address => "an address such as \"127.0.0.1:7400\" in quotes",
             Self::Path => "a path in quotes",
             Self::Text | Self::Choice(_) => "a text in quotes",
+            Self::List => "a list of texts such as [\"one\", \"two\"]",
         }
     }
 }

@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::value::{address, bytes, bytes_text, choice, choice_text, count, duration, duration_text, flag};
+use super::value::{
+    address, bytes, bytes_text, choice, choice_text, count, duration, duration_text, flag, list, list_text,
+};
 use super::{Config, StoreKind, TracingFormat};
+use crate::authorization::{Pattern, Share};
 
 /// What kind of value a key takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,10 +21,12 @@ pub enum Kind {
     Duration,
     /// Text with an IP address and a port.
     Address,
-    /// Text with a path.
+    /// Text with a path; empty for none where that is allowed.
     Path,
     /// Any text.
     Text,
+    /// Several texts: an array in a file, separated by commas elsewhere.
+    List,
     /// One of these words.
     Choice(&'static [&'static str]),
 }
@@ -102,8 +107,8 @@ pub const KEYS: &[Key] = &[
         name: "node.allow_insecure",
         flag: "allow-insecure",
         kind: Kind::Flag,
-        summary: "Serve addresses that other machines can reach although nothing is encrypted and nobody has to prove \
-                  who they are. Without it only loopback addresses are accepted.",
+        summary: "Serve addresses that other machines can reach although nobody has to prove who they are. Without it, that \
+                  takes `[tls]` with an authority; else only loopback addresses are accepted.",
         set: |config, text| store(&mut config.node.allow_insecure, flag(text)),
         get: |config| config.node.allow_insecure.to_string(),
     },
@@ -114,6 +119,76 @@ pub const KEYS: &[Key] = &[
         summary: "Namespace that the node makes sure to have when it starts. Empty for none.",
         set: |config, text| store(&mut config.node.namespace, Ok(text.to_owned())),
         get: |config| config.node.namespace.clone(),
+    },
+    Key {
+        name: "tls.certificate",
+        flag: "tls-certificate",
+        kind: Kind::Path,
+        summary: "The node's certificate in PEM, followed by those between it and the authority. With it and `key`, gRPC and \
+                  peers are served encrypted only. The three files are read again when they change. Empty for no TLS.",
+        set: |config, text| store(&mut config.tls.certificate, Ok(optional_path(text))),
+        get: |config| optional_path_text(config.tls.certificate.as_ref()),
+    },
+    Key {
+        name: "tls.key",
+        flag: "tls-key",
+        kind: Kind::Path,
+        summary: "The certificate's private key in PEM.",
+        set: |config, text| store(&mut config.tls.key, Ok(optional_path(text))),
+        get: |config| optional_path_text(config.tls.key.as_ref()),
+    },
+    Key {
+        name: "tls.authority",
+        flag: "tls-authority",
+        kind: Kind::Path,
+        summary: "Certificates in PEM of the authorities that vouch for clients and peers. With it, whoever connects has to \
+                  show a certificate of theirs, and `[roles]` says what it allows.",
+        set: |config, text| store(&mut config.tls.authority, Ok(optional_path(text))),
+        get: |config| optional_path_text(config.tls.authority.as_ref()),
+    },
+    Key {
+        name: "roles.admin",
+        flag: "roles-admin",
+        kind: Kind::List,
+        summary: "Who may do everything that clients can do. Each is `spiffe://DOMAIN/PATH`, `spiffe://DOMAIN/PATH/*` for \
+                  all below a path, or `cn:NAME` for the common name of a certificate without SPIFFE ID.",
+        set: |config, text| store(&mut config.roles.admin, list(text, Pattern::parse)),
+        get: |config| list_text(&config.roles.admin),
+    },
+    Key {
+        name: "roles.read_write",
+        flag: "roles-read-write",
+        kind: Kind::List,
+        summary: "Who may read and change a namespace, and open it. Each is `NAMESPACE=IDENTITY`, with `*` for all \
+                  namespaces.",
+        set: |config, text| store(&mut config.roles.read_write, list(text, Share::parse)),
+        get: |config| list_text(&config.roles.read_write),
+    },
+    Key {
+        name: "roles.read_only",
+        flag: "roles-read-only",
+        kind: Kind::List,
+        summary: "Who may read a namespace and follow its events. Each is `NAMESPACE=IDENTITY`.",
+        set: |config, text| store(&mut config.roles.read_only, list(text, Share::parse)),
+        get: |config| list_text(&config.roles.read_only),
+    },
+    Key {
+        name: "roles.events_only",
+        flag: "roles-events-only",
+        kind: Kind::List,
+        summary: "Who may only follow the events of a namespace: tails, history and what they begin with. Each is \
+                  `NAMESPACE=IDENTITY`.",
+        set: |config, text| store(&mut config.roles.events_only, list(text, Share::parse)),
+        get: |config| list_text(&config.roles.events_only),
+    },
+    Key {
+        name: "roles.peer",
+        flag: "roles-peer",
+        kind: Kind::List,
+        summary: "Who may speak as a node of the group. Empty for everybody whom the authority vouches for: fill it unless the \
+                  authority vouches for nodes only.",
+        set: |config, text| store(&mut config.roles.peer, list(text, Pattern::parse)),
+        get: |config| list_text(&config.roles.peer),
     },
     Key {
         name: "log.segment_bytes",
@@ -266,6 +341,14 @@ pub const KEYS: &[Key] = &[
 fn store<Value>(place: &mut Value, value: Result<Value, String>) -> Result<(), String> {
     *place = value?;
     Ok(())
+}
+
+fn optional_path(text: &str) -> Option<PathBuf> {
+    Some(text).filter(|text| !text.is_empty()).map(PathBuf::from)
+}
+
+fn optional_path_text(path: Option<&PathBuf>) -> String {
+    path.map(|path| path.display().to_string()).unwrap_or_default()
 }
 
 fn path(text: &str) -> Result<PathBuf, String> {

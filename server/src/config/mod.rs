@@ -20,11 +20,18 @@ pub use keys::{KEYS, Key, Kind};
 pub use overrides::Overrides;
 pub use print::{reference, to_toml};
 
+use crate::authorization::Roles;
+use crate::tls::TlsFiles;
+
 /// Everything that a node can be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Where the node lives and listens.
     pub node: NodeConfig,
+    /// Encryption of connections.
+    pub tls: TlsConfig,
+    /// Who may do what.
+    pub roles: Roles,
     /// The log.
     pub log: LogConfig,
     /// The record store.
@@ -52,6 +59,26 @@ pub struct NodeConfig {
     pub allow_insecure: bool,
     /// Namespace that the node makes sure to have when it starts; empty for none.
     pub namespace: String,
+}
+
+/// Encryption of connections.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// File with the node's certificate.
+    pub certificate: Option<PathBuf>,
+    /// File with its private key.
+    pub key: Option<PathBuf>,
+    /// File with the authorities that vouch for clients and peers.
+    pub authority: Option<PathBuf>,
+}
+
+impl TlsConfig {
+    /// The files, if connections are to be encrypted.
+    #[must_use]
+    pub fn files(&self) -> Option<TlsFiles> {
+        let (certificate, key) = self.certificate.clone().zip(self.key.clone())?;
+        Some(TlsFiles { certificate, key, authority: self.authority.clone() })
+    }
 }
 
 /// The log of a node.
@@ -148,6 +175,8 @@ impl Default for Config {
                 allow_insecure: false,
                 namespace: "default".into(),
             },
+            tls: TlsConfig::default(),
+            roles: Roles::default(),
             log: LogConfig {
                 segment_bytes: 64 << 20,
                 segment_entries: 128 << 10,

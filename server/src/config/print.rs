@@ -24,6 +24,10 @@ fn toml_value(key: &Key, config: &Config) -> String {
     let value = key.value(config);
     match key.kind {
         Kind::Flag | Kind::Count => value,
+        Kind::List => {
+            let values = value.split(',').filter(|value| !value.is_empty());
+            toml::Value::Array(values.map(|value| toml::Value::String(value.to_owned())).collect()).to_string()
+        }
         _ => toml::Value::String(value).to_string(),
     }
 }

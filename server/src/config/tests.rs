@@ -30,6 +30,16 @@ fn every_key_can_be_set_in_the_file() {
         http_listen = "[::1]:2"
         allow_insecure = true
         namespace = "prod"
+        [tls]
+        certificate = "node.pem"
+        key = "node-key.pem"
+        authority = "authority.pem"
+        [roles]
+        admin = ["spiffe://td/ops/*", "cn:operator"]
+        read_write = ["prod=spiffe://td/server"]
+        read_only = ["*=spiffe://td/audit"]
+        events_only = ["prod=spiffe://td/feed"]
+        peer = ["spiffe://td/steeple"]
         [log]
         segment_bytes = "16MiB"
         segment_entries = 1000
@@ -80,14 +90,18 @@ fn every_key_can_be_set_by_variable_and_by_flag() {
         Kind::Path => "elsewhere",
         Kind::Text => "debug",
         Kind::Choice(words) => words[1],
+        Kind::List if ["roles.admin", "roles.peer"].contains(&key.name) => "cn:a,spiffe://td/b",
+        Kind::List => "prod=cn:a,*=cn:b",
     };
+    // Files and roles are of no use one without the other.
+    let file = "[tls]\ncertificate = \"c\"\nkey = \"k\"\nauthority = \"a\"\n[roles]\nadmin = [\"cn:x\"]";
     for key in KEYS {
         let expected = other(key);
-        let by_variable = load_with("", &environment(&[(&key.variable(), expected)])).unwrap();
+        let by_variable = load_with(file, &environment(&[(&key.variable(), expected)])).unwrap();
         assert_eq!(key.value(&by_variable), expected, "{}", key.name);
         let mut overrides = Overrides::default();
         overrides.flag(key.flag, expected).unwrap();
-        let by_flag = load_with("", &overrides).unwrap();
+        let by_flag = load_with(file, &overrides).unwrap();
         assert_eq!(key.value(&by_flag), expected, "{}", key.name);
     }
 }
@@ -161,6 +175,44 @@ fn reachable_addresses_have_to_be_allowed() {
     let refused = load("[node]\nhttp_listen = \"10.0.0.1:7401\"").unwrap_err();
     assert!(refused.contains("node.http_listen"), "{refused}");
     assert!(load("[node]\nlisten = \"0.0.0.0:7400\"\nallow_insecure = true").is_ok());
+}
+
+#[test]
+fn an_authority_makes_addresses_reachable() {
+    let secure = |more: &str| {
+        load(&format!(
+            "[tls]\ncertificate = \"c\"\nkey = \"k\"\n{more}\n[node]\nlisten = \"0.0.0.0:7400\"\nhttp_listen = \"0.0.0.0:7401\""
+        ))
+    };
+    secure("authority = \"a\"\n[roles]\nadmin = [\"cn:x\"]").unwrap();
+    let refused = secure("").unwrap_err();
+    assert!(refused.contains("node.listen: 0.0.0.0:7400 can be reached from other machines, and nobody"), "{refused}");
+}
+
+#[test]
+fn protection_is_given_whole_or_not_at_all() {
+    let cases = [
+        ("[tls]\ncertificate = \"c\"", "tls.key: is missing"),
+        ("[tls]\nkey = \"k\"", "tls.certificate: is missing; tls.key"),
+        ("[tls]\nauthority = \"a\"", "tls.certificate: is missing; tls.authority"),
+        ("[roles]\nadmin = [\"cn:x\"]", "tls.authority: is missing"),
+        ("[roles]\npeer = [\"cn:x\"]", "tls.authority: is missing"),
+        ("[tls]\ncertificate = \"c\"\nkey = \"k\"\nauthority = \"a\"", "roles.admin: is empty"),
+        (
+            "[tls]\ncertificate = \"c\"\nkey = \"k\"\nauthority = \"a\"\n[roles]\npeer = [\"cn:x\"]",
+            "roles.admin: is empty",
+        ),
+        ("[roles]\nadmin = \"cn:x\"", "expected a list of texts such as"),
+        ("[roles]\nadmin = [1]", "expected texts in quotes, found a value of type integer"),
+        ("[roles]\nadmin = [\"cn:a,cn:b\"]", "contains a comma"),
+        ("[roles]\nadmin = [\"\"]", "a value of the list is empty"),
+        ("[roles]\nadmin = [\"somebody\"]", "`somebody` is no identity"),
+        ("[roles]\nread_only = [\"cn:x\"]", "`cn:x` names no namespace"),
+    ];
+    for (text, expected) in cases {
+        let found = load(text).unwrap_err();
+        assert!(found.contains(expected), "{text:?} gave {found:?} without {expected:?}");
+    }
 }
 
 #[test]

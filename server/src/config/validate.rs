@@ -13,8 +13,8 @@ const NAMESPACE_BYTES_MAX: usize = 255;
 impl Config {
     /// Checks what single values cannot show.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        self.check_address("node.listen", self.node.listen)?;
-        self.check_address("node.http_listen", self.node.http_listen)?;
+        self.check_security()?;
+        self.check_http_address()?;
         require("node.http_listen", self.addresses_differ(), "is the same address as node.listen")?;
         require("node.namespace", is_namespace(&self.node.namespace), NAMESPACE_RULE)?;
         let reserved = u64::from(self.log.segment_entries) * 64;
@@ -36,13 +36,39 @@ impl Config {
         self.check_level()
     }
 
-    fn check_address(&self, key: &'static str, address: SocketAddr) -> Result<(), ConfigError> {
-        let safe = address.ip().is_loopback() || self.node.allow_insecure;
+    /// Nobody is to believe in protection that is not there.
+    fn check_security(&self) -> Result<(), ConfigError> {
+        let tls = &self.tls;
+        let (certificate, key) = (tls.certificate.is_some(), tls.key.is_some());
+        require("tls.key", key || !certificate, "is missing; tls.certificate needs its private key")?;
+        require("tls.certificate", certificate || !key, "is missing; tls.key is of no use without it")?;
+        let authority = tls.authority.is_some();
+        require("tls.certificate", certificate || !authority, "is missing; tls.authority is of no use without it")?;
+        require("tls.authority", authority || self.roles.is_empty(), ROLES_WITHOUT_AUTHORITY)?;
+        require("roles.admin", !authority || !self.roles.is_empty_for_clients(), AUTHORITY_WITHOUT_ROLES)?;
+        self.check_reachable("node.listen", self.node.listen)
+    }
+
+    /// What carries records may be reached from elsewhere only when everybody has to prove who they are.
+    fn check_reachable(&self, key: &'static str, address: SocketAddr) -> Result<(), ConfigError> {
+        let safe = address.ip().is_loopback() || self.tls.authority.is_some() || self.node.allow_insecure;
+        let danger = match self.tls.files() {
+            Some(_) => "nobody has to prove who they are",
+            None => "nothing is encrypted",
+        };
         let message = format!(
-            "{address} can be reached from other machines, and nothing is encrypted; use a loopback address, or set \
-             node.allow_insecure if the network is trusted"
+            "{address} can be reached from other machines, and {danger}; use a loopback address, give tls.certificate, \
+             tls.key and tls.authority, or set node.allow_insecure if the network is trusted"
         );
         require(key, safe, &message)
+    }
+
+    /// The HTTP face is never encrypted. It shows counts and no records, so a node that protects its records may show it.
+    fn check_http_address(&self) -> Result<(), ConfigError> {
+        match self.tls.files() {
+            Some(_) => Ok(()),
+            None => self.check_reachable("node.http_listen", self.node.http_listen),
+        }
     }
 
     fn addresses_differ(&self) -> bool {
@@ -63,6 +89,12 @@ impl Config {
 }
 
 const NAMESPACE_RULE: &str = "has to be empty, or up to 255 letters, digits and `-._/`";
+
+const ROLES_WITHOUT_AUTHORITY: &str = "is missing; roles say what a certificate allows, and without an authority nobody \
+                                       has to show one";
+
+const AUTHORITY_WITHOUT_ROLES: &str = "is empty, and so are the other roles of clients: nobody could do anything. Name at \
+                                       least one identity, such as `spiffe://DOMAIN/PATH` or `cn:NAME`";
 
 fn is_namespace(name: &str) -> bool {
     name.len() <= NAMESPACE_BYTES_MAX

@@ -9,6 +9,9 @@ use std::time::Duration;
 /// Longest duration that is accepted: far beyond any use, far below any overflow.
 const DURATION_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 
+/// Values of one list.
+const LIST_MAX: usize = 1_024;
+
 /// Reads a duration like `10m`, `1h 30m` or `0`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     if text.trim() == "0" {
@@ -98,4 +101,21 @@ pub(super) fn choice<Value: Copy>(text: &str, choices: &[(&'static str, Value)])
 /// Writes one of several words.
 pub(super) fn choice_text<Value: Copy + PartialEq>(value: Value, choices: &[(&'static str, Value)]) -> String {
     choices.iter().find(|(_, known)| *known == value).map(|(word, _)| (*word).to_owned()).unwrap_or_default()
+}
+
+/// Reads values that are separated by commas; spaces around them do not count.
+pub(super) fn list<Value>(text: &str, read: impl Fn(&str) -> Result<Value, String>) -> Result<Vec<Value>, String> {
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let values: Vec<_> = text.split(',').map(|value| read(value.trim())).collect::<Result<_, _>>()?;
+    if values.len() > LIST_MAX {
+        return Err(format!("has {} values, {LIST_MAX} are allowed", values.len()));
+    }
+    Ok(values)
+}
+
+/// Writes values as they are read.
+pub(super) fn list_text(values: &[impl Display]) -> String {
+    values.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
