@@ -11,4 +11,4 @@ mod run;
 pub mod tls;
 pub mod cli;
 
-pub use run::{RunError, Running, node_options, run};
+pub use run::{RunError, Running, access, node_options, run};

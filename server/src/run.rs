@@ -13,6 +13,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::authorization::Access;
 use crate::config::{Config, StoreKind};
 use crate::node::{Node, NodeOptions, NodeParts, StartError, SubmitError};
 use crate::tls::{self, MaterialError, RELOAD_INTERVAL, Tls};
@@ -69,6 +70,7 @@ pub struct Running {
     grpc: TcpListener,
     http: TcpListener,
     tls: Option<Tls>,
+    access: Access,
 }
 
 /// Starts and serves until `shutdown` completes or the node fails.
@@ -105,7 +107,7 @@ impl Running {
             let opened = node.open_namespace(name).await;
             opened.map_err(|source| RunError::Namespace { name: name.clone(), source: Box::new(source) })?;
         }
-        Ok(Self { node, grpc, http, tls })
+        Ok(Self { node, grpc, http, tls, access: access(config) })
     }
 
     /// The node.
@@ -127,14 +129,14 @@ impl Running {
     /// # Errors
     /// See [`RunError`].
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), RunError> {
-        let Self { node, grpc, http, tls } = self;
+        let Self { node, grpc, http, tls, access } = self;
         let (leave, leaving) = watch::channel(false);
         let left = |mut leaving: watch::Receiver<bool>| async move {
             // The sender lives as long as this function; its end is a reason to leave as well.
             drop(leaving.wait_for(|leaving| *leaving).await);
         };
         let http = tokio::spawn(http::serve(http, node.clone(), prometheus(), left(leaving.clone())));
-        let grpc = tokio::spawn(grpc::serve(node.clone(), tls::incoming(grpc, tls), left(leaving)));
+        let grpc = tokio::spawn(grpc::serve(node.clone(), access, tls::incoming(grpc, tls), left(leaving)));
         let failure = tokio::select! {
             () = shutdown => None,
             reason = node.failed() => Some(reason),
@@ -181,6 +183,15 @@ async fn load_tls(config: &Config) -> Result<Option<Tls>, RunError> {
         );
     }
     Ok(Some(tls))
+}
+
+/// Whom the configuration lets in. Without an authority nobody proves who he is, and roles would protect nothing.
+#[must_use]
+pub fn access(config: &Config) -> Access {
+    match config.tls.authority {
+        Some(_) => Access::roles(config.roles.clone()),
+        None => Access::Everyone,
+    }
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {

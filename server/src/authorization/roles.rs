@@ -2,10 +2,9 @@
 
 use std::fmt;
 
-use super::{Identity, Pattern};
+use steeple_engine::namespaces::commands::NAME_BYTES_MAX;
 
-/// Longest name of a namespace.
-const NAMESPACE_BYTES_MAX: usize = 255;
+use super::{Identity, Pattern};
 
 /// What stands for all namespaces.
 const ALL_NAMESPACES: &str = "*";
@@ -99,7 +98,7 @@ impl Share {
             return Ok(Self { namespace: None, who });
         }
         let byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-._/".contains(&byte);
-        if namespace.is_empty() || namespace.len() > NAMESPACE_BYTES_MAX || !namespace.bytes().all(byte) {
+        if namespace.is_empty() || namespace.len() > NAME_BYTES_MAX || !namespace.bytes().all(byte) {
             return Err(format!("`{namespace}` is no name of a namespace"));
         }
         Ok(Self { namespace: Some(namespace.to_owned()), who })

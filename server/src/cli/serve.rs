@@ -100,6 +100,7 @@ Steeple {version} is serving.
   metrics    http://{http}/metrics (and /healthz, /readyz)
   data       {data}
   namespace  {namespace}
+  access     {access}
 
 Try in another terminal:
 
@@ -113,6 +114,12 @@ Ctrl-C stops it; everything acknowledged is kept.",
         version = env!("CARGO_PKG_VERSION"),
         data = config.node.data.display(),
         namespace = if config.node.namespace.is_empty() { "(none)" } else { &config.node.namespace },
+        access = match config.tls.authority {
+            Some(_) => "encrypted, as [roles] say",
+            None if config.tls.files().is_some() => "encrypted, for whoever reaches it",
+            None if grpc.ip().is_loopback() => "everybody on this machine, unencrypted",
+            None => "everybody who reaches it, unencrypted",
+        },
         endpoint =
             if grpc == Config::default().node.listen { String::new() } else { format!(" --endpoint http://{grpc}") },
     )
@@ -127,6 +134,7 @@ mod tests {
         let mut config = Config::default();
         let (grpc, http) = (config.node.listen, config.node.http_listen);
         let plain = welcome(&config, grpc, http);
+        assert!(plain.contains("everybody on this machine, unencrypted"), "{plain}");
         assert!(!plain.contains("--endpoint") && !plain.contains("--namespace"), "{plain}");
         config.node.namespace = "prod".into();
         let other = welcome(&config, SocketAddr::from(([127, 0, 0, 1], 9)), http);

@@ -19,6 +19,7 @@ use super::errors;
 use super::limits;
 use super::scope::{Freshness, blocking, request_id, respond};
 use super::sending::send;
+use crate::authorization;
 use crate::node::cluster::{ClusterChange, ClusterStatus, MemberRole, MemberStatus};
 use crate::node::{Node, SubmitError, TakenSnapshot};
 
@@ -91,6 +92,7 @@ impl AdminService {
     }
 
     async fn open(&self, request: wire::OpenNamespaceRequest) -> Result<wire::OpenNamespaceResponse, Status> {
+        authorization::check_namespace(&request.name)?;
         let id = request_id(&request.request_id)?;
         if self.node.namespace(&request.name).is_some() || request.must_exist {
             // Answered without deciding anything, so the state has to be current.

@@ -18,6 +18,8 @@ mod scope;
 mod sending;
 
 #[cfg(test)]
+mod access_tests;
+#[cfg(test)]
 mod freshness_tests;
 #[cfg(test)]
 mod tests;
@@ -39,6 +41,7 @@ use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint, Server};
 
 pub use self::panics::CatchPanics;
+use crate::authorization::{Access, Authorize};
 use crate::node::Node;
 
 /// Calls that one connection may have in flight.
@@ -58,29 +61,14 @@ pub enum ServeError {
     Transport(#[from] tonic::transport::Error),
 }
 
-/// Serves a node over connections until `shutdown` is done; then ends tails and lets other calls finish.
+/// Serves a node over connections until `shutdown` is done; then ends tails and lets other calls finish. `access` decides
+/// about every call by the [`Caller`](crate::tls::Caller) of its connection.
 ///
 /// # Errors
 /// See [`ServeError`].
 pub async fn serve<Incoming, Connection>(
     node: Node,
-    incoming: Incoming,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), ServeError>
-where
-    Incoming: Stream<Item = Result<Connection, io::Error>>,
-    Connection: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
-{
-    serve_with(Server::builder(), node, incoming, shutdown).await
-}
-
-/// As [`serve`], with a server that was set up before (TLS).
-///
-/// # Errors
-/// See [`ServeError`].
-pub async fn serve_with<Incoming, Connection>(
-    server: Server,
-    node: Node,
+    access: Access,
     incoming: Incoming,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError>
@@ -110,12 +98,13 @@ where
         shutdown.await;
         stop.send_replace(true);
     };
-    server
+    Server::builder()
         .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .layer(measure::MeasureCalls)
         .layer(CatchPanics)
+        .layer(Authorize::new(access))
         .add_service(health)
         .add_service(reflection)
         .add_service(datastore)
@@ -151,7 +140,7 @@ async fn report_health(
 pub async fn connect(node: Node) -> Result<Channel, ServeError> {
     let (accept, incoming) = mpsc::channel::<Result<DuplexStream, io::Error>>(1);
     tokio::spawn(async move {
-        if let Err(error) = serve(node, ReceiverStream::new(incoming), std::future::pending()).await {
+        if let Err(error) = serve(node, Access::Everyone, ReceiverStream::new(incoming), std::future::pending()).await {
             tracing::warn!(%error, "serving inside the process ended");
         }
     });

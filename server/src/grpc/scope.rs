@@ -12,6 +12,7 @@ use steeple_wire::status::{ErrorKind, REVISION_HEADER};
 use tonic::{Response, Status};
 
 use super::{errors, limits};
+use crate::authorization;
 use crate::node::{Accepted, NOTICES_MAX, Node, QueryError, SubmitError};
 
 /// How long a read waits until the node is fresh enough for it, when the request has no shorter deadline.
@@ -68,6 +69,8 @@ impl Scope {
     /// The namespace of this name in the state that the node has.
     fn open_as_is(node: &Node, name: &str) -> Result<Self, Status> {
         limits::check_bytes("namespace name", name.len(), steeple_engine::namespaces::commands::NAME_BYTES_MAX)?;
+        // Before anything shows whether it exists.
+        authorization::check_namespace(name)?;
         let namespace = node.namespace(name).ok_or_else(|| errors::namespace_unknown(name))?;
         Ok(Self { node: node.clone(), namespace })
     }
