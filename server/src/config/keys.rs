@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::cluster::{Founder, host_and_port, optional_host_and_port};
 use super::value::{
     address, bytes, bytes_text, choice, choice_text, count, duration, duration_text, flag, list, list_text,
 };
@@ -119,6 +120,74 @@ pub const KEYS: &[Key] = &[
         summary: "Namespace that the node makes sure to have when it starts. Empty for none.",
         set: |config, text| store(&mut config.node.namespace, Ok(text.to_owned())),
         get: |config| config.node.namespace.clone(),
+    },
+    Key {
+        name: "cluster.node",
+        flag: "node",
+        kind: Kind::Count,
+        summary: "The node's number in its group. Never used for another node, not even after this one is gone.",
+        set: |config, text| store(&mut config.cluster.node, count(text, 1..=u64::from(u32::MAX))),
+        get: |config| config.cluster.node.to_string(),
+    },
+    Key {
+        name: "cluster.initial",
+        flag: "initial",
+        kind: Kind::List,
+        summary: "The members that found a group together, the same on each of them: `1=host:7402`, or with the address for \
+                  clients `1=host:7402/host:7400`. Looked at only while the data directory is empty. Empty for a node alone.",
+        set: |config, text| store(&mut config.cluster.initial, list(text, Founder::parse)),
+        get: |config| list_text(&config.cluster.initial),
+    },
+    Key {
+        name: "cluster.join",
+        flag: "join",
+        kind: Kind::List,
+        summary: "Addresses for clients of members of a group that is there already, to which this node has been or will be \
+                  added with `steeple cluster add`. Looked at only while the data directory is empty.",
+        set: |config, text| store(&mut config.cluster.join, list(text, host_and_port)),
+        get: |config| list_text(&config.cluster.join),
+    },
+    Key {
+        name: "cluster.name",
+        flag: "cluster-name",
+        kind: Kind::Text,
+        summary: "Any text, the same on all founders. Keeps clusters apart that are founded one after the other on the same \
+                  addresses.",
+        set: |config, text| store(&mut config.cluster.name, Ok(text.to_owned())),
+        get: |config| config.cluster.name.clone(),
+    },
+    Key {
+        name: "cluster.listen",
+        flag: "peer-listen",
+        kind: Kind::Address,
+        summary: "Address for the other nodes. Port 0 takes any free port, if the node has peers at all.",
+        set: |config, text| store(&mut config.cluster.listen, address(text)),
+        get: |config| config.cluster.listen.to_string(),
+    },
+    Key {
+        name: "cluster.advertise",
+        flag: "advertise",
+        kind: Kind::Text,
+        summary: "Where the other nodes reach this one, as `host:port`. Empty for `cluster.listen`.",
+        set: |config, text| store(&mut config.cluster.advertise, optional_host_and_port(text)),
+        get: |config| config.cluster.advertise.clone(),
+    },
+    Key {
+        name: "cluster.client_advertise",
+        flag: "client-advertise",
+        kind: Kind::Text,
+        summary: "Where clients reach this node, as `host:port`. Empty for `node.listen`.",
+        set: |config, text| store(&mut config.cluster.client_advertise, optional_host_and_port(text)),
+        get: |config| config.cluster.client_advertise.clone(),
+    },
+    Key {
+        name: "cluster.tick",
+        flag: "cluster-tick",
+        kind: Kind::Duration,
+        summary: "Unit of time of elections: a leader is heard of every 2 ticks, and given up after 12 to 24. The same on all \
+                  nodes.",
+        set: |config, text| store(&mut config.cluster.tick, duration(text)),
+        get: |config| duration_text(config.cluster.tick),
     },
     Key {
         name: "tls.certificate",

@@ -3,6 +3,7 @@
 //! Every key is one row of [`KEYS`]; the file's keys, the flags, the environment variables and
 //! `docs/configuration.md` all follow from that table.
 
+mod cluster;
 mod error;
 mod file;
 mod keys;
@@ -15,6 +16,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use cluster::Founder;
 pub use error::{ConfigError, Origin};
 pub use keys::{KEYS, Key, Kind};
 pub use overrides::Overrides;
@@ -28,6 +30,8 @@ use crate::tls::TlsFiles;
 pub struct Config {
     /// Where the node lives and listens.
     pub node: NodeConfig,
+    /// The group that the node belongs to.
+    pub cluster: ClusterConfig,
     /// Encryption of connections.
     pub tls: TlsConfig,
     /// Who may do what.
@@ -59,6 +63,50 @@ pub struct NodeConfig {
     pub allow_insecure: bool,
     /// Namespace that the node makes sure to have when it starts; empty for none.
     pub namespace: String,
+}
+
+/// The group that a node belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// The node's number in the group.
+    pub node: u64,
+    /// The members that found the group together; empty for a node alone or one that joins.
+    pub initial: Vec<Founder>,
+    /// Where clients reach members of the group that the node joins.
+    pub join: Vec<String>,
+    /// Keeps clusters with equal addresses apart.
+    pub name: String,
+    /// Address for the other nodes.
+    pub listen: SocketAddr,
+    /// Where the others reach it; empty for `listen`.
+    pub advertise: String,
+    /// Where clients reach it; empty for `node.listen`.
+    pub client_advertise: String,
+    /// Time between two looks at elections and heartbeats.
+    pub tick: Duration,
+}
+
+impl ClusterConfig {
+    /// Whether other nodes belong to the group, or are to.
+    #[must_use]
+    pub fn has_peers(&self) -> bool {
+        self.listen.port() != 0 || !self.initial.is_empty() || !self.join.is_empty()
+    }
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self {
+            node: 1,
+            initial: Vec::new(),
+            join: Vec::new(),
+            name: String::new(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            advertise: String::new(),
+            client_advertise: String::new(),
+            tick: Duration::from_millis(50),
+        }
+    }
 }
 
 /// Encryption of connections.
@@ -175,6 +223,7 @@ impl Default for Config {
                 allow_insecure: false,
                 namespace: "default".into(),
             },
+            cluster: ClusterConfig::default(),
             tls: TlsConfig::default(),
             roles: Roles::default(),
             log: LogConfig {

@@ -33,7 +33,25 @@ impl Config {
             interval.is_zero() || in_range(interval, 100, 86_400_000),
             "has to be `0` or between 100ms and 24h",
         )?;
+        self.check_cluster()?;
         self.check_level()
+    }
+
+    fn check_cluster(&self) -> Result<(), ConfigError> {
+        let cluster = &self.cluster;
+        require("cluster.tick", in_range(cluster.tick, 10, 10_000), "has to be between 10ms and 10s")?;
+        require(
+            "cluster.join",
+            cluster.initial.is_empty() || cluster.join.is_empty(),
+            "cannot be given together with cluster.initial: a node founds a group or joins one",
+        )?;
+        let mut numbers: Vec<_> = cluster.initial.iter().map(|founder| founder.node).collect();
+        numbers.sort_unstable();
+        let is_unique = numbers.windows(2).all(|pair| pair[0] != pair[1]);
+        require("cluster.initial", is_unique, "names a node twice")?;
+        let is_member = cluster.initial.is_empty() || numbers.contains(&cluster.node);
+        require("cluster.initial", is_member, "does not name this node, which is cluster.node")?;
+        if cluster.has_peers() { self.check_reachable("cluster.listen", cluster.listen) } else { Ok(()) }
     }
 
     /// Nobody is to believe in protection that is not there.
