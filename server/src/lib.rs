@@ -9,6 +9,7 @@ pub mod grpc;
 pub mod http;
 mod run;
 pub mod tls;
+mod cluster;
 pub mod cli;
 
 pub use run::{RunError, Running, access, node_options, run};

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -14,13 +14,18 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::authorization::Access;
+use crate::cluster::{self, JoinError};
 use crate::config::{Config, StoreKind};
 use crate::node::{Node, NodeOptions, NodeParts, StartError, SubmitError};
+use crate::peer::PeerService;
 use crate::tls::{self, MaterialError, RELOAD_INTERVAL, Tls};
 use crate::{grpc, http};
 
 /// How long open connections may take to end at shutdown.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Pause between two looks at whether this node may open the configured namespace.
+const NAMESPACE_PAUSE: Duration = Duration::from_millis(200);
 
 /// Bounds of the histograms of durations, in seconds.
 const SECONDS: [f64; 14] =
@@ -32,6 +37,9 @@ pub enum RunError {
     /// It did not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// It does not find its group.
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// The certificates cannot be used.
     #[error("cannot use the certificates of [tls]: {0}")]
     Tls(#[from] MaterialError),
@@ -71,6 +79,7 @@ pub struct Running {
     http: TcpListener,
     tls: Option<Tls>,
     access: Access,
+    peers: Option<(TcpListener, PeerService)>,
 }
 
 /// Starts and serves until `shutdown` completes or the node fails.
@@ -99,15 +108,24 @@ impl Running {
         // Bound before the node starts: an address in use is found out at once and not after a recovery.
         let grpc = listen(config.node.listen).await?;
         let http = listen(config.node.http_listen).await?;
-        let options = node_options(config);
+        let mut options = node_options(config);
+        let (mut parts, service) = (parts, cluster::ServiceSlot::default());
+        let listener = if config.cluster.has_peers() { Some(listen(config.cluster.listen).await?) } else { None };
+        let local = |listener: &TcpListener| listener.local_addr().map_err(|error| RunError::Failed(error.to_string()));
+        let peer_address = listener.as_ref().map_or(Ok(config.cluster.listen), local)?;
+        options.cluster = cluster::options(config, tls.as_ref(), peer_address, local(&grpc)?).await?;
+        if listener.is_some() {
+            parts.connect = Some(cluster::connect(tls.clone(), Arc::clone(&service)));
+        }
         let starting = tokio::task::spawn_blocking(move || Node::start(options, parts));
         let node = starting.await.map_err(|error| RunError::Failed(error.to_string()))??;
-        let name = &config.node.namespace;
-        if !name.is_empty() {
-            let opened = node.open_namespace(name).await;
-            opened.map_err(|source| RunError::Namespace { name: name.clone(), source: Box::new(source) })?;
+        let peers = listener.zip(service.lock().take());
+        if peers.is_none() {
+            open_namespace(&node, &config.node.namespace).await?;
+        } else {
+            tokio::spawn(open_namespace_in_time(node.clone(), config.node.namespace.clone()));
         }
-        Ok(Self { node, grpc, http, tls, access: access(config) })
+        Ok(Self { node, grpc, http, tls, access: access(config), peers })
     }
 
     /// The node.
@@ -129,20 +147,28 @@ impl Running {
     /// # Errors
     /// See [`RunError`].
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), RunError> {
-        let Self { node, grpc, http, tls, access } = self;
+        let Self { node, grpc, http, tls, access, peers } = self;
         let (leave, leaving) = watch::channel(false);
         let left = |mut leaving: watch::Receiver<bool>| async move {
             // The sender lives as long as this function; its end is a reason to leave as well.
             drop(leaving.wait_for(|leaving| *leaving).await);
         };
         let http = tokio::spawn(http::serve(http, node.clone(), prometheus(), left(leaving.clone())));
+        let peers = peers.map(|(listener, service)| {
+            let incoming = tls::incoming(listener, tls.clone());
+            tokio::spawn(service.serve(access.clone(), incoming, left(leaving.clone())))
+        });
         let grpc = tokio::spawn(grpc::serve(node.clone(), access, tls::incoming(grpc, tls), left(leaving)));
         let failure = tokio::select! {
             () = shutdown => None,
             reason = node.failed() => Some(reason),
         };
-        leave.send_replace(true);
+        // Leadership is handed over while the peers can still be heard.
         node.stop().await;
+        leave.send_replace(true);
+        if let Some(peers) = peers {
+            peers.abort();
+        }
         let farewell = async {
             joined("gRPC", grpc.await.map(|served| served.map_err(|error| error.to_string())))?;
             joined("HTTP", http.await.map(|served| served.map_err(|error| error.to_string())))
@@ -160,6 +186,25 @@ fn joined(service: &'static str, served: Result<Result<(), String>, tokio::task:
         Ok(Ok(())) => Ok(()),
         Ok(Err(detail)) => Err(RunError::Service { service, detail }),
         Err(error) => Err(RunError::Service { service, detail: error.to_string() }),
+    }
+}
+
+async fn open_namespace(node: &Node, name: &str) -> Result<(), RunError> {
+    if name.is_empty() {
+        return Ok(());
+    }
+    let opened = node.open_namespace(name).await;
+    opened.map(drop).map_err(|source| RunError::Namespace { name: name.to_owned(), source: Box::new(source) })
+}
+
+/// Opens the namespace as soon as this node leads; another one that leads does the same.
+async fn open_namespace_in_time(node: Node, name: String) {
+    while node.failure().is_none() && !name.is_empty() && node.namespace(&name).is_none() {
+        match node.open_namespace(&name).await {
+            Ok(_) | Err(SubmitError::NotLeader { .. } | SubmitError::OutcomeUnknown(_)) => {}
+            Err(error) => return tracing::warn!(%error, name, "the configured namespace cannot be opened"),
+        }
+        tokio::time::sleep(NAMESPACE_PAUSE).await;
     }
 }
 

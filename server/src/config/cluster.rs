@@ -22,7 +22,8 @@ impl fmt::Display for Founder {
 
 impl Founder {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` does not name a member; write for example `1=host:7402` or `1=host:7402/host:7400`");
+        let wrong =
+            || format!("`{text}` does not name a member; write for example `1=host:7402` or `1=host:7402/host:7400`");
         let (node, addresses) = text.split_once('=').ok_or_else(wrong)?;
         let node = node.trim().parse().ok().filter(|node| *node > 0).ok_or_else(wrong)?;
         let (peer, client) = addresses.split_once('/').unwrap_or((addresses, ""));

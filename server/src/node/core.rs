@@ -64,8 +64,7 @@ impl Shared {
         Arc::clone(&self.core.read())
     }
 
-    /// Says that the log is about to change under whoever reads it, until [`Shared::replace_core`] or
-    /// [`Shared::keep_core`].
+    /// Says that the log is about to change under whoever reads it, until [`Shared::replace_core`].
     pub(super) fn begin_replacement(&self) {
         self.replacing.store(true, Ordering::SeqCst);
     }
@@ -79,12 +78,6 @@ impl Shared {
         self.replacing.store(false, Ordering::SeqCst);
         self.folded.send_replace(revision);
         old
-    }
-
-    /// Goes on with the current core after a replacement that did not come about.
-    pub(super) fn keep_core(&self) {
-        self.replacing.store(false, Ordering::SeqCst);
-        self.folded.send_modify(|_| {});
     }
 
     /// Fails when the core is not the current one, or the log is being changed under it: what was not found in it may

@@ -9,7 +9,6 @@ use steeple_raft::{Write, WriteNumber};
 use tokio::sync::oneshot;
 
 use super::group::Message;
-use super::install::Installation;
 
 /// Bytes of entries that are made durable by one sync, unless a single write has more.
 const BATCH_BYTES: usize = 16 << 20;
@@ -21,8 +20,6 @@ pub(super) type Wanted = Box<dyn FnMut(LogIndex, u64) -> bool + Send>;
 pub(super) enum Task {
     /// Make durable, and report that it is.
     Write(Write),
-    /// Fill the log anew from a snapshot, and report that it is.
-    Install(Box<Installation>),
     /// Remember this for the next start, at the next opportunity.
     Note(HardState),
     /// Drop whole segments up to and with this entry.
@@ -64,12 +61,6 @@ pub(super) fn run(
                 counters.entries.fetch_add(entries as u64, Ordering::Relaxed);
                 let failed = persisted.is_err();
                 if !report(Message::Persisted(persisted)) || failed {
-                    return;
-                }
-            }
-            Task::Install(mut installation) => {
-                let filled = installation.fill_log(&mut writer);
-                if !report(Message::Filled(installation, filled)) {
                     return;
                 }
             }

@@ -374,7 +374,9 @@ impl Node {
     /// [`QueryError::NotConfirmed`] when nobody can confirm that now.
     pub async fn current(&self) -> Result<(), QueryError> {
         if self.shared.diverged.load(Ordering::SeqCst) {
-            return Err(QueryError::NotConfirmed("its records differed from the leader's and are being rebuilt".into()));
+            return Err(QueryError::NotConfirmed(
+                "its records differed from the leader's and are being rebuilt".into(),
+            ));
         }
         if self.shared.leads_alone.load(Ordering::SeqCst) {
             // It acknowledges only what it has folded.

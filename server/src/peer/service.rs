@@ -33,6 +33,7 @@ use super::messages::decode_batch;
 use super::metrics::{LaneCounters, refusals, violations};
 use super::snapshots::{ProvideError, Throttle, send_chunks};
 use super::{Delivered, Delivery, Lane, Link, PeerSink, SnapshotProvider};
+use crate::authorization::{Access, Authorize};
 
 /// Calls that one connection may have in flight: two lanes and a snapshot, old and new ones at the same time.
 const CALLS_PER_CONNECTION_MAX: u32 = 16;
@@ -108,12 +109,14 @@ impl PeerService {
         self.shared.stop.send_replace(true);
     }
 
-    /// Serves over connections that are accepted already, TLS included, until `shutdown` is done.
+    /// Serves those whom `access` lets in over connections that are accepted already, TLS included, until `shutdown` is
+    /// done.
     ///
     /// # Errors
     /// When the transport fails.
     pub async fn serve<Incoming, Connection>(
         self,
+        access: Access,
         incoming: Incoming,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), tonic::transport::Error>
@@ -128,6 +131,7 @@ impl PeerService {
         };
         peer_server()
             .layer(crate::grpc::CatchPanics)
+            .layer(Authorize::new(access))
             .add_service(self.into_server())
             .serve_with_incoming_shutdown(incoming, shutdown)
             .await

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use steeple_engine::ids::{LogPosition, Term};
+use steeple_engine::log::LogWriter;
 use steeple_raft::SnapshotOffer;
 
 use super::{Failure, Group, Message};
@@ -70,7 +71,7 @@ impl Group {
     /// Replaces the log by that of a snapshot which has been loaded, if it is still needed.
     pub(super) fn take_over(&mut self, prepared: Result<Box<Installation>, String>) -> Result<(), Failure> {
         self.takeover = Takeover::None;
-        let installation = match prepared {
+        let mut installation = match prepared {
             Ok(installation) => installation,
             Err(error) => {
                 tracing::warn!(error, "a snapshot was not taken over; the leader offers it again if it is needed");
@@ -83,9 +84,15 @@ impl Group {
             tracing::info!(index = %end.index, "a snapshot is not needed any more");
             return Ok(());
         }
+        let Some(inbox) = self.shared.inbox_sender() else { return Ok(()) };
         self.takeover = Takeover::Filling;
         self.stop_leading();
-        self.tasks.send(Task::Install(installation)).map_err(|_| Failure::WriterGone)
+        let fill = move |writer: &mut LogWriter| {
+            let filled = installation.fill_log(writer);
+            // A group that has stopped leaves it to the next start.
+            drop(inbox.blocking_send(Message::Filled(installation, filled)));
+        };
+        self.tasks.send(Task::Run(Box::new(fill))).map_err(|_| Failure::WriterGone)
     }
 
     /// Goes on from a snapshot whose log has been filled.
@@ -103,6 +110,7 @@ impl Group {
         let state = self.replica.closing_state();
         let missing = || Failure::Install("its log was not filled".into());
         let installed = installation.finish().ok_or_else(missing)?;
+        tracing::info!(index = %installed.position.index, "goes on from a snapshot");
         let options = &self.shared.options;
         self.replica = open::replica(options, self.id, &installed.core, state)
             .map_err(|error| Failure::Install(error.to_string()))?;

@@ -17,6 +17,8 @@ use super::super::options::ClusterOptions;
 use super::super::tail::StreamPosition;
 use super::super::tests::{create, prune_events};
 use super::super::{Node, NodeParts, QueryError};
+use steeple_snapshot::restore::EntrySink;
+
 use super::*;
 
 /// Small segments, so that little data is enough to fill several.
@@ -121,7 +123,9 @@ fn copy(from: &Path, to: &Path) {
         if entry.file_type().unwrap().is_dir() {
             copy(&entry.path(), &target)
         } else {
-            drop(fs::copy(entry.path(), target).unwrap())
+            {
+                fs::copy(entry.path(), target).unwrap();
+            }
         }
     }
 }

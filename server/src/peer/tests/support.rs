@@ -174,7 +174,7 @@ impl Served {
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let task = tokio::spawn(async move {
             let shutdown = async { drop(stopped.await) };
-            service.serve(incoming, shutdown).await.expect("serving ends well");
+            service.serve(crate::authorization::Access::Everyone, incoming, shutdown).await.expect("serving ends well");
         });
         Self { address, stop, task }
     }
