@@ -8,7 +8,7 @@ use steeple_wire::peer::v1 as wire;
 use super::{Link, MessageError, check_link};
 
 /// Bytes of a message or an entry besides its payloads, estimated from above.
-const FIXED_BYTES: usize = 112;
+const FIXED_BYTES: usize = 128;
 
 /// The messages in their encoded form, to be sent as one item.
 #[must_use]

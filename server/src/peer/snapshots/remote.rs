@@ -157,3 +157,23 @@ fn fault(status: Status) -> Fault {
         _ => Fault::Broken(reason),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::Throttle;
+
+    #[test]
+    fn all_that_share_a_throttle_keep_to_its_rate_together() {
+        let (throttle, now) = (Throttle::new(1_000), Instant::now());
+        let after = |turn: Instant| turn.duration_since(now);
+        assert_eq!(after(throttle.turn(500, now)), Duration::ZERO, "the first goes at once");
+        assert_eq!(after(throttle.clone().turn(2_000, now)), Duration::from_millis(500));
+        assert_eq!(after(throttle.turn(1, now)), Duration::from_millis(2_500));
+        let later = now + Duration::from_secs(60);
+        assert_eq!(throttle.turn(1_000, later), later, "time that was not used is not saved up");
+    }
+}
