@@ -200,6 +200,13 @@ impl Lanes {
         }
     }
 
+    /// Lets messages go to a peer that has accepted both streams.
+    fn accept(&self) {
+        for lane in Lane::ALL {
+            self.of(lane).queue.accept();
+        }
+    }
+
     /// Ends the streams that read from the queues.
     fn close(&self) {
         for lane in Lane::ALL {
@@ -240,6 +247,7 @@ impl PeerTask {
                     tracing::info!(peer = %self.node, address = %self.address, "connected to a peer");
                     reported = false;
                     last_reason.clear();
+                    self.lanes.accept();
                     let since = Instant::now();
                     let broken = connection.ended().await;
                     // One that ends at once is no reason to hurry: the peer may be closing them over what it gets.

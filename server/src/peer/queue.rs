@@ -23,6 +23,8 @@ struct State {
     overflowed: bool,
     /// The stream that may take batches. Those before it are over, even if they do not know yet.
     reader: u64,
+    /// Whether the other side has accepted that stream. Nothing goes to a node that may be the wrong one.
+    accepted: bool,
     waker: Option<Waker>,
 }
 
@@ -72,10 +74,11 @@ impl Queue {
         Ok(())
     }
 
-    /// Makes way for a new stream and gives its number.
+    /// Makes way for a new stream and gives its number. It gets nothing before [`Queue::accept`].
     pub(super) fn next_reader(&self) -> u64 {
         let mut state = self.state.lock();
         state.reader += 1;
+        state.accepted = false;
         let waker = state.waker.take();
         let reader = state.reader;
         drop(state);
@@ -85,13 +88,24 @@ impl Queue {
         reader
     }
 
+    /// Lets the newest stream take batches.
+    pub(super) fn accept(&self) {
+        let mut state = self.state.lock();
+        state.accepted = true;
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
     /// The next batch; `None` when another stream has taken over.
     pub(super) fn poll_batch(&self, reader: u64, context: &Context<'_>) -> Poll<Option<Taken>> {
         let mut state = self.state.lock();
         if state.reader != reader {
             return Poll::Ready(None);
         }
-        if state.waiting.is_empty() {
+        if state.waiting.is_empty() || !state.accepted {
             state.waker = Some(context.waker().clone());
             return Poll::Pending;
         }

@@ -65,9 +65,14 @@ struct Undelivered {
 
 #[derive(Default)]
 struct Streams {
-    /// Number of the newest stream of each lane of each peer.
-    open: BTreeMap<(NodeId, Lane), (u64, Arc<watch::Sender<bool>>)>,
+    /// The newest stream of each lane of each peer.
+    open: BTreeMap<(NodeId, Lane), OpenStream>,
     last: u64,
+}
+
+struct OpenStream {
+    number: u64,
+    replaced: watch::Sender<bool>,
 }
 
 impl PeerService {
@@ -243,10 +248,10 @@ impl Shared {
         }
         streams.last += 1;
         let number = streams.last;
-        let replaced = Arc::new(watch::Sender::new(false));
+        let replaced = watch::Sender::new(false);
         let watching = replaced.subscribe();
-        if let Some((_, older)) = streams.open.insert((from, lane), (number, replaced)) {
-            older.send_replace(true);
+        if let Some(older) = streams.open.insert((from, lane), OpenStream { number, replaced }) {
+            older.replaced.send_replace(true);
         }
         Ok(Place { shared: Arc::clone(self), from, lane, number, replaced: watching })
     }
@@ -265,7 +270,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut streams = self.shared.streams.lock();
         let key = (self.from, self.lane);
-        if streams.open.get(&key).is_some_and(|(number, _)| *number == self.number) {
+        if streams.open.get(&key).is_some_and(|open| open.number == self.number) {
             streams.open.remove(&key);
         }
     }

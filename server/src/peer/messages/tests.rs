@@ -190,7 +190,8 @@ fn entries_come_only_with_kinds_that_have_them() {
 #[test]
 fn numbers_near_their_end_are_refused() {
     let value = POSITION_MAX + 1;
-    let changes: [(&str, fn(&mut wire::RaftMessage, u64)); 7] = [
+    type Change = fn(&mut wire::RaftMessage, u64);
+    let changes: [(&str, Change); 7] = [
         ("term", |message, value| message.term = value),
         ("log term", |message, value| message.log_term = value),
         ("index", |message, value| message.index = value),

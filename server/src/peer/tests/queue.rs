@@ -17,6 +17,7 @@ fn take(queue: &Queue, reader: u64) -> Option<Taken> {
 fn small_messages_travel_together_and_large_ones_alone() {
     let queue = Queue::new(64 << 20);
     let reader = queue.next_reader();
+    queue.accept();
     for index in 0..4 {
         assert!(queue.push(append(ONE, TWO, index, 100)).is_ok());
     }
@@ -32,6 +33,7 @@ fn small_messages_travel_together_and_large_ones_alone() {
 fn batches_stay_within_what_a_receiver_counts() {
     let queue = Queue::new(64 << 20);
     let reader = queue.next_reader();
+    queue.accept();
     for commit in 0..QUEUE_MESSAGES_MAX as u64 {
         assert!(queue.push(heartbeat(ONE, TWO, commit)).is_ok());
     }
@@ -46,6 +48,7 @@ fn batches_stay_within_what_a_receiver_counts() {
 fn a_full_queue_drops_what_comes_and_says_so_with_the_next_batch() {
     let queue = Queue::new(1_000);
     let reader = queue.next_reader();
+    queue.accept();
     assert!(queue.push(append(ONE, TWO, 0, 700)).is_ok());
     let Err(Dropped(bytes)) = queue.push(append(ONE, TWO, 1, 700)) else { panic!("there was room") };
     assert!(bytes >= 700);
@@ -60,7 +63,21 @@ fn a_stream_that_is_over_takes_nothing() {
     let queue = Queue::new(1_000);
     let older = queue.next_reader();
     let newer = queue.next_reader();
+    queue.accept();
     assert!(queue.push(heartbeat(ONE, TWO, 1)).is_ok());
     assert!(take(&queue, older).is_none());
     assert_eq!(take(&queue, newer).unwrap().messages.len(), 1);
+}
+
+#[test]
+fn nothing_goes_out_before_the_other_side_has_accepted() {
+    let queue = Queue::new(1_000);
+    assert!(queue.push(heartbeat(ONE, TWO, 1)).is_ok());
+    let reader = queue.next_reader();
+    assert!(queue.poll_batch(reader, &Context::from_waker(Waker::noop())).is_pending());
+    queue.accept();
+    assert_eq!(take(&queue, reader).unwrap().messages.len(), 1);
+    let reader = queue.next_reader();
+    assert!(queue.push(heartbeat(ONE, TWO, 2)).is_ok());
+    assert!(queue.poll_batch(reader, &Context::from_waker(Waker::noop())).is_pending());
 }
