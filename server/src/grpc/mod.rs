@@ -22,6 +22,8 @@ mod access_tests;
 #[cfg(test)]
 mod freshness_tests;
 #[cfg(test)]
+mod group_tests;
+#[cfg(test)]
 mod tests;
 
 use std::io;
