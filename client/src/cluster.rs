@@ -185,8 +185,11 @@ impl Cluster {
             return false;
         }
         state.use_node(&address);
-        // A node that just failed may still be named by the others, which have not noticed yet.
-        state.entry(&address).is_some_and(|entry| entry.is_well(now))
+        // A node that just failed may still be named by the others, which have not noticed yet; or it is back and leads.
+        state.entry(&address).is_some_and(|entry| {
+            entry.resting_until = entry.resting_until.map(|until| until.min(now + REST_MIN));
+            entry.is_well(now)
+        })
     }
 
     /// Makes sure that a node is known; fails when it cannot be.
@@ -389,6 +392,22 @@ mod tests {
         assert_eq!(pick(&cluster, Route::Leader), "http://a:1");
         cluster.succeeded(Route::Leader, &cluster.pick(Route::Leader, None).unwrap());
         assert_eq!(cluster.state().nodes[0].failures, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_is_said_to_lead_does_not_rest_long() {
+        let cluster = cluster(&THREE);
+        let node = cluster.pick(Route::Leader, None).unwrap();
+        for _ in 0..10 {
+            cluster.failed(Route::Leader, &node, &Status::deadline_exceeded("text"));
+        }
+        tokio::time::advance(REST_MAX / 2).await;
+        assert_ne!(pick(&cluster, Route::Leader), THREE[0]);
+        assert!(!fail(&cluster, Route::Leader, &hint(Some("a:1"))));
+        tokio::time::advance(REST_MIN / 2).await;
+        assert!(!fail(&cluster, Route::Leader, &hint(Some("a:1"))), "saying it again makes it no longer");
+        tokio::time::advance(REST_MIN / 2).await;
+        assert_eq!(pick(&cluster, Route::Leader), THREE[0]);
     }
 
     #[tokio::test(start_paused = true)]

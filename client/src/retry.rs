@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use steeple_wire::status::ErrorKind;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::Status;
 
@@ -25,9 +26,23 @@ impl Backoff {
     pub(crate) fn pause(&mut self) -> Duration {
         let whole = self.next;
         self.next = (whole * 2).min(self.longest);
-        whole.mul_f64(rand::random_range(0.5..=1.0))
+        jitter(whole)
+    }
+
+    /// The next pause after this failure. Elections are over soon, and being late for the end of one is a pause in writing.
+    fn pause_after(&mut self, status: &Status) -> Duration {
+        let pause = self.pause();
+        let electing = ErrorKind::of(status) == Some(ErrorKind::NotLeader);
+        if electing { pause.min(jitter(ELECTION_PAUSE_MAX)) } else { pause }
     }
 }
+
+fn jitter(pause: Duration) -> Duration {
+    pause.mul_f64(rand::random_range(0.5..=1.0))
+}
+
+/// The longest pause while a group elects its leader.
+const ELECTION_PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// What is at stake when an attempt fails midway.
 #[derive(Clone, Copy, Debug)]
@@ -95,7 +110,7 @@ where
             continue;
         }
         at_once = 0;
-        let wake = Instant::now() + backoff.pause();
+        let wake = Instant::now() + backoff.pause_after(&failed.status);
         if wake >= deadline {
             return Err(so_far.give_up(stake));
         }
@@ -179,6 +194,17 @@ mod tests {
             let pause = backoff.pause();
             assert!(pause >= Duration::from_millis(whole) / 2 && pause <= Duration::from_millis(whole), "{pause:?}");
         }
+    }
+
+    #[test]
+    fn pauses_in_an_election_are_short() {
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(4));
+        let (electing, busy) = (ErrorKind::NotLeader.status("text"), ErrorKind::Overloaded.status("text"));
+        for _ in 0..20 {
+            let pause = backoff.pause_after(&electing);
+            assert!(pause >= ELECTION_PAUSE_MAX / 2 && pause <= ELECTION_PAUSE_MAX, "{pause:?}");
+        }
+        assert!(backoff.pause_after(&busy) >= Duration::from_secs(2));
     }
 
     #[tokio::test(start_paused = true)]
