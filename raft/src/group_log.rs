@@ -177,9 +177,14 @@ impl Storage for GroupLog {
         if index > self.last().index.0 {
             return Err(raft::Error::Store(StorageError::Unavailable));
         }
-        match self.reader.term(LogIndex(index)).map_err(failed)? {
-            Some(term) => Ok(term.0),
-            None => Err(raft::Error::Store(StorageError::Compacted)),
+        match self.reader.term(LogIndex(index)) {
+            Ok(Some(term)) => Ok(term.0),
+            Ok(None) => Err(raft::Error::Store(StorageError::Compacted)),
+            Err(error) => {
+                self.note_fault(error);
+                // The term of nothing: whatever follows from it is thrown away.
+                Ok(0)
+            }
         }
     }
 
@@ -200,10 +205,6 @@ impl Storage for GroupLog {
         snapshot.set_metadata(self.applied.clone());
         Ok(snapshot)
     }
-}
-
-fn failed(error: LogError) -> raft::Error {
-    raft::Error::Store(StorageError::Other(Box::new(error)))
 }
 
 /// What an entry counts in memory and in messages.
@@ -229,9 +230,8 @@ pub(crate) fn to_log(entry: &eraftpb::Entry, tag_before: u64) -> Entry {
 
 /// An entry as the consensus crate holds it.
 pub(crate) fn from_log(entry: &Entry) -> eraftpb::Entry {
-    let mut found = eraftpb::Entry::default();
-    found.term = entry.position.term.0;
-    found.index = entry.position.index.0;
+    let LogPosition { term, index } = entry.position;
+    let mut found = eraftpb::Entry { term: term.0, index: index.0, ..Default::default() };
     match entry.kind {
         EntryKind::Empty => {}
         EntryKind::Membership => {

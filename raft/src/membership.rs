@@ -90,6 +90,9 @@ pub enum MembershipError {
     /// Node ids are positive.
     #[error("a node id is zero; node ids start at 1")]
     NodeZero,
+    /// A node has two roles that exclude each other, or nobody votes.
+    #[error("the roles of the members contradict each other")]
+    Contradiction,
     /// An address is empty or too long.
     #[error("{address:?} is not an address: at most {ADDRESS_BYTES_MAX} bytes of host:port")]
     Address {
@@ -181,6 +184,9 @@ impl MembershipChange {
             check_node(node)?;
             member.map_or(Ok(()), check_member)?;
         }
+        if self.founding.as_ref().is_some_and(BTreeMap::is_empty) {
+            return Err(MembershipError::Contradiction);
+        }
         check_limit(found, MEMBERS_MAX)
     }
 
@@ -223,14 +229,15 @@ impl MembershipChange {
         // that it is to do so when leadership moves.
         let is_simple = self.steps.len() == 1;
         change.set_transition(if is_simple { ConfChangeTransition::Auto } else { ConfChangeTransition::Explicit });
-        let singles = self.steps.iter().map(|step| match step {
-            Step::Voter { node, .. } => single(ConfChangeType::AddNode, *node),
-            Step::Learner { node, .. } => single(ConfChangeType::AddLearnerNode, *node),
-            Step::Remove { node } => single(ConfChangeType::RemoveNode, *node),
-            Step::Address { node, .. } if membership.learners.contains(node) => {
-                single(ConfChangeType::AddLearnerNode, *node)
-            }
-            Step::Address { node, .. } => single(ConfChangeType::AddNode, *node),
+        let singles = self.steps.iter().filter_map(|step| match step {
+            Step::Voter { node, .. } => Some(single(ConfChangeType::AddNode, *node)),
+            Step::Learner { node, .. } => Some(single(ConfChangeType::AddLearnerNode, *node)),
+            Step::Remove { node } => Some(single(ConfChangeType::RemoveNode, *node)),
+            Step::Address { node, .. } => match membership.role(NodeId(*node))? {
+                Role::Voter => Some(single(ConfChangeType::AddNode, *node)),
+                Role::Learner => Some(single(ConfChangeType::AddLearnerNode, *node)),
+                Role::Outgoing => None,
+            },
         });
         change.set_changes(singles.collect::<Vec<_>>().into());
         change
@@ -260,8 +267,28 @@ impl Membership {
         }
         let membership: Self = decode(bytes)?;
         check_version(membership.version)?;
-        check_limit(membership.members.len(), MEMBERS_MAX)?;
+        membership.check()?;
         Ok(membership)
+    }
+
+    /// Checks that the roles do not contradict each other, and sizes. The consensus crate does not start from a membership
+    /// that does not pass.
+    ///
+    /// # Errors
+    /// See [`MembershipError`].
+    pub fn check(&self) -> Result<(), MembershipError> {
+        check_limit(self.members.len(), MEMBERS_MAX)?;
+        let mut everyone =
+            self.voters.iter().chain(&self.voters_outgoing).chain(&self.learners).chain(&self.learners_next);
+        everyone.try_for_each(|node| check_node(*node))?;
+        self.members.values().try_for_each(check_member)?;
+        let votes = |node: &u64| self.voters.contains(node) || self.voters_outgoing.contains(node);
+        let is_sound = !self.learners.iter().any(votes)
+            && self.learners_next.is_subset(&self.voters_outgoing)
+            && self.learners_next.is_disjoint(&self.voters)
+            && (!self.voters.is_empty() || self.is_empty() && self.voters_outgoing.is_empty())
+            && !(self.voters_outgoing.is_empty() && self.auto_leave);
+        if is_sound { Ok(()) } else { Err(MembershipError::Contradiction) }
     }
 
     /// Whether nobody belongs to it: the state of a node that waits to be added.
@@ -372,21 +399,21 @@ impl Membership {
     }
 
     /// The single changes that lead from this membership to the voters of `founding`, in an order in which there is a
-    /// voter at every moment.
+    /// voter at every moment. A joint configuration is left first: nothing else can be done in one.
     pub(crate) fn steps_to(&self, founding: &BTreeMap<u64, Member>) -> Vec<ConfChangeV2> {
+        let leave = (!self.voters_outgoing.is_empty()).then(ConfChangeV2::default);
         let add = founding.keys().filter(|node| !self.voters.contains(node));
-        let others = self.voters.iter().chain(&self.voters_outgoing).chain(&self.learners);
+        let others = self.voters.iter().chain(&self.learners).chain(&self.learners_next);
         let remove: BTreeSet<u64> = others.filter(|node| !founding.contains_key(node)).copied().collect();
         let changes = add
             .map(|node| single(ConfChangeType::AddNode, *node))
             .chain(remove.iter().map(|node| single(ConfChangeType::RemoveNode, *node)));
-        changes
-            .map(|change| {
-                let mut change_v2 = ConfChangeV2::default();
-                change_v2.set_changes(vec![change].into());
-                change_v2
-            })
-            .collect()
+        let changes = changes.map(|change| {
+            let mut change_v2 = ConfChangeV2::default();
+            change_v2.set_changes(vec![change].into());
+            change_v2
+        });
+        leave.into_iter().chain(changes).collect()
     }
 }
 

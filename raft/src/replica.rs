@@ -122,6 +122,22 @@ pub enum ReplicaError {
     /// The log cannot be read.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The view does not belong to the log: one of them was restored or lost without the other.
+    #[error(
+        "the records are folded up to entry {folded}, but the log holds entries {first} to {last} and what is folded must \
+         lie among them; one of the two was replaced without the other"
+    )]
+    Apart {
+        /// How far the view is.
+        folded: LogIndex,
+        /// The first entry that the log can hold.
+        first: LogIndex,
+        /// The end of the log.
+        last: LogIndex,
+    },
+    /// The members contradict each other.
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
 }
 
 /// Why nothing was proposed. Nothing happened.
@@ -136,6 +152,9 @@ pub enum ProposalRefused {
     /// A change of members is under way.
     #[error("another change of members is not finished yet; repeat this one when it is")]
     ChangeUnderWay,
+    /// The change contradicts itself, names what cannot be, changes nothing, or makes too many members.
+    #[error("the change of members makes no sense: it contradicts itself, changes nothing, or makes too many members")]
+    Senseless,
     /// The change would leave nobody who votes.
     #[error("the change would leave the group without a voter")]
     NobodyVotes,
@@ -259,15 +278,27 @@ impl Replica {
             max_committed_size_per_ready: 16 << 20,
             ..Config::default()
         };
-        let mut stored = eraftpb::HardState::default();
-        stored.term = hard_state.term.0;
-        stored.vote = hard_state.vote.map_or(0, |node| node.0);
+        membership.check()?;
+        let (first, last) = (log.contiguous_from(), log.last());
+        if folded.next() < first || folded > last.index {
+            return Err(ReplicaError::Apart { folded, first, last: last.index });
+        }
+        // A snapshot of a term that this node never saw may have been installed. It has not voted in that term, and
+        // without it the consensus crate would speak in a term below that of its own log.
+        let term = hard_state.term.max(last.term);
+        let vote = hard_state.vote.filter(|_| term == hard_state.term);
         // What is folded was committed, also when the commit index did not make it to the disk.
-        stored.commit = hard_state.commit.max(folded).min(log.last().index).0;
-        let mut storage = GroupLog::new(log, stored, &membership);
+        let commit = hard_state.commit.max(folded).min(last.index);
+        let start = eraftpb::HardState {
+            term: term.0,
+            vote: vote.map_or(0, |node| node.0),
+            commit: commit.0,
+            ..Default::default()
+        };
+        let leadership = Leadership { term, leader: None, opened: None };
+        let mut storage = GroupLog::new(log, start, &membership);
         storage.note_applied(folded, &membership);
         let node = RawNode::new(&config, storage, &slog::Logger::root(slog::Discard, slog::o!()))?;
-        let leadership = Leadership { term: hard_state.term, leader: None, opened: None };
         Ok(Self {
             node,
             id,
@@ -330,6 +361,7 @@ impl Replica {
             return;
         }
         self.node.tick();
+        self.leave_joint_configuration();
         // Nobody reports that a snapshot has arrived: the leader asks again from time to time.
         if self.ticks.is_multiple_of(SNAPSHOT_RETRY_TICKS) {
             let waiting = self.progress().into_iter().filter(|progress| progress.needs_snapshot);
@@ -351,12 +383,22 @@ impl Replica {
     /// crate does not survive: a lone voter does not wait for its own vote to be durable.
     fn may_win_alone(&self) -> bool {
         let raft = &self.node.raft;
-        raft.state != StateRole::Leader && raft.prs().is_singleton() && self.has_writes()
+        // A joint configuration whose two halves are this node is one voter as well.
+        let others_vote = raft.prs().conf().voters().ids().iter().any(|voter| voter != self.id.0);
+        raft.state != StateRole::Leader && !others_vote && self.has_writes()
     }
 
+    /// Whether something is not durable yet, be it handed out or not: entries, the term, or the own vote.
     fn has_writes(&self) -> bool {
         let log = &self.node.raft.raft_log;
-        self.waiting.iter().any(|waiting| waiting.is_write) || log.persisted < log.last_index()
+        self.waiting.iter().any(|waiting| waiting.is_write)
+            || log.persisted < log.last_index()
+            || self.promises(self.hard_state())
+    }
+
+    /// Whether the term or vote of a state were not handed out yet.
+    fn promises(&self, state: HardState) -> bool {
+        (state.term, state.vote) != (self.stored.term, self.stored.vote)
     }
 
     /// Proposes an entry and answers its place, which is final unless leadership is lost before it is committed.
@@ -390,8 +432,19 @@ impl Replica {
         if !voters.contains(&self.id.0) {
             return Err(ProposalRefused::Leads(self.id));
         }
+        // Once it is in the log, every member has to be able to carry it out and to store what comes of it.
+        let payload = change.encode();
+        let after = self.membership.after_entry(&payload).map_err(|_| ProposalRefused::Senseless)?;
+        if after == self.membership || after.check().is_err() {
+            return Err(ProposalRefused::Senseless);
+        }
         let conf_change = change.conf_change(&self.membership);
-        self.node.propose_conf_change(change.encode(), conf_change).map_err(|_| ProposalRefused::ChangeUnderWay)?;
+        self.node.propose_conf_change(payload, conf_change).map_err(|_| ProposalRefused::ChangeUnderWay)?;
+        // The consensus crate appends an empty entry in place of a change that it does not want.
+        let appended = self.node.raft.raft_log.unstable_entries().last();
+        if appended.is_none_or(|entry| entry.get_entry_type() != EntryType::EntryConfChangeV2) {
+            return Err(ProposalRefused::ChangeUnderWay);
+        }
         Ok(self.proposed())
     }
 
@@ -542,7 +595,7 @@ impl Replica {
         let raft = &self.node.raft;
         let is_settled = self.leadership.opened.is_some_and(|opened| raft.raft_log.applied >= opened.0);
         if is_settled && !self.membership.voters_outgoing.is_empty() && !raft.has_pending_conf() {
-            // Refused while leadership is being handed over; whoever gets it leaves.
+            // Refused while leadership is being handed over. Whoever gets it leaves, or this replica with a later tick.
             drop(self.node.propose_conf_change(Vec::new(), ConfChangeV2::default()));
         }
     }
@@ -621,8 +674,7 @@ impl Replica {
         // A commit index alone need not be durable, except before members change: a node that forgets that they have
         // could elect a leader together with those that have left.
         let own = self.hard_state();
-        let is_new = (own.term, own.vote) != (self.stored.term, self.stored.vote);
-        let hard_state = (is_new || changes_members).then_some(own);
+        let hard_state = (self.promises(own) || changes_members).then_some(own);
         self.stored = hard_state.unwrap_or(self.stored);
         let is_write = hard_state.is_some() || !entries.is_empty();
         let range =
@@ -729,7 +781,9 @@ impl Replica {
             MessageType::MsgReadIndex | MessageType::MsgAppendResponse | MessageType::MsgHeartbeatResponse => {
                 raft.state != StateRole::Leader
             }
-            MessageType::MsgReadIndexResp => message.from != raft.leader_id,
+            MessageType::MsgReadIndexResp => {
+                message.from != raft.leader_id || message.term != raft.term || raft.state != StateRole::Follower
+            }
             _ => false,
         }
     }
@@ -743,9 +797,8 @@ impl Replica {
         let last = self.node.raft.raft_log.last_index();
         let unfit = |what| Err(MessageRefused::Unfit { what });
         let asks_to_read = kind == MessageType::MsgReadIndex;
-        if (message.term == 0) != asks_to_read
-            || [message.term, message.index, message.commit].iter().any(|n| *n > COUNT_MAX)
-        {
+        let counts = [message.term, message.index, message.commit, message.log_term, message.commit_term];
+        if (message.term == 0) != asks_to_read || counts.iter().any(|count| *count > COUNT_MAX) {
             return unfit("its term or index is out of range");
         }
         if message.context.len() > CONTEXT_MAX {
@@ -763,17 +816,18 @@ impl Replica {
                 Err(MessageRefused::LogLost { committed: LogIndex(message.commit), last: LogIndex(last) })
             }
             MessageType::MsgAppend => self.check_append(message),
-            MessageType::MsgAppendResponse if message.index > last || message.reject_hint > last => {
-                // A new leader that lost the end of its log to its predecessor hears old answers about it.
-                if message.term < self.node.raft.term {
-                    Ok(())
-                } else {
-                    unfit("it answers about entries that this node never sent")
-                }
+            // After a restart in the same term there may be answers about entries that this node sent and lost; only
+            // a leader would believe them, and nobody leads again in a term.
+            MessageType::MsgAppendResponse
+                if self.node.raft.state == StateRole::Leader
+                    && message.term == self.node.raft.term
+                    && (message.index > last || message.reject_hint > last) =>
+            {
+                unfit("it answers about entries that this node never sent")
             }
             MessageType::MsgRequestVote | MessageType::MsgRequestPreVote => check_vote(message),
             MessageType::MsgReadIndex | MessageType::MsgReadIndexResp => check_read(message),
-            MessageType::MsgSnapshot if message.get_snapshot().get_metadata().index == 0 => unfit("an empty snapshot"),
+            MessageType::MsgSnapshot => check_offer(message),
             _ => Ok(()),
         }
     }
@@ -828,6 +882,12 @@ fn check_vote(message: &Message) -> Result<(), MessageRefused> {
         && message.log_term <= message.term
         && (message.context.is_empty() || &message.context[..] == b"CampaignTransfer");
     if is_sound { Ok(()) } else { Err(MessageRefused::Unfit { what: "a request for a vote that contradicts itself" }) }
+}
+
+fn check_offer(message: &Message) -> Result<(), MessageRefused> {
+    let metadata = message.get_snapshot().get_metadata();
+    let is_sound = (1..=COUNT_MAX).contains(&metadata.index) && (1..=message.term).contains(&metadata.term);
+    if is_sound { Ok(()) } else { Err(MessageRefused::Unfit { what: "the offer of a snapshot of nothing" }) }
 }
 
 fn check_read(message: &Message) -> Result<(), MessageRefused> {
