@@ -1,3 +1,5 @@
 //! Tests of the pipeline over a log that is played by hand, and of replicas over simulated disks and a bad network.
 
+mod cluster;
 mod pipeline;
+mod random;
