@@ -1,6 +1,6 @@
 //! The service `steeple.spire.v1.Datastore`.
 
-use steeple_engine::ids::{Revision, Sequence};
+use steeple_engine::ids::Sequence;
 use steeple_engine::spire::nodes::queries::ListNodes;
 use steeple_engine::spire::{NODES, REGISTRATIONS};
 use steeple_wire::common::v1::ReadContext;
@@ -35,20 +35,17 @@ impl DatastoreService {
 
     async fn query<Q: Query>(&self, request: Request<Q>) -> Result<Response<Q::Answer>, Status> {
         let mut query = request.into_inner();
-        let (scope, revision) = self.scope(query.context().take()).await?;
-        Ok(respond(query.answer(&scope).await?, revision))
+        let scope = Scope::of_query(&self.node, query.context().take()).await?;
+        let answer = query.answer(&scope).await?;
+        Ok(respond(answer, scope.shown()))
     }
 
     async fn list<L: Listing>(&self, request: Request<L>) -> Result<Response<Stream<L::Message>>, Status> {
         let mut listing = request.into_inner();
-        let (scope, revision) = self.scope(listing.take_context()).await?;
+        let scope = Scope::of_query(&self.node, listing.take_context()).await?;
+        // What is streamed may be newer: it is read while it is sent.
+        let revision = scope.shown();
         Ok(respond(listing.begin(scope)?, revision))
-    }
-
-    /// The namespace, and a revision that every answer from now on reflects.
-    async fn scope(&self, context: Option<ReadContext>) -> Result<(Scope, Revision), Status> {
-        let scope = Scope::of_query(&self.node, context).await?;
-        Ok((scope, self.node.revision()))
     }
 }
 

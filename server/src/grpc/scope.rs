@@ -1,12 +1,14 @@
 //! What a request is about: the node, one namespace, and how fresh the answer must be.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use steeple_engine::domain::{Answer, Command};
 use steeple_engine::ids::{NamespaceId, RequestId, Revision};
 use steeple_engine::spire::limits::{PRUNE_NODES_DEFAULT, PRUNE_NODES_MAX};
 use steeple_engine::spire::{self, nodes};
-use steeple_engine::view::ViewReader;
+use steeple_engine::view::{Reader, ViewReader};
 use steeple_wire::common::v1::{Consistency, ReadContext, RequestContext};
 use steeple_wire::status::{ErrorKind, REVISION_HEADER};
 use tonic::{Response, Status};
@@ -63,16 +65,30 @@ async fn confirm(node: &Node) -> Result<(), QueryError> {
 pub(crate) struct Scope {
     pub(crate) node: Node,
     pub(crate) namespace: NamespaceId,
+    /// The newest revision that was read; clones share it.
+    shown: Arc<AtomicU64>,
 }
 
 impl Scope {
+    /// A namespace that exists.
+    pub(crate) fn of(node: Node, namespace: NamespaceId) -> Self {
+        let shown = Arc::new(AtomicU64::new(node.revision().0));
+        Self { node, namespace, shown }
+    }
+
+    /// The newest revision that an answer from here shows anything of so far. A client that has seen it must not be shown
+    /// older ones elsewhere, so that what is told is not the revision from before the read.
+    pub(crate) fn shown(&self) -> Revision {
+        Revision(self.shown.load(Ordering::Relaxed))
+    }
+
     /// The namespace of this name in the state that the node has.
     fn open_as_is(node: &Node, name: &str) -> Result<Self, Status> {
         limits::check_bytes("namespace name", name.len(), steeple_engine::namespaces::commands::NAME_BYTES_MAX)?;
         // Before anything shows whether it exists.
         authorization::check_namespace(name)?;
         let namespace = node.namespace(name).ok_or_else(|| errors::namespace_unknown(name))?;
-        Ok(Self { node: node.clone(), namespace })
+        Ok(Self::of(node.clone(), namespace))
     }
 
     /// The namespace of this name. That there is none is said only of a state that is current: one that was just opened
@@ -114,7 +130,12 @@ impl Scope {
         &self,
         read: impl FnOnce(&ViewReader<'_>, NamespaceId) -> Result<T, spire::Error>,
     ) -> Result<T, Status> {
-        self.node.read(|reader| read(reader, self.namespace)).map_err(|error| errors::refused(&error))
+        self.node
+            .read(|reader| {
+                self.shown.fetch_max(reader.revision().0, Ordering::Relaxed);
+                read(reader, self.namespace)
+            })
+            .map_err(|error| errors::refused(&error))
     }
 
     /// Asks the state now, off the threads that serve connections: for reads that take long.

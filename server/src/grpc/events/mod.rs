@@ -87,9 +87,9 @@ impl Events for EventsService {
     ) -> Result<Response<wire::ListItemsResponse>, Status> {
         let request = request.into_inner();
         let scope = Scope::of_query(&self.node, request.context.clone()).await?;
-        let revision = self.node.revision();
-        let items = blocking(move || list_items(&scope, &request)).await?;
-        Ok(respond(wire::ListItemsResponse { items }, revision))
+        let reading = scope.clone();
+        let items = blocking(move || list_items(&reading, &request)).await?;
+        Ok(respond(wire::ListItemsResponse { items }, scope.shown()))
     }
 
     async fn stream_status(

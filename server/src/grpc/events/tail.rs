@@ -213,7 +213,7 @@ mod tests {
         let options = NodeOptions { tails_max: 1, ..NodeOptions::in_memory() };
         let node = Node::start(options, NodeParts::default()).unwrap();
         let namespace = node.open_namespace("test").await.unwrap();
-        let scope = Scope { node: node.clone(), namespace };
+        let scope = Scope::of(node.clone(), namespace);
         let (stop, stopping) = watch::channel(false);
         let messages = begin(scope, wire::TailRequest::default(), stopping).unwrap().into_inner();
         for number in 0..=MESSAGES_WAITING_MAX {

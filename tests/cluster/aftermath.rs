@@ -1,0 +1,234 @@
+//! What must hold on every node once things go right again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use steeple_client::events::record::Record as Kind;
+use steeple_client::events::{Event, Record};
+use steeple_client::types::RegistrationEntryFilter;
+use steeple_client::{TailContent, TailOptions, TailStart};
+use tokio_stream::StreamExt;
+
+use crate::door::Door;
+use crate::door::{Attempt, Freshness, NAMESPACE, held};
+use crate::history::{Answer, Call, Held, Recorder};
+use crate::load::{Observation, Told};
+use crate::register::assert_linearizable;
+use crate::settings::PATIENCE;
+
+/// Between two looks.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How much of what happened is still told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// Events from the first one.
+    Everything,
+    /// Older events were given up.
+    WhatIsRecent,
+}
+
+/// Holds everything that these nodes say against what clients were told: all of them must run and reach each other.
+///
+/// # Panics
+/// When anything is not as it was told.
+pub(crate) async fn examine(nodes: &[(u64, Door)], recorder: &Recorder, told: &Told, kept: Kept) {
+    println!(
+        "{} mutations acknowledged, {} without effect, {} unknown, {} reads answered, {} not",
+        told.acknowledged.len(),
+        told.without_effect.len(),
+        told.unknown,
+        told.observations.len(),
+        told.unread
+    );
+    assert!(told.acknowledged.len() > 10, "there was no load worth the name");
+    let revision = mark(nodes).await;
+    read_everything(nodes, recorder).await;
+    assert_linearizable(&recorder.keys());
+    let mut first: Option<Vec<Event>> = None;
+    for (node, door) in nodes {
+        let events = follow(*node, door, revision).await;
+        check_streams(*node, &events, kept);
+        if kept == Kept::Everything {
+            check_requests(*node, &events, told);
+            check_records(*node, door, &events).await;
+        }
+        match &first {
+            None => first = Some(events),
+            Some(first) => check_same(first, &events, *node, kept),
+        }
+    }
+    if kept == Kept::Everything {
+        check_observations(&first.unwrap_or_default(), told);
+    }
+    check_digests(nodes).await;
+}
+
+/// A last mutation; its revision is what everything is looked at up to.
+async fn mark(nodes: &[(u64, Door)]) -> u64 {
+    let deadline = Instant::now() + PATIENCE;
+    let request = rand::random();
+    loop {
+        for (_, door) in nodes {
+            let key = format!("mark-{}", u128::from_be_bytes(request));
+            let attempt = door.mutate(&key, Call::Create(0), request, PATIENCE).await;
+            if let Attempt::Answered { answer: Answer::Created, revision } = attempt {
+                return revision;
+            }
+            assert!(Instant::now() < deadline, "nothing is accepted: {attempt:?}");
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+}
+
+/// Reads every key through every node, as part of the history.
+async fn read_everything(nodes: &[(u64, Door)], recorder: &Recorder) {
+    for key in recorder.keys().keys() {
+        for (node, door) in nodes {
+            let begun = recorder.begin(key, Call::Read);
+            match door.read(key, Freshness::Current, PATIENCE).await {
+                Attempt::Answered { answer, .. } => begun.answered(answer),
+                other => panic!("node {node} cannot be read: {other:?}"),
+            }
+        }
+    }
+}
+
+/// All events that a node tells of, from the oldest up to a revision.
+async fn follow(node: u64, door: &Door, revision: u64) -> Vec<Event> {
+    let options = TailOptions { start: TailStart::Oldest, ..TailOptions::default() };
+    let mut tail = door.client(PATIENCE).namespace(NAMESPACE).tail(options);
+    let mut events = Vec::new();
+    let caught_up = async {
+        loop {
+            match tail.next().await.expect("a tail goes on").content {
+                TailContent::Event(event) if event.revision <= revision => events.push(event),
+                TailContent::Event(_) => return,
+                TailContent::Progress { revision: reached, .. } if reached >= revision => return,
+                TailContent::Progress { .. } => {}
+            }
+        }
+    };
+    let in_time = tokio::time::timeout(PATIENCE, caught_up).await;
+    assert!(in_time.is_ok(), "the tail of node {node} does not reach {revision}");
+    events
+}
+
+/// Two nodes tell of the same events, of which older ones may have gone between asking the one and asking the other.
+fn check_same(first: &[Event], events: &[Event], node: u64, kept: Kept) {
+    let skipped = match (kept, events.first()) {
+        (Kept::WhatIsRecent, Some(event)) => first.iter().take_while(|other| other.revision < event.revision).count(),
+        _ => 0,
+    };
+    assert_eq!(&first[skipped..], events, "events of node {node} and of the first one");
+    assert!(!events.is_empty(), "node {node} tells of nothing");
+}
+
+/// No hole and no repetition, and time that does not go back.
+fn check_streams(node: u64, events: &[Event], kept: Kept) {
+    let mut ends: BTreeMap<&str, u64> = BTreeMap::new();
+    for pair in events.windows(2) {
+        assert!(pair[0].revision < pair[1].revision, "node {node}: {pair:?}");
+        assert!(pair[0].time_micros <= pair[1].time_micros, "node {node}: time went back: {pair:?}");
+    }
+    for item in events.iter().flat_map(|event| &event.items) {
+        let before_first = if kept == Kept::Everything { 0 } else { item.sequence - 1 };
+        let end = ends.entry(&item.stream).or_insert(before_first);
+        assert_eq!(item.sequence, *end + 1, "node {node}: a hole or a repetition in {}", item.stream);
+        *end = item.sequence;
+    }
+}
+
+/// Each acknowledged request made one event, and those that changed nothing made none.
+fn check_requests(node: u64, events: &[Event], told: &Told) {
+    let mut made: HashMap<&[u8], u64> = HashMap::new();
+    for event in events.iter().filter(|event| !event.request_id.is_empty()) {
+        *made.entry(&event.request_id).or_default() += 1;
+    }
+    for (request, key, answer) in &told.acknowledged {
+        let count = made.get(&request[..]).copied().unwrap_or_default();
+        assert_eq!(count, 1, "node {node}: events of the request answered with {answer:?} under {key}");
+    }
+    for request in &told.without_effect {
+        assert!(!made.contains_key(&request[..]), "node {node}: a request without effect made an event");
+    }
+    assert!(made.values().all(|count| *count == 1), "node {node}: one request made two events");
+}
+
+/// What the changes make of nothing is what the node holds.
+async fn check_records(node: u64, door: &Door, events: &[Event]) {
+    let mut replica = BTreeMap::new();
+    for (_, key, held) in changes(events) {
+        match held {
+            Some(held) => replica.insert(key, held),
+            None => replica.remove(&key),
+        };
+    }
+    let namespace = door.client(PATIENCE).namespace(NAMESPACE);
+    let mut entries = namespace.stream_registration_entries(RegistrationEntryFilter::default()).await.expect("entries");
+    let mut actual = BTreeMap::new();
+    while let Some(entry) = entries.next().await {
+        let entry = entry.expect("an entry");
+        actual.insert(entry.entry_id.clone(), held(Some(&entry)));
+    }
+    assert_eq!(replica, actual, "what the events of node {node} come to, and what it holds");
+}
+
+/// Revision, key, and what was held from then on.
+fn changes(events: &[Event]) -> impl Iterator<Item = (u64, String, Option<Held>)> {
+    events.iter().flat_map(|event| {
+        event.items.iter().map(|item| {
+            let change = item.change.as_ref().expect("a change");
+            (event.revision, item.key.clone(), held_in(change.after.as_ref()))
+        })
+    })
+}
+
+fn held_in(record: Option<&Record>) -> Option<Held> {
+    match record?.record.as_ref()? {
+        Kind::RegistrationEntry(entry) => Some(held(Some(entry))),
+        other => panic!("nobody wrote {other:?}"),
+    }
+}
+
+/// Every read showed the state of the revision that it named, and no client's stale reads went back.
+fn check_observations(events: &[Event], told: &Told) {
+    let mut states: HashMap<String, Vec<(u64, Option<Held>)>> = HashMap::new();
+    for (revision, key, held) in changes(events) {
+        states.entry(key).or_default().push((revision, held));
+    }
+    let state_at = |observation: &Observation| {
+        let states = states.get(&observation.key)?;
+        states.iter().rev().find(|(revision, _)| *revision <= observation.revision)?.1
+    };
+    let mut stale = 0;
+    for observation in &told.observations {
+        assert_eq!(observation.held, state_at(observation), "what was read and what there was: {observation:?}");
+        assert!(observation.revision >= observation.revision_min, "older than what was seen: {observation:?}");
+        stale += u64::from(observation.stale);
+    }
+    assert!(stale > 0 || told.observations.is_empty(), "no stale read was answered");
+    let sessions =
+        told.observations.iter().map(|observation| observation.session).collect::<std::collections::BTreeSet<_>>();
+    assert!(sessions.len() > 1 || told.observations.is_empty(), "only one client was answered");
+}
+
+/// The digests of all nodes, kept and read anew, are equal at one revision.
+async fn check_digests(nodes: &[(u64, Door)]) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut digests = Vec::new();
+        for (node, door) in nodes {
+            for recompute in [false, true] {
+                let digest = door.client(PATIENCE).admin().digest(recompute).await.expect("a digest");
+                digests.push((*node, digest.revision, digest.digest));
+            }
+        }
+        if digests.iter().all(|(_, revision, _)| *revision == digests[0].1) {
+            assert!(digests.iter().all(|(_, _, digest)| *digest == digests[0].2), "digests differ: {digests:?}");
+            return;
+        }
+        assert!(Instant::now() < deadline, "the nodes are never at the same revision: {digests:?}");
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}

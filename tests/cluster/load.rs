@@ -1,0 +1,242 @@
+//! Clients that work while things go wrong, and remember what they were told.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::door::{Attempt, Door, Freshness};
+use crate::history::{Answer, Call, Held, Recorder};
+
+/// Keys that are worked on at a time.
+const KEYS: u64 = 4;
+
+/// Calls after which the clients go on to other keys: short histories are quick to check.
+const CALLS_WITH_KEYS: u64 = 240;
+
+/// How long one attempt at a mutation may take, and one at a read: nobody waits long for a node that is cut off.
+const ATTEMPT_MAX: Duration = Duration::from_millis(1_000);
+const READ_MAX: Duration = Duration::from_millis(400);
+
+/// How long a client tries before it gives up.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Between an attempt that did nothing and the next one.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What a read was answered, from a state of which revision.
+#[derive(Clone, Debug)]
+pub(crate) struct Observation {
+    pub(crate) session: usize,
+    pub(crate) key: String,
+    pub(crate) held: Option<Held>,
+    pub(crate) revision: u64,
+    /// The answer was to be at least of this revision.
+    pub(crate) revision_min: u64,
+    pub(crate) stale: bool,
+}
+
+/// What all clients together were told.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// Requests that were carried out, with what they were answered.
+    pub(crate) acknowledged: Vec<([u8; 16], String, Answer)>,
+    /// Requests that changed nothing for certain.
+    pub(crate) without_effect: Vec<[u8; 16]>,
+    /// Requests of which nobody knows.
+    pub(crate) unknown: u64,
+    /// Reads without an answer.
+    pub(crate) unread: u64,
+    pub(crate) observations: Vec<Observation>,
+    /// When mutations were acknowledged.
+    pub(crate) moments: Vec<Instant>,
+}
+
+/// Clients at work.
+pub(crate) struct Load {
+    pub(crate) recorder: Recorder,
+    shared: Arc<Shared>,
+    stop: watch::Sender<bool>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    told: Mutex<Told>,
+    calls: AtomicU64,
+    next_value: AtomicU64,
+}
+
+impl Load {
+    /// Starts clients, each of which calls all nodes through these doors.
+    pub(crate) fn start(doors: &[Door], clients: usize, seed: u64) -> Self {
+        let recorder = Recorder::default();
+        let shared =
+            Arc::new(Shared { told: Mutex::default(), calls: AtomicU64::new(0), next_value: AtomicU64::new(1) });
+        let (stop, stopping) = watch::channel(false);
+        let clients = (0..clients)
+            .map(|number| {
+                let client = Client {
+                    session: number,
+                    doors: doors.to_vec(),
+                    // Everybody begins somewhere else.
+                    preferred: number % doors.len(),
+                    random: StdRng::seed_from_u64(seed.wrapping_add(number as u64)),
+                    seen: 0,
+                    recorder: recorder.clone(),
+                    shared: Arc::clone(&shared),
+                };
+                tokio::spawn(client.work(stopping.clone()))
+            })
+            .collect();
+        Self { recorder, shared, stop, clients }
+    }
+
+    /// Lets the clients work until they have had so many more mutations acknowledged.
+    pub(crate) async fn acknowledge_more(&self, count: usize) {
+        let target = self.acknowledged() + count;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.acknowledged() < target {
+            assert!(Instant::now() < deadline, "the clients get nowhere: {} of {target}", self.acknowledged());
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Mutations acknowledged so far.
+    pub(crate) fn acknowledged(&self) -> usize {
+        self.shared.told.lock().expect("no panic").acknowledged.len()
+    }
+
+    /// Ends the work, once every client has its last answer, and tells what they were told.
+    pub(crate) async fn end(self) -> (Recorder, Told) {
+        self.stop.send_replace(true);
+        for client in self.clients {
+            client.await.expect("a client");
+        }
+        let told = std::mem::take(&mut *self.shared.told.lock().expect("no panic"));
+        (self.recorder, told)
+    }
+}
+
+struct Client {
+    session: usize,
+    doors: Vec<Door>,
+    preferred: usize,
+    random: StdRng,
+    /// The greatest revision that any answer told.
+    seen: u64,
+    recorder: Recorder,
+    shared: Arc<Shared>,
+}
+
+impl Client {
+    async fn work(mut self, stopping: watch::Receiver<bool>) {
+        while !*stopping.borrow() {
+            let number = self.shared.calls.fetch_add(1, Ordering::Relaxed);
+            let key = format!("key-{}-{}", number / CALLS_WITH_KEYS, self.random.random_range(0..KEYS));
+            let value = || self.shared.next_value.fetch_add(1, Ordering::Relaxed);
+            match self.random.random_range(0..100) {
+                0..30 => self.read(&key).await,
+                30..45 => self.read_stale(&key).await,
+                45..65 => self.mutate(&key, Call::Create(value())).await,
+                65..90 => self.mutate(&key, Call::Update(value())).await,
+                _ => self.mutate(&key, Call::Delete).await,
+            }
+        }
+    }
+
+    fn any_door(&mut self) -> Door {
+        self.doors[self.random.random_range(0..self.doors.len())].clone()
+    }
+
+    /// Reads what is current, through any node.
+    async fn read(&mut self, key: &str) {
+        let door = self.any_door();
+        let begun = self.recorder.begin(key, Call::Read);
+        match door.read(key, Freshness::Current, READ_MAX).await {
+            Attempt::Answered { answer, revision } => {
+                begun.answered(answer);
+                self.observe(key, answer, revision, 0, false);
+            }
+            _ => self.told(|told| told.unread += 1),
+        }
+    }
+
+    /// Reads what is not older than what this client has seen, through any node.
+    async fn read_stale(&mut self, key: &str) {
+        let (door, seen) = (self.any_door(), self.seen);
+        match door.read(key, Freshness::Stale(seen), READ_MAX).await {
+            Attempt::Answered { answer, revision } => self.observe(key, answer, revision, seen, true),
+            _ => self.told(|told| told.unread += 1),
+        }
+    }
+
+    fn observe(&mut self, key: &str, answer: Answer, revision: u64, revision_min: u64, stale: bool) {
+        let Answer::Found(held) = answer else { panic!("a read was answered with {answer:?}") };
+        self.seen = self.seen.max(revision);
+        let observation =
+            Observation { session: self.session, key: key.to_owned(), held, revision, revision_min, stale };
+        self.told(|told| told.observations.push(observation));
+    }
+
+    /// Tries a mutation under one id at one node after the other until it is settled.
+    async fn mutate(&mut self, key: &str, call: Call) {
+        let request: [u8; 16] = self.random.random();
+        let begun = self.recorder.begin(key, call);
+        let deadline = Instant::now() + PATIENCE;
+        let mut open = false;
+        while Instant::now() < deadline {
+            match self.doors[self.preferred].mutate(key, call, request, ATTEMPT_MAX).await {
+                Attempt::Answered { answer, revision } => {
+                    self.seen = self.seen.max(revision);
+                    match answer {
+                        // What changes nothing is not remembered: an earlier attempt may be carried out yet.
+                        Answer::Missing | Answer::Exists(_) if open => break,
+                        _ => begun.answered(answer),
+                    }
+                    let now = Instant::now();
+                    self.told(|told| match answer {
+                        Answer::Missing | Answer::Exists(_) => told.without_effect.push(request),
+                        _ => {
+                            told.acknowledged.push((request, key.to_owned(), answer));
+                            told.moments.push(now);
+                        }
+                    });
+                    return;
+                }
+                Attempt::NotDone { leader, reason } => {
+                    tracing::debug!(%reason, ?leader, "not done");
+                    self.ask_another(leader);
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Attempt::Maybe { reason } => {
+                    tracing::debug!(%reason, "may be done");
+                    open = true;
+                    self.ask_another(None);
+                }
+            }
+        }
+        if open {
+            begun.answered(Answer::Unknown);
+            self.told(|told| told.unknown += 1);
+        } else {
+            self.told(|told| told.without_effect.push(request));
+        }
+    }
+
+    /// Goes to the node that is said to lead, or else to the next one.
+    fn ask_another(&mut self, leader: Option<u64>) {
+        let named = leader.and_then(|number| usize::try_from(number).ok()?.checked_sub(1));
+        self.preferred = match named.filter(|index| *index < self.doors.len() && *index != self.preferred) {
+            Some(index) => index,
+            None => (self.preferred + 1) % self.doors.len(),
+        };
+    }
+
+    fn told(&self, note: impl FnOnce(&mut Told)) {
+        note(&mut self.shared.told.lock().expect("no panic"));
+    }
+}
