@@ -284,6 +284,7 @@ pub fn node_options(config: &Config) -> NodeOptions {
         flush_interval: config.store.flush_interval,
         request_window: forever(config.retention.request_ids),
         history_retention: forever(config.retention.history),
+        follower_log_retention: forever(config.retention.followers),
         stream_retention: Some(config.retention.streams).filter(|retention| !retention.is_zero()),
         compaction_interval: Some(config.compaction.interval).filter(|interval| !interval.is_zero()),
         base_interval_bytes: config.compaction.base_interval_bytes,

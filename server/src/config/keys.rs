@@ -329,6 +329,15 @@ pub const KEYS: &[Key] = &[
         get: |config| duration_text(config.retention.history),
     },
     Key {
+        name: "retention.followers",
+        flag: "retention-followers",
+        kind: Kind::Duration,
+        summary: "How long a member of the group may be away and catch up from the log; after that it needs a snapshot. \
+                  Where `history` is longer, that counts. A node without others does not need it. `0` means for ever.",
+        set: |config, text| store(&mut config.retention.followers, duration(text)),
+        get: |config| duration_text(config.retention.followers),
+    },
+    Key {
         name: "retention.streams",
         flag: "retention-streams",
         kind: Kind::Duration,

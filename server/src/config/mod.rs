@@ -169,6 +169,8 @@ pub enum StoreKind {
 pub struct RetentionConfig {
     /// How long events stay in the log at least, for tails and history.
     pub history: Duration,
+    /// How long the log is kept for members that are away.
+    pub followers: Duration,
     /// Age at which items of the streams are pruned.
     pub streams: Duration,
     /// How long request ids are remembered.
@@ -236,6 +238,7 @@ impl Default for Config {
             store: StoreConfig { kind: StoreKind::Sled, flush_interval: Duration::from_secs(5) },
             retention: RetentionConfig {
                 history: Duration::from_secs(24 * 3600),
+                followers: Duration::from_secs(3600),
                 streams: Duration::from_secs(24 * 3600),
                 request_ids: Duration::from_secs(10 * 60),
             },

@@ -51,6 +51,7 @@ fn every_key_can_be_set_in_the_file() {
         flush_interval = "1500ms"
         [retention]
         history = "7days"
+        followers = "2h"
         streams = 0
         request_ids = "1h 30m"
         [compaction]

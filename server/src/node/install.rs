@@ -29,7 +29,6 @@ use steeple_engine::ids::{LogIndex, LogPosition};
 use steeple_engine::log::{LogError, LogIdentity, LogReader, LogWriter};
 use steeple_engine::view::{View, ViewError};
 use steeple_raft::RequestLedger;
-
 use steeple_snapshot::{LoadLogError, Manifest, ReadError, SnapshotId};
 use thiserror::Error;
 use tokio::sync::OwnedMutexGuard;

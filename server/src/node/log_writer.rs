@@ -3,18 +3,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
-use steeple_engine::ids::{LogIndex, LogPosition};
-use steeple_engine::log::{HardState, LogError, LogWriter, Rewritten};
+use steeple_engine::log::{HardState, LogError, LogWriter};
 use steeple_raft::{Write, WriteNumber};
-use tokio::sync::oneshot;
 
 use super::group::Message;
 
 /// Bytes of entries that are made durable by one sync, unless a single write has more.
 const BATCH_BYTES: usize = 16 << 20;
-
-/// Decides which entries a rewrite keeps, by index and tag.
-pub(super) type Wanted = Box<dyn FnMut(LogIndex, u64) -> bool + Send>;
 
 /// What the thread is asked to do.
 pub(super) enum Task {
@@ -22,16 +17,7 @@ pub(super) enum Task {
     Write(Write),
     /// Remember this for the next start, at the next opportunity.
     Note(HardState),
-    /// Drop whole segments up to and with this entry.
-    Purge(LogIndex, oneshot::Sender<Result<LogPosition, LogError>>),
-    /// Rewrite mostly-dead segments up to and with `up_to`.
-    Rewrite {
-        up_to: LogIndex,
-        live_fraction_max: f64,
-        wanted: Wanted,
-        done: oneshot::Sender<Result<Rewritten, LogError>>,
-    },
-    /// Do something else with the log, between what comes before it and what comes after.
+    /// Do something else with the log, such as giving space back, between what comes before it and what comes after.
     Run(Box<dyn FnOnce(&mut LogWriter) + Send>),
 }
 
@@ -68,11 +54,6 @@ pub(super) fn run(
                 if let Err(error) = writer.set_hard_state(state) {
                     tracing::warn!(%error, "the log does not take up how far it is committed");
                 }
-            }
-            // Whoever asked may have gone; the work is done all the same.
-            Task::Purge(up_to, done) => drop(done.send(writer.purge_prefix(up_to))),
-            Task::Rewrite { up_to, live_fraction_max, mut wanted, done } => {
-                drop(done.send(writer.rewrite_sparse(&mut wanted, up_to, live_fraction_max)));
             }
             Task::Run(work) => work(&mut writer),
         }

@@ -2,8 +2,9 @@
 //!
 //! A log segment may go once nothing wants it: no retained stream item, no one who may still repeat a request, no one who
 //! may look back within the retention, not the record store (flushed past it), and not a rebuild of the record store
-//! (a base snapshot covers it). Whole segments at the front are purged; sealed ones in which little is wanted are
-//! rewritten without the rest. So pruning a stream moves a mark, and compaction gives the space back.
+//! (a base snapshot covers it), and no member of the group that is away. Whole segments at the front are purged; sealed
+//! ones in which little is wanted are rewritten without the rest. So pruning a stream moves a mark, and compaction gives
+//! the space back.
 //!
 //! One lock is held by whoever gives space back, writes a base snapshot or takes over one from a peer: none of them
 //! may find the log changed by another.
@@ -19,7 +20,7 @@ use steeple_engine::event::Event;
 use steeple_engine::ids::{
     ClusterId, HistoryId, LogIndex, LogPosition, NamespaceId, NodeId, Revision, StreamSequence, Timestamp,
 };
-use steeple_engine::log::{EntryKind, LogError, Rewritten, SegmentInfo};
+use steeple_engine::log::{EntryKind, LogError, LogWriter, Rewritten, SegmentInfo};
 use steeple_engine::spire;
 use steeple_engine::view::{Digest, Reader};
 use steeple_snapshot::{LiveSource, Publication, SnapshotId, SnapshotOptions};
@@ -28,7 +29,7 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::base::origin;
 use super::log_writer::Task;
-use super::{Node, QueryError, Shared};
+use super::{Node, QueryError, Shared, SubmitError};
 
 /// Items pruned in one step at the most.
 const PRUNE_STEP: u32 = 10_000;
@@ -205,7 +206,11 @@ impl Node {
 
     async fn compact_now(&self, base_bytes_min: u64) -> Result<Compacted, CompactError> {
         let mut compacted = Compacted { log_bytes_before: self.core().log.disk_bytes(), ..Compacted::default() };
-        compacted.items_pruned = self.prune_streams().await?;
+        compacted.items_pruned = match self.prune_streams().await {
+            // The leader prunes for all.
+            Err(CompactError::Submit(SubmitError::NotLeader { .. })) => 0,
+            pruned => pruned?,
+        };
         self.flush().await?;
         // The log alone could not rebuild the record store: after a restore, or when the base snapshot is damaged.
         compacted.base_written = self.cover_by_base(self.core().log.base().index).await?;
@@ -265,19 +270,30 @@ impl Node {
 
     /// Segments at the front in which every event is older than anyone may look back to or repeat.
     fn unwanted_segments(&self) -> Result<Vec<SegmentInfo>, QueryError> {
-        let options = &self.shared.options;
-        let keep_from = self.time_before(options.history_retention.max(options.request_window));
+        let keep_from = self.time_before(self.log_retention());
+        let sent_from = self.shared.wanted_from.load(Ordering::SeqCst);
         let mut segments = self.core().log.segments();
         // The newest is being written.
         segments.pop();
         let mut unwanted = Vec::new();
-        for segment in segments {
+        // What follows a snapshot that is being sent is sent after it.
+        for segment in segments.into_iter().take_while(|segment| segment.last.0 <= sent_from) {
             match self.last_event_time(&segment)? {
                 Some(time) if time >= keep_from => break,
                 _ => unwanted.push(segment),
             }
         }
         Ok(unwanted)
+    }
+
+    /// How long the log is kept whatever is in it.
+    fn log_retention(&self) -> Duration {
+        let options = &self.shared.options;
+        let followers = match self.shared.alone.load(Ordering::SeqCst) {
+            true => Duration::ZERO,
+            false => options.follower_log_retention,
+        };
+        options.history_retention.max(options.request_window).max(followers)
     }
 
     /// Sees to it that a base snapshot covers the log up to `index`; whether one was written for that.
@@ -298,9 +314,8 @@ impl Node {
         let first_kept = kept.min().unwrap_or(u64::MAX);
         let dead = unwanted.iter().take_while(|segment| segment.last <= safe && segment.last_tag < first_kept);
         if let Some(segment) = dead.last() {
-            let (done, purged) = oneshot::channel();
-            self.ask_log(Task::Purge(segment.last, done))?;
-            purged.await.map_err(|_| CompactError::Stopped)??;
+            let up_to = segment.last;
+            self.on_log(move |writer| writer.purge_prefix(up_to)).await??;
         }
         compacted.segments_purged = segments_before - self.core().log.segments().len() as u64;
         if let Some(up_to) = unwanted.iter().map(|segment| segment.last).filter(|last| *last <= safe).max() {
@@ -310,11 +325,11 @@ impl Node {
     }
 
     async fn rewrite(&self, up_to: LogIndex, kept: RoaringTreemap) -> Result<Rewritten, CompactError> {
-        let (done, rewritten) = oneshot::channel();
-        let wanted = Box::new(move |_: LogIndex, tag: u64| kept.contains(tag));
         let live_fraction_max = self.shared.options.rewrite_below;
-        self.ask_log(Task::Rewrite { up_to, live_fraction_max, wanted, done })?;
-        Ok(rewritten.await.map_err(|_| CompactError::Stopped)??)
+        let rewrite = move |writer: &mut LogWriter| {
+            writer.rewrite_sparse(&mut |_, tag| kept.contains(tag), up_to, live_fraction_max)
+        };
+        Ok(self.on_log(rewrite).await??)
     }
 
     /// The newest log entry that neither the record store nor its rebuild needs.
@@ -358,9 +373,19 @@ impl Node {
         Timestamp(self.shared.clock.now().0.saturating_sub(micros))
     }
 
-    fn ask_log(&self, task: Task) -> Result<(), CompactError> {
-        let tasks = self.shared.tasks.lock();
-        tasks.as_ref().ok_or(CompactError::Stopped)?.send(task).map_err(|_| CompactError::Stopped)
+    /// Does something with the log, on the thread that owns it.
+    pub(super) async fn on_log<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut LogWriter) -> T + Send + 'static,
+    ) -> Result<T, CompactError> {
+        let (done, result) = oneshot::channel();
+        // Whoever asked may have gone; the work is done all the same.
+        let task = Task::Run(Box::new(move |writer| drop(done.send(work(writer)))));
+        {
+            let tasks = self.shared.tasks.lock();
+            tasks.as_ref().ok_or(CompactError::Stopped)?.send(task).map_err(|_| CompactError::Stopped)?;
+        }
+        result.await.map_err(|_| CompactError::Stopped)
     }
 
     async fn blocking<T: Send + 'static, E: Into<CompactError> + Send + 'static>(

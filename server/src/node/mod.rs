@@ -20,6 +20,7 @@ mod snapshots;
 pub mod tail;
 mod maintenance;
 mod restore;
+mod outgoing;
 pub(crate) mod install;
 mod stall;
 
@@ -27,7 +28,7 @@ mod stall;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -127,6 +128,8 @@ pub(crate) struct Shared {
     alone: AtomicBool,
     /// The records are not those of the leader; nothing is read until they have been built anew.
     diverged: AtomicBool,
+    /// The log entry from which on a follower that is sent a snapshot will want the log.
+    wanted_from: AtomicU64,
     /// Where fetching from peers runs.
     runtime: tokio::runtime::Handle,
 }
@@ -182,6 +185,7 @@ impl Node {
             leads_alone: AtomicBool::new(false),
             alone: AtomicBool::new(false),
             diverged: AtomicBool::new(false),
+            wanted_from: AtomicU64::new(outgoing::NOTHING_WANTED),
             runtime: runtime.handle().clone(),
         });
         let guard = StopGuard { inbox: inbox.clone(), shared: Arc::downgrade(&shared) };
@@ -220,7 +224,8 @@ impl Node {
         let LogIdentity { cluster, group, node, .. } = self.shared.identity;
         let sink = NodeSink { inbox: inbox.downgrade(), shared: Arc::downgrade(&self.shared) };
         let identity = crate::peer::PeerIdentity { cluster, group, node };
-        Some(connect(identity, Arc::new(sink), None))
+        let snapshots = Arc::new(outgoing::Outgoing::new(&self.shared));
+        Some(connect(identity, Arc::new(sink), Some(snapshots)))
     }
 
     /// A handle for the node's own threads, which does not keep it running.

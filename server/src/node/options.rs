@@ -29,6 +29,8 @@ pub struct NodeOptions {
     pub request_window: Duration,
     /// How long events are kept when nothing else wants them.
     pub history_retention: Duration,
+    /// How long the log is kept whole for members of the group that are away. Not where there are none.
+    pub follower_log_retention: Duration,
     /// Items of the streams older than this are pruned; `None` leaves pruning to the callers.
     pub stream_retention: Option<Duration>,
     /// How often space is given back; `None` leaves that to the callers.
@@ -107,6 +109,7 @@ impl Default for NodeOptions {
             flush_interval: Duration::from_secs(5),
             request_window: Duration::from_secs(600),
             history_retention: Duration::from_secs(24 * 3600),
+            follower_log_retention: Duration::from_secs(3600),
             stream_retention: None,
             compaction_interval: Some(Duration::from_secs(60)),
             base_interval_bytes: 256 << 20,

@@ -311,3 +311,26 @@ async fn the_newest_record_store_is_used_and_the_others_are_deleted() {
     assert!(place("records-3").exists() && !place("records").exists() && !place("records-4").exists());
     node.stop().await;
 }
+
+#[tokio::test]
+async fn the_log_is_kept_for_members_that_are_away_and_for_what_is_being_sent() {
+    use std::sync::atomic::Ordering;
+    let directory = tempfile::tempdir().unwrap();
+    let options = NodeOptions { follower_log_retention: Duration::from_secs(3600), ..eager(directory.path()) };
+    let node = Node::start(options, NodeParts::default()).unwrap();
+    let namespace = node.open_namespace("test").await.unwrap();
+    create(&node, namespace, 0..1000).await;
+    node.submit_to_end(namespace, None, prune_events(u64::MAX)).await.unwrap();
+    node.shared.alone.store(false, Ordering::SeqCst);
+    node.compact().await.unwrap();
+    assert_eq!(node.log().contiguous_from(), LogIndex(1), "somebody may be away");
+    node.shared.alone.store(true, Ordering::SeqCst);
+    node.shared.wanted_from.store(400, Ordering::SeqCst);
+    node.compact().await.unwrap();
+    let begins = node.log().contiguous_from();
+    assert!(begins > LogIndex(1) && begins <= LogIndex(401), "{begins}");
+    node.shared.wanted_from.store(outgoing::NOTHING_WANTED, Ordering::SeqCst);
+    node.compact().await.unwrap();
+    assert!(node.log().contiguous_from() > LogIndex(900));
+    node.stop().await;
+}

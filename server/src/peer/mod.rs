@@ -35,7 +35,10 @@ pub use self::local::{LocalHub, LocalTransport};
 pub use self::messages::{Lane, Link};
 pub use self::outgoing::{SendOptions, SocketTransport};
 pub use self::service::{PeerService, peer_server};
-pub use self::snapshots::{FetchError, FetchOptions, FetchedSnapshot, SnapshotProvider, WantedSnapshot};
+pub use self::snapshots::{
+    FetchError, FetchOptions, FetchedSnapshot, ProvideError, ServedFile, ServedSnapshot, SnapshotProvider,
+    WantedSnapshot,
+};
 
 /// A future that can be kept in a box, for traits that are used as objects.
 pub type BoxFuture<'a, Output> = Pin<Box<dyn Future<Output = Output> + Send + 'a>>;

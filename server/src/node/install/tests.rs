@@ -9,16 +9,14 @@ use steeple_engine::log::{Entry, EntryKind, HardState, LogOptions};
 use steeple_engine::spire;
 use steeple_engine::view::{Digest, StoreFold, StoreKey};
 use steeple_snapshot::manifest::LogBase;
+use steeple_snapshot::restore::EntrySink;
 use steeple_snapshot::{LiveSource, Origin, SnapshotOptions};
 
-use super::super::log_writer::Task;
 use super::super::open::{Opened, fresh_identity};
 use super::super::options::ClusterOptions;
 use super::super::tail::StreamPosition;
 use super::super::tests::{create, prune_events};
 use super::super::{Node, NodeParts, QueryError};
-use steeple_snapshot::restore::EntrySink;
-
 use super::*;
 
 /// Small segments, so that little data is enough to fill several.
@@ -121,11 +119,9 @@ fn copy(from: &Path, to: &Path) {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target)
+            copy(&entry.path(), &target);
         } else {
-            {
-                fs::copy(entry.path(), target).unwrap();
-            }
+            fs::copy(entry.path(), target).unwrap();
         }
     }
 }
@@ -148,10 +144,7 @@ async fn prepared(node: &Node, bytes: &[u8]) -> Result<Installation, InstallErro
 
 /// Does something on the log's thread.
 async fn on_log<T: Send + 'static>(node: &Node, work: impl FnOnce(&mut LogWriter) -> T + Send + 'static) -> T {
-    let (done, result) = tokio::sync::oneshot::channel();
-    let work = move |writer: &mut LogWriter| drop(done.send(work(writer)));
-    node.shared.tasks.lock().as_ref().unwrap().send(Task::Run(Box::new(work))).unwrap();
-    result.await.unwrap()
+    node.on_log(work).await.unwrap()
 }
 
 async fn take_over(node: &Node, bytes: &[u8]) -> Installed {
@@ -161,9 +154,8 @@ async fn take_over(node: &Node, bytes: &[u8]) -> Installed {
         (installation, position)
     })
     .await;
-    let position = position.unwrap();
     let installed = installation.finish().unwrap();
-    assert_eq!(installed.position, position);
+    assert_eq!(installed.core.log.last(), position.unwrap());
     installed
 }
 
@@ -199,7 +191,6 @@ async fn a_tail_goes_on_over_a_takeover_without_gap_or_repeat() {
     .await;
     filled.unwrap();
     let installed = installation.finish().unwrap();
-    assert_eq!(installed.position, installed.core.log.last());
     drop(installed);
     while (sequences.len() as u64) < ENTRIES_BEHIND + 400 {
         let item = tail.next(Duration::from_secs(20)).await.unwrap().expect("an item");
@@ -226,10 +217,10 @@ async fn a_log_with_holes_brings_the_same_history_and_is_not_replicated_further(
     let installed = take_over(&node, &group.own_snapshot()).await;
     assert_same(&shown(&node), &shown(&group.ahead), &"taken over");
     let log = node.log();
-    assert_eq!(log.contiguous_from(), installed.position.index.next());
+    assert_eq!(log.contiguous_from(), installed.core.log.last().index.next());
     let ahead = group.ahead.log();
-    assert_eq!(installed.position, ahead.last(), "the group's log goes on behind it");
-    assert_eq!(log.term(installed.position.index).unwrap(), Some(ahead.last().term));
+    assert_eq!(installed.core.log.last(), ahead.last(), "the group's log goes on behind it");
+    assert_eq!(log.term(installed.core.log.last().index).unwrap(), Some(ahead.last().term));
     node.stop().await;
 }
 
