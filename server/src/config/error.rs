@@ -93,7 +93,8 @@ impl Suggestion {
     /// The word of `known` that is nearest to `unknown`, if any is near.
     pub fn nearest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
         let rated = known.into_iter().map(|word| (likeness(unknown, word), word));
-        let best = rated.max_by(|left, right| left.0.total_cmp(&right.0));
+        // Of two that are alike the shorter one: a section before its keys.
+        let best = rated.max_by(|left, right| left.0.total_cmp(&right.0).then(right.1.len().cmp(&left.1.len())));
         Self(best.filter(|(likeness, _)| *likeness >= 0.75).map(|(_, word)| word.to_owned()))
     }
 }

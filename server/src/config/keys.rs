@@ -158,7 +158,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "cluster.listen",
-        flag: "peer-listen",
+        flag: "cluster-listen",
         kind: Kind::Address,
         summary: "Address for the other nodes. Port 0 takes any free port, if the node has peers at all.",
         set: |config, text| store(&mut config.cluster.listen, address(text)),
