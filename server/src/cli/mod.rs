@@ -5,6 +5,7 @@ mod completions;
 mod config;
 mod config_flags;
 mod connection;
+mod dev_cluster;
 mod events;
 mod exit;
 mod history;

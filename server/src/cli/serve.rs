@@ -7,6 +7,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::config_flags::ConfigFlags;
+use super::dev_cluster;
 use super::exit::CommandError;
 use super::output::print_line;
 use super::tracing_setup;
@@ -25,6 +26,10 @@ pub(super) struct ServeArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct DevArgs {
+    /// How many nodes; more than one are a group, each a process of its own
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=dev_cluster::NODES_MAX))]
+    nodes: u64,
     #[command(flatten)]
     flags: ConfigFlags,
 }
@@ -35,9 +40,12 @@ pub(super) fn serve(arguments: ServeArgs, parts: NodeParts) -> Result<(), Comman
     run(&config, parts, |_, _| Ok(()))
 }
 
-/// Runs a node and says how to use it.
+/// Runs a node, or a group of them, and says how to use it.
 pub(super) fn dev(arguments: DevArgs, parts: NodeParts) -> Result<(), CommandError> {
     let config = arguments.flags.load(None)?;
+    if arguments.nodes > 1 {
+        return dev_cluster::run(&config, arguments.nodes);
+    }
     run(&config, parts, |grpc, http| print_line(&welcome(&config, grpc, http)))
 }
 
@@ -63,7 +71,7 @@ fn run(
 }
 
 /// Completes when the process is asked to end.
-fn shutdown_signal() -> Result<impl Future<Output = ()> + Send, CommandError> {
+pub(super) fn shutdown_signal() -> Result<impl Future<Output = ()> + Send, CommandError> {
     let failed = |source| CommandError::Failed(format!("cannot listen for signals: {source}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;

@@ -38,8 +38,9 @@ impl AdminService {
         Self { node, started: Instant::now() }
     }
 
-    fn status_now(&self) -> wire::StatusResponse {
+    async fn status_now(&self) -> wire::StatusResponse {
         let status = self.node.status();
+        let group = self.node.cluster_status().await;
         wire::StatusResponse {
             version: env!("CARGO_PKG_VERSION").into(),
             cluster_id: status.cluster.to_string(),
@@ -48,9 +49,8 @@ impl AdminService {
             group_id: GroupId::ZERO.0,
             revision: status.revision.0,
             last_log_index: status.log_last.index.0,
-            // With one member, what is durable is committed.
-            committed_log_index: self.node.log().durable().index.0,
-            leader_node_id: status.node.0,
+            committed_log_index: group.committed.0,
+            leader_node_id: group.leader.map_or(0, |leader| leader.0),
             last_event_time_micros: super::lists::micros(status.time),
             uptime_micros: i64::try_from(self.started.elapsed().as_micros()).unwrap_or(i64::MAX),
             record_store: record_store_name(self.node.record_store()).into(),
@@ -269,7 +269,7 @@ impl Admin for AdminService {
     type SaveSnapshotStream = ReceiverStream<Result<wire::SaveSnapshotResponse, Status>>;
 
     async fn status(&self, _: Request<wire::StatusRequest>) -> Result<Response<wire::StatusResponse>, Status> {
-        let status = self.status_now();
+        let status = self.status_now().await;
         let revision = status.revision.into();
         Ok(respond(status, revision))
     }
