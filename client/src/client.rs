@@ -9,6 +9,7 @@ use crate::cluster::{self, Cluster};
 use crate::dialer::{Dialer, Endpoints, complete};
 use crate::error::Error;
 use crate::retry::Backoff;
+use crate::tls::{Connector, TlsFiles};
 use crate::{Admin, Namespace};
 
 /// How a client behaves.
@@ -92,9 +93,7 @@ impl Client {
     /// # Errors
     /// When a text is no address or nobody answers.
     pub async fn connect(endpoints: impl Into<Endpoints>) -> Result<Self, Error> {
-        let dialer = Dialer::default();
-        let nodes = cluster::connect(&dialer, endpoints.into().addresses()).await?;
-        Ok(Self::new(Cluster::dialed(dialer, nodes)))
+        Self::dial(Dialer::default(), endpoints.into()).await
     }
 
     /// As [`Client::connect`], but connects with the first call.
@@ -102,9 +101,36 @@ impl Client {
     /// # Errors
     /// When a text is no address.
     pub fn connect_lazy(endpoints: impl Into<Endpoints>) -> Result<Self, Error> {
-        let dialer = Dialer::default();
+        Self::dial_lazily(Dialer::default(), endpoints.into())
+    }
+
+    /// As [`Client::connect`], with encrypted connections only: `https://host:port`. The files are read again for every
+    /// connection, so certificates may be renewed in place.
+    ///
+    /// # Errors
+    /// When the files are of no use, a text is no address, nobody answers, or client and node do not accept each other.
+    pub async fn connect_encrypted(endpoints: impl Into<Endpoints>, tls: TlsFiles) -> Result<Self, Error> {
+        tls.load()?;
+        Self::dial(Dialer::encrypted(Connector::from_files(tls)), endpoints.into()).await
+    }
+
+    /// As [`Client::connect_encrypted`], but connects with the first call.
+    ///
+    /// # Errors
+    /// When the files are of no use or a text is no address.
+    pub fn connect_lazy_encrypted(endpoints: impl Into<Endpoints>, tls: TlsFiles) -> Result<Self, Error> {
+        tls.load()?;
+        Self::dial_lazily(Dialer::encrypted(Connector::from_files(tls)), endpoints.into())
+    }
+
+    async fn dial(dialer: Dialer, endpoints: Endpoints) -> Result<Self, Error> {
+        let nodes = cluster::connect(&dialer, endpoints.addresses(dialer.scheme())).await?;
+        Ok(Self::new(Cluster::dialed(dialer, nodes)))
+    }
+
+    fn dial_lazily(dialer: Dialer, endpoints: Endpoints) -> Result<Self, Error> {
         let node = |address: String| dialer.connect_lazy(&address).map(|channel| (address, channel));
-        let nodes = endpoints.into().addresses().into_iter().map(node).collect::<Result<_, _>>()?;
+        let nodes = endpoints.addresses(dialer.scheme()).into_iter().map(node).collect::<Result<_, _>>()?;
         Ok(Self::new(Cluster::dialed(dialer, nodes)))
     }
 

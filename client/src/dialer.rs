@@ -6,23 +6,57 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::Client;
 use crate::error::Error;
+use crate::tls::Connector;
 
 /// The longest address that is taken from anybody.
 const ADDRESS_BYTES_MAX: usize = 512;
 
 /// Turns addresses into connections.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Dialer {}
+pub(crate) struct Dialer {
+    /// Encrypts all connections; without it none is.
+    tls: Option<Connector>,
+}
 
 impl Dialer {
+    /// Encrypts all connections.
+    pub(crate) fn encrypted(connector: Connector) -> Self {
+        Self { tls: Some(connector) }
+    }
+
+    /// What addresses without a scheme mean, and the only one that is accepted: whether connections are encrypted is decided
+    /// by who uses the client, and not by an address that somebody told it.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
     /// Connects now.
     pub(crate) async fn connect(&self, address: &str) -> Result<Channel, Error> {
-        Ok(self.endpoint(address)?.connect().await?)
+        let endpoint = self.checked(address)?;
+        Ok(match &self.tls {
+            Some(connector) => connector.connect(&endpoint).await?,
+            None => endpoint.connect().await?,
+        })
     }
 
     /// Connects with the first call.
     pub(crate) fn connect_lazy(&self, address: &str) -> Result<Channel, Error> {
-        Ok(self.endpoint(address)?.connect_lazy())
+        let endpoint = self.checked(address)?;
+        Ok(match &self.tls {
+            Some(connector) => connector.connect_lazy(&endpoint),
+            None => endpoint.connect_lazy(),
+        })
+    }
+
+    fn checked(&self, address: &str) -> Result<Endpoint, Error> {
+        let endpoint = self.endpoint(address)?;
+        let reason = match (self.scheme(), endpoint.uri().scheme_str()) {
+            (expected, Some(found)) if expected == found => return Ok(endpoint),
+            ("http", Some("https")) => "is to be encrypted, which takes the authority that vouches for the node",
+            ("https", Some("http")) => "is not encrypted, although an authority was given to vouch for the node",
+            _ => "is no address of a node; write http://HOST:PORT or https://HOST:PORT",
+        };
+        Err(Error::Address { address: address.to_owned(), reason })
     }
 
     /// What an address stands for, with the settings that suit long-lived streams.
@@ -48,16 +82,17 @@ impl Client {
 
 /// The addresses that a client begins with: one, several, or a text with several of them between commas.
 ///
-/// An address is `http://host:port`; without a scheme, `http` is meant.
+/// An address is `http://host:port`, or `https://host:port` for a client that encrypts; that is also what is meant by an
+/// address without a scheme.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Endpoints(Vec<String>);
 
 impl Endpoints {
     /// Each address, complete, in the order given and once.
-    pub(crate) fn addresses(self) -> Vec<String> {
+    pub(crate) fn addresses(self, scheme: &str) -> Vec<String> {
         let mut addresses: Vec<String> = Vec::new();
         for address in self.0.iter().flat_map(|text| text.split(',')).map(str::trim).filter(|text| !text.is_empty()) {
-            let address = complete(address, "http");
+            let address = complete(address, scheme);
             if !addresses.contains(&address) {
                 addresses.push(address);
             }
@@ -121,14 +156,30 @@ pub(crate) fn scheme(address: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tls::TlsFiles;
 
     #[test]
     fn addresses_are_complete_and_come_once() {
         let expected = ["http://a:1", "https://b:2", "http://c:3"];
-        assert_eq!(Endpoints::from("a:1, https://b:2/,,http://a:1/, c:3").addresses(), expected);
-        assert_eq!(Endpoints::from(["a:1", "https://b:2", "c:3"]).addresses(), expected);
-        assert_eq!(Endpoints::from(vec!["a:1,https://b:2".to_owned(), "c:3".to_owned()]).addresses(), expected);
-        assert!(Endpoints::from(" , ").addresses().is_empty());
+        assert_eq!(Endpoints::from("a:1, https://b:2/,,http://a:1/, c:3").addresses("http"), expected);
+        assert_eq!(Endpoints::from(["a:1", "https://b:2", "c:3"]).addresses("http"), expected);
+        assert_eq!(Endpoints::from(vec!["a:1,https://b:2".to_owned(), "c:3".to_owned()]).addresses("http"), expected);
+        assert!(Endpoints::from(" , ").addresses("http").is_empty());
+    }
+
+    #[tokio::test]
+    async fn addresses_have_the_scheme_that_the_client_was_made_for() {
+        let refusal = |dialer: &Dialer, address: &str| dialer.connect_lazy(address).unwrap_err().to_string();
+        let plain = Dialer::default();
+        assert!(plain.connect_lazy("http://a:1").is_ok());
+        assert!(refusal(&plain, "https://a:1").contains("is to be encrypted"));
+        assert!(refusal(&plain, "HTTPS://a:1").contains("is to be encrypted"));
+        let encrypted = Dialer::encrypted(Connector::from_files(TlsFiles::new("authority.pem")));
+        assert!(encrypted.connect_lazy("https://a:1").is_ok());
+        assert!(refusal(&encrypted, "http://a:1").contains("is not encrypted"));
+        for (dialer, address) in [(&plain, "ftp://a:1"), (&encrypted, "ftp://a:1"), (&encrypted, "a:1")] {
+            assert!(refusal(dialer, address).contains("is no address of a node"), "{address}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use thiserror::Error;
 use tonic::{Code, Status};
 
 use crate::RequestId;
+use crate::tls::TlsError;
 
 /// Why a call has no answer.
 #[derive(Debug, Error)]
@@ -47,6 +48,17 @@ pub enum Error {
     /// The node's answer makes no sense to this client.
     #[error("answer of the node is incomplete: {0}")]
     Protocol(&'static str),
+    /// The address does not suit the client.
+    #[error("`{address}` {reason}")]
+    Address {
+        /// The address.
+        address: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// The files for encrypted connections are of no use.
+    #[error("cannot use TLS: {0}")]
+    Tls(#[from] TlsError),
     /// The endpoint is malformed or nobody answers there.
     #[error("cannot connect: {0}")]
     Connect(#[from] tonic::transport::Error),
@@ -63,6 +75,7 @@ impl Error {
             Self::DeadlineExceeded => Code::DeadlineExceeded,
             Self::Unsuitable { kind, .. } => kind.code(),
             Self::Protocol(_) => Code::Internal,
+            Self::Address { .. } | Self::Tls(_) => Code::InvalidArgument,
         }
     }
 

@@ -294,3 +294,65 @@ pub fn node_options(config: &Config) -> NodeOptions {
         ..NodeOptions::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use steeple_client::{Client, Error};
+
+    use super::*;
+    use crate::config::TlsConfig;
+    use crate::tls::throwaway::{Throwaway, prepare, roles};
+
+    /// A node on free ports with these certificates.
+    async fn start(directory: &Path, certificates: &Throwaway) -> Result<Running, RunError> {
+        let mut config = Config::default();
+        config.node.data = directory.join("data");
+        config.node.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        config.node.http_listen = config.node.listen;
+        let files = certificates.node(1).unwrap();
+        config.tls =
+            TlsConfig { certificate: Some(files.certificate), key: Some(files.key), authority: files.authority };
+        config.roles = roles();
+        Running::start(&config).await
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_node_serves_encrypted_as_it_is_configured() {
+        let directory = tempfile::tempdir().unwrap();
+        let certificates = prepare(&directory.path().join("tls"), 1).unwrap();
+        let running = start(directory.path(), &certificates).await.unwrap();
+        let (grpc, _) = running.addresses().unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let serving = tokio::spawn(running.serve(async move { drop(stopped.await) }));
+
+        let client = Client::connect_encrypted(grpc.to_string(), certificates.client()).await.unwrap();
+        client.admin().status().await.unwrap();
+        assert_eq!(client.namespace("default").count_bundles().await.unwrap(), 0);
+        let node = &certificates.nodes[0];
+        let as_node = certificates.client().with_identity(&node.certificate, &node.key);
+        let as_node = Client::connect_encrypted(format!("https://{grpc}"), as_node).await.unwrap();
+        let refused = as_node.admin().status().await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::PermissionDenied, "{refused}");
+        let anonymous = steeple_client::tls::TlsFiles::new(&certificates.authority);
+        let refused = Client::connect_encrypted(grpc.to_string(), anonymous).await.unwrap_err();
+        assert!(matches!(refused, Error::Connect(_)), "{refused:?}");
+        let refused = Client::connect_encrypted(format!("http://{grpc}"), certificates.client()).await.unwrap_err();
+        assert!(matches!(refused, Error::Address { .. }), "{refused:?}");
+
+        stop.send(()).unwrap();
+        serving.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_node_does_not_start_with_certificates_of_no_use() {
+        let directory = tempfile::tempdir().unwrap();
+        let certificates = prepare(&directory.path().join("tls"), 1).unwrap();
+        std::fs::copy(&certificates.operator.key, &certificates.nodes[0].key).unwrap();
+        let Err(refused) = start(directory.path(), &certificates).await else { panic!("it started") };
+        let refused = refused.to_string();
+        assert!(refused.contains("[tls]") && refused.contains("is not the key of the certificate in"), "{refused}");
+        assert!(!directory.path().join("data").exists(), "nothing was begun");
+    }
+}

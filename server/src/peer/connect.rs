@@ -6,6 +6,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::BoxFuture;
 use super::limits::{CONNECT_TIMEOUT, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT};
+use crate::tls::Tls;
 
 /// Bytes of one stream that may be under way to this node.
 pub(super) const STREAM_WINDOW_BYTES: u32 = 4 << 20;
@@ -32,6 +33,26 @@ impl PeerConnector for PlainConnector {
     fn connect(&self, address: &str) -> BoxFuture<'static, Result<Channel, ConnectError>> {
         let endpoint = peer_endpoint("http", address);
         Box::pin(async move { Ok(endpoint?.connect().await?) })
+    }
+}
+
+/// Encrypted connections: the other node has to show a certificate of the authority for the host of its address, and is
+/// shown this node's.
+#[derive(Clone, Debug)]
+pub struct EncryptedConnector(Tls);
+
+impl EncryptedConnector {
+    /// Connects with the material that is in use at the time of each connection.
+    #[must_use]
+    pub fn new(tls: Tls) -> Self {
+        Self(tls)
+    }
+}
+
+impl PeerConnector for EncryptedConnector {
+    fn connect(&self, address: &str) -> BoxFuture<'static, Result<Channel, ConnectError>> {
+        let (endpoint, connector) = (peer_endpoint("https", address), self.0.connector());
+        Box::pin(async move { Ok(connector.connect(&endpoint?).await?) })
     }
 }
 

@@ -29,7 +29,7 @@ use raft::eraftpb::Message;
 use steeple_engine::ids::NodeId;
 use tokio::sync::OwnedSemaphorePermit;
 
-pub use self::connect::{ConnectError, PeerConnector, PlainConnector, peer_endpoint};
+pub use self::connect::{ConnectError, EncryptedConnector, PeerConnector, PlainConnector, peer_endpoint};
 pub use self::identity::{HandshakeError, PeerIdentity};
 pub use self::local::{LocalHub, LocalTransport};
 pub use self::messages::{Lane, Link};

@@ -1,5 +1,6 @@
 //! Transports from outside: two ends, and what happens between them.
 
+mod encrypted;
 mod handshake;
 mod local;
 mod queue;

@@ -20,7 +20,7 @@ use super::support::{
 };
 
 /// Sends heartbeats until one arrives: those before the connection is there are lost.
-async fn until_connected(from: &impl Transport, sender: NodeId, to: NodeId, notes: &Notes, commit: u64) {
+pub(super) async fn until_connected(from: &impl Transport, sender: NodeId, to: NodeId, notes: &Notes, commit: u64) {
     let arriving = notes.until_received(is_heartbeat(commit));
     tokio::pin!(arriving);
     loop {
