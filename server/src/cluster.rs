@@ -17,8 +17,8 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::config::Config;
 use crate::node::{ClusterOptions, ClusterOrigin, Connect};
 use crate::peer::{
-    BoxFuture, ConnectError, PeerConnector, PeerIdentity, PeerService, PlainConnector, SendOptions, SocketTransport,
-    Transport, peer_endpoint,
+    ConnectError, EncryptedConnector, PeerConnector, PeerIdentity, PeerService, PlainConnector, SendOptions,
+    SocketTransport, Transport,
 };
 use crate::tls::Tls;
 
@@ -131,17 +131,6 @@ async fn channel(address: &str, tls: Option<&Tls>) -> Result<Channel, ConnectErr
     })
 }
 
-/// Connections to peers with the node's certificate.
-struct TlsPeers(Tls);
-
-impl PeerConnector for TlsPeers {
-    fn connect(&self, address: &str) -> BoxFuture<'static, Result<Channel, ConnectError>> {
-        let endpoint = peer_endpoint("https", address);
-        let connector = self.0.connector();
-        Box::pin(async move { Ok(connector.connect(&endpoint?).await?) })
-    }
-}
-
 /// Where the service for peers is found once the node has started.
 pub(crate) type ServiceSlot = Arc<Mutex<Option<PeerService>>>;
 
@@ -150,7 +139,7 @@ pub(crate) fn connect(tls: Option<Tls>, service: ServiceSlot) -> Connect {
     let runtime = tokio::runtime::Handle::current();
     Arc::new(move |identity: PeerIdentity, sink, snapshots| -> Arc<dyn Transport> {
         let connector: Arc<dyn PeerConnector> = match &tls {
-            Some(tls) => Arc::new(TlsPeers(tls.clone())),
+            Some(tls) => Arc::new(EncryptedConnector::new(tls.clone())),
             None => Arc::new(PlainConnector),
         };
         let receiving = PeerService::new(identity, Arc::clone(&sink), snapshots, SNAPSHOT_BYTES_PER_SECOND);

@@ -227,6 +227,11 @@ async fn load_tls(config: &Config) -> Result<Option<Tls>, RunError> {
             "tls.authority is not given: connections are encrypted, but whoever makes one may do everything"
         );
     }
+    if config.cluster.has_peers() && config.roles.peer.is_empty() {
+        tracing::warn!(
+            "roles.peer is empty: everybody whom tls.authority vouches for may speak as a node of the group"
+        );
+    }
     Ok(Some(tls))
 }
 
@@ -333,7 +338,8 @@ mod tests {
         let node = &certificates.nodes[0];
         let as_node = certificates.client().with_identity(&node.certificate, &node.key);
         let as_node = Client::connect_encrypted(format!("https://{grpc}"), as_node).await.unwrap();
-        let refused = as_node.admin().status().await.unwrap_err();
+        as_node.admin().status().await.unwrap();
+        let refused = as_node.namespace("default").count_bundles().await.unwrap_err();
         assert_eq!(refused.code(), tonic::Code::PermissionDenied, "{refused}");
         let anonymous = steeple_client::tls::TlsFiles::new(&certificates.authority);
         let refused = Client::connect_encrypted(grpc.to_string(), anonymous).await.unwrap_err();

@@ -61,7 +61,10 @@ impl Access {
         let allowed = match permission {
             Permission::Nothing => true,
             Permission::Peer => roles.is_peer(identity.map(AsRef::as_ref)),
-            Permission::AnyRole => identity.is_some_and(|identity| roles.has(identity, Right::Events, None)),
+            Permission::AnyRole => {
+                let client = identity.is_some_and(|identity| roles.has(identity, Right::Events, None));
+                client || roles.is_peer(identity.map(AsRef::as_ref))
+            }
             Permission::Namespace(right) => identity.is_some_and(|identity| roles.has(identity, right, None)),
             Permission::Admin => identity.is_some_and(|identity| roles.is_admin(identity)),
         };

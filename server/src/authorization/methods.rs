@@ -10,7 +10,8 @@ use super::Right;
 pub enum Permission {
     /// Nothing beyond being let in.
     Nothing,
-    /// Any role of a client: what is told is neither about records nor about namespaces.
+    /// Any role, that of a peer included: what is told is neither about records nor about namespaces, and a node that joins
+    /// asks for it.
     AnyRole,
     /// A right in the namespace that the request names. The request's own handler finds out which that is; see
     /// [`super::check_namespace`].

@@ -216,6 +216,10 @@ fn protection_is_given_whole_or_not_at_all() {
             "[tls]\ncertificate = \"c\"\nkey = \"k\"\nauthority = \"a\"\n[roles]\npeer = [\"cn:x\"]",
             "roles.admin: is empty",
         ),
+        (
+            "[tls]\ncertificate = \"c\"\nkey = \"k\"\n[cluster]\ninitial = [\"1=a:1\"]",
+            "tls.authority: is missing; the nodes of a group",
+        ),
         ("[roles]\nadmin = \"cn:x\"", "expected a list of texts such as"),
         ("[roles]\nadmin = [1]", "expected texts in quotes, found a value of type integer"),
         ("[roles]\nadmin = [\"cn:a,cn:b\"]", "contains a comma"),

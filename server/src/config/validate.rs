@@ -62,6 +62,7 @@ impl Config {
         require("tls.certificate", certificate || !key, "is missing; tls.key is of no use without it")?;
         let authority = tls.authority.is_some();
         require("tls.certificate", certificate || !authority, "is missing; tls.authority is of no use without it")?;
+        require("tls.authority", authority || !certificate || !self.cluster.has_peers(), PEERS_WITHOUT_AUTHORITY)?;
         require("tls.authority", authority || self.roles.is_empty(), ROLES_WITHOUT_AUTHORITY)?;
         require("roles.admin", !authority || !self.roles.is_empty_for_clients(), AUTHORITY_WITHOUT_ROLES)?;
         self.check_reachable("node.listen", self.node.listen)
@@ -107,6 +108,8 @@ impl Config {
 }
 
 const NAMESPACE_RULE: &str = "has to be empty, or up to 255 letters, digits and `-._/`";
+
+const PEERS_WITHOUT_AUTHORITY: &str = "is missing; the nodes of a group verify each other by it";
 
 const ROLES_WITHOUT_AUTHORITY: &str = "is missing; roles say what a certificate allows, and without an authority nobody \
                                        has to show one";
