@@ -176,7 +176,7 @@ fn malformed_messages_panic() {
     gap.mut_entries()[1].index = 7;
     let mut behind = fresh();
     behind.step(append(1, 1, (0, 0), &[1])).unwrap();
-    assert!(panics(|| drop(behind.step(gap.clone())) ), "entries with a gap");
+    assert!(panics(|| drop(behind.step(gap.clone()))), "entries with a gap");
     let vote = message(MessageType::MsgRequestVote, 1, 2, 0);
     assert!(panics(|| drop(fresh().step(vote))), "a vote without a term");
     let mut reading = leader(&[1, 2, 3]);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use steeple_engine::domain::Command;
-use steeple_engine::ids::{NamespaceId, NodeId, RequestId, Revision};
+use steeple_engine::ids::{LogIndex, NamespaceId, NodeId, RequestId, Revision};
 use steeple_engine::spire;
 
 use crate::embedded::Cluster;
@@ -156,6 +156,43 @@ async fn a_cluster_on_disk_goes_on_after_all_nodes_were_stopped() {
     let leader = cluster.leader(PATIENCE).await.unwrap();
     assert_eq!(leader.revision(), Revision(21));
     leader.submit(namespace, None, token("again")).await.unwrap();
+    assert_equal(&cluster).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_comes_after_the_log_was_given_back_takes_over_a_snapshot_with_the_history() {
+    let data = tempfile::tempdir().unwrap();
+    let mut options = crate::node::NodeOptions { history_retention: Duration::ZERO, ..Default::default() };
+    options.request_window = Duration::ZERO;
+    options.follower_log_retention = Duration::ZERO;
+    options.compaction_interval = None;
+    options.base_interval_bytes = 1;
+    options.log.segment_bytes = 1 << 20;
+    options.log.segment_entries = 64;
+    let parts = crate::node::NodeParts::default();
+    let mut cluster = Cluster::start_with(3, Some(data.path().to_owned()), options, parts).unwrap();
+    let namespace = opened(&cluster).await;
+    let leader = cluster.leader(PATIENCE).await.unwrap().clone();
+    for number in 0..500 {
+        leader.submit(namespace, None, token(&format!("token-{number}"))).await.unwrap();
+    }
+    leader.compact().await.unwrap();
+    assert!(leader.log().first() > LogIndex(1), "the beginning of the log is gone");
+    let joined = cluster.start_node(4).unwrap();
+    let add = ClusterChange::Add {
+        node: NodeId(4),
+        peer_address: "node-4".into(),
+        client_address: "node-4".into(),
+        as_learner: true,
+    };
+    leader.change_cluster(add).await.unwrap();
+    joined.reach(leader.revision(), PATIENCE).await.unwrap();
+    leader.submit(namespace, None, token("after")).await.unwrap();
+    assert_equal(&cluster).await;
+    drop(joined);
+    cluster.stop_node(4).await;
+    cluster.start_node(4).unwrap();
     assert_equal(&cluster).await;
     cluster.stop().await;
 }
