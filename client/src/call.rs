@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use steeple_wire::MESSAGE_BYTES_MAX;
-use steeple_wire::admin::v1::ClusterStatusRequest;
+use steeple_wire::admin::v1::{ClusterStatusRequest, ClusterStatusResponse};
 use steeple_wire::common::v1::{ReadContext, RequestContext};
 use steeple_wire::status::{ErrorKind, REVISION_HEADER};
 use tokio::time::{Instant, timeout};
@@ -122,6 +122,7 @@ impl Client {
     {
         self.discover_when_due();
         let node = self.cluster().pick(route, None)?;
+        self.check(&node).await?;
         let patience = self.patience(route, turn);
         let asked_at = Instant::now();
         let asked = ask(Arc::clone(&node), patience);
@@ -138,6 +139,13 @@ impl Client {
                 Err(Failed { elsewhere, timed_out: asked_at.elapsed() >= patience, status })
             }
         }
+    }
+
+    /// Makes sure that a node belongs to the cluster before anything is asked of it.
+    pub(crate) async fn check(&self, node: &Node) -> Result<(), Failed> {
+        let Err(reason) = check(self.cluster(), node).await else { return Ok(()) };
+        let status = ErrorKind::Unavailable.status(format!("{node:?}: {reason}"));
+        Err(Failed { status, elsewhere: self.cluster().unusable(node), timed_out: false })
     }
 
     /// How long to wait for one node. One that takes long may be frozen or cut off, so another is asked; in case the
@@ -166,14 +174,45 @@ async fn discover(cluster: Arc<Cluster>) {
     for _ in 0..DISCOVERY_ATTEMPTS {
         let route = if last.is_none() { Route::Current } else { Route::Any };
         let Ok(node) = cluster.pick(route, last.as_ref().map(|last: &Arc<Node>| last.address())) else { return };
-        let asked = unary_once(&node, ClusterStatusRequest {}, DISCOVERY_PATIENCE);
-        match timeout(DISCOVERY_PATIENCE, asked).await {
-            Ok(Ok(status)) => return cluster.discovered(&node, status.get_ref()),
-            Ok(Err(status)) => tracing::debug!(%status, ?node, "did not tell the members"),
-            Err(_) => tracing::debug!(?node, "did not tell the members in time"),
+        let told = match check(&cluster, &node).await {
+            Ok(()) => members(&node).await.map_err(|status| status.to_string()),
+            Err(reason) => Err(reason),
+        };
+        match told {
+            Ok(status) => return cluster.discovered(&node, &status),
+            Err(reason) => tracing::debug!(reason, ?node, "did not tell the members"),
         }
         last = Some(node);
     }
+}
+
+/// What a node says of its group.
+async fn members(node: &Node) -> Result<ClusterStatusResponse, Status> {
+    let asked = unary_once(node, ClusterStatusRequest {}, DISCOVERY_PATIENCE);
+    let late = |_| Err(Status::deadline_exceeded("no answer in time"));
+    Ok(timeout(DISCOVERY_PATIENCE, asked).await.unwrap_or_else(late)?.into_inner())
+}
+
+/// Makes sure that a node belongs to the cluster of the nodes that the client was told of.
+async fn check(cluster: &Cluster, node: &Node) -> Result<(), String> {
+    if node.is_trusted() {
+        return Ok(());
+    }
+    let told = |status: Status| status.to_string();
+    let expected = match cluster.cluster_id() {
+        Some(expected) => expected,
+        None => {
+            let first = cluster.pick(Route::Told, None).map_err(told)?;
+            let status = members(&first).await.map_err(told)?;
+            cluster.discovered(&first, &status);
+            status.cluster_id
+        }
+    };
+    let found = members(node).await.map_err(told)?.cluster_id;
+    if cluster.check(node, &expected, &found) {
+        return Ok(());
+    }
+    Err(format!("it belongs to cluster {found}, and not to {expected}"))
 }
 
 fn grpc(node: &Node) -> Grpc<Channel> {

@@ -1,6 +1,7 @@
 //! The nodes that a client knows: which one to ask, and what became of it.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +48,9 @@ pub(crate) struct Node {
     channel: Channel,
     /// Whether the client was told of it, and not by another node.
     told: bool,
+    /// Whether it was found to belong to the cluster, since it last failed. Addresses get out of date, and somebody else's
+    /// node may have one by now.
+    checked: AtomicBool,
 }
 
 impl Node {
@@ -56,6 +60,11 @@ impl Node {
 
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Whether requests may be sent to it.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.told || self.checked.load(Ordering::Relaxed)
     }
 }
 
@@ -76,6 +85,8 @@ pub(crate) struct Cluster {
 #[derive(Debug)]
 struct State {
     nodes: Vec<Entry>,
+    /// The cluster of the nodes that the client was told of, once they have said it.
+    cluster_id: Option<String>,
     /// Address of the node that mutations go to.
     in_use: Option<String>,
     turn: usize,
@@ -92,7 +103,8 @@ struct Entry {
 
 impl Entry {
     fn new(address: String, channel: Channel, told: bool) -> Self {
-        Self { node: Arc::new(Node { address, channel, told }), failures: 0, resting_until: None }
+        let checked = AtomicBool::new(false);
+        Self { node: Arc::new(Node { address, channel, told, checked }), failures: 0, resting_until: None }
     }
 
     fn is_well(&self, now: Instant) -> bool {
@@ -103,6 +115,7 @@ impl Entry {
         let rest = REST_MIN.saturating_mul(1 << self.failures.min(16)).min(REST_MAX);
         self.failures = self.failures.saturating_add(1);
         self.resting_until = Some(now + rest);
+        self.node.checked.store(false, Ordering::Relaxed);
     }
 }
 
@@ -119,7 +132,7 @@ impl Cluster {
 
     fn new(dialer: Option<Dialer>, nodes: Vec<(String, Channel)>) -> Self {
         let nodes = nodes.into_iter().map(|(address, channel)| Entry::new(address, channel, true)).collect();
-        let state = State { nodes, in_use: None, turn: 0, discovered_at: None, trouble: false };
+        let state = State { nodes, cluster_id: None, in_use: None, turn: 0, discovered_at: None, trouble: false };
         Self { dialer, state: Mutex::new(state) }
     }
 
@@ -168,6 +181,36 @@ impl Cluster {
         }
         if matches!(route, Route::Leader | Route::Current) {
             state.leave(&node.address);
+        }
+        state.nodes.iter().any(|entry| entry.node.address != node.address && entry.is_well(now))
+    }
+
+    /// The cluster that the nodes have to belong to, if that is known.
+    pub(crate) fn cluster_id(&self) -> Option<String> {
+        self.state().cluster_id.clone()
+    }
+
+    /// Remembers which cluster a node belongs to; one of another cluster is forgotten.
+    pub(crate) fn check(&self, node: &Node, expected: &str, found: &str) -> bool {
+        let belongs = expected == found;
+        node.checked.store(belongs, Ordering::Relaxed);
+        if !belongs {
+            tracing::warn!(?node, found, expected, "the group names a node that belongs to another cluster");
+            let mut state = self.state();
+            state.leave(&node.address);
+            state.nodes.retain(|entry| entry.node.told || entry.node.address != node.address);
+        }
+        belongs
+    }
+
+    /// Remembers that a node could not be asked at all; says whether it makes sense to ask another one at once.
+    pub(crate) fn unusable(&self, node: &Node) -> bool {
+        let now = Instant::now();
+        let mut state = self.state();
+        state.trouble = true;
+        state.leave(&node.address);
+        if let Some(entry) = state.entry(&node.address) {
+            entry.rest(now);
         }
         state.nodes.iter().any(|entry| entry.node.address != node.address && entry.is_well(now))
     }
@@ -229,6 +272,9 @@ impl Cluster {
     /// Knows from now on the nodes that the client was told of, and the members that a node names.
     pub(crate) fn discovered(&self, from: &Node, status: &ClusterStatusResponse) {
         let mut state = self.state();
+        if from.told {
+            state.cluster_id = Some(status.cluster_id.clone());
+        }
         let mut members = Vec::new();
         for member in &status.members {
             let Some(address) = told(&member.client_address, scheme(&from.address)) else { continue };

@@ -26,7 +26,7 @@
 //! ```
 //!
 //! **Nodes.** A client is told of one node or several ([`Endpoints`]) and learns the other members of their group, and which
-//! one leads, from them. Mutations go to the leader and follow it when it changes. Nodes that fail are left alone for a
+//! one leads, from them. An address that a node names is used only once it is found to belong to the same cluster. Mutations go to the leader and follow it when it changes. Nodes that fail are left alone for a
 //! while, and one that keeps silent ([`Options::node_patience`]) is not waited for as long as there is another.
 //!
 //! **Retries.** Every mutation carries a request id, so sending it again is safe. While the deadline allows, calls are

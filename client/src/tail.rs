@@ -203,6 +203,7 @@ impl Tail {
         client.discover_when_due();
         let avoid = self.avoided.as_ref().map(|node| node.address());
         let node = client.cluster().pick(Route::Any, avoid)?;
+        client.check(&node).await?;
         let begun = timeout(client.options().tail_silence_max, streaming_once(&node, request)).await;
         match begun.unwrap_or_else(|_| Err(Status::unavailable("the node did not begin the tail"))) {
             Ok(messages) => {

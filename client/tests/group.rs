@@ -287,7 +287,8 @@ async fn one_address_leads_to_the_others() {
     let member =
         |node_id, address: &str| ClusterMember { node_id, client_address: address.into(), ..Default::default() };
     let members = vec![member(1, &first), member(2, &second)];
-    a.tell(ClusterStatusResponse { leader_node_id: 2, members, ..Default::default() });
+    a.tell(ClusterStatusResponse { cluster_id: "1".into(), leader_node_id: 2, members, ..Default::default() });
+    b.tell(ClusterStatusResponse { cluster_id: "1".into(), ..Default::default() });
     // Nobody answers at port 1.
     let client = Client::connect(["127.0.0.1:1".to_owned(), first]).await.unwrap().with_options(options());
     let namespace = client.namespace("prod").stale();
@@ -306,6 +307,9 @@ async fn one_address_leads_to_the_others() {
 async fn a_hint_leads_to_a_node_that_was_not_known() {
     let (a, b) = (Fake::new([]), Fake::new([created(1)]));
     let second = b.listen();
+    for fake in [&a, &b] {
+        fake.tell(ClusterStatusResponse { cluster_id: "1".into(), ..Default::default() });
+    }
     a.then(not_leader(Some(&second)));
     let client = Client::connect_lazy(a.listen()).unwrap().with_options(options());
     client.namespace("prod").create_attested_node(node()).await.unwrap();
@@ -313,4 +317,28 @@ async fn a_hint_leads_to_a_node_that_was_not_known() {
     let refused = Reply::Refuse(Status::already_exists("taken"));
     b.then(refused);
     assert!(client.namespace("prod").create_attested_node(node()).await.unwrap_err().is_already_exists());
+}
+
+#[tokio::test]
+async fn a_node_of_another_cluster_at_an_address_of_this_one_is_asked_for_nothing() {
+    let (a, b) = (Fake::new(std::iter::repeat_with(counted).take(100)), Fake::new([]));
+    let second = b.listen();
+    let member = ClusterMember { node_id: 2, client_address: second.clone(), ..Default::default() };
+    let status = ClusterStatusResponse { cluster_id: "1".into(), ..Default::default() };
+    a.tell(ClusterStatusResponse { leader_node_id: 2, members: vec![member], ..status });
+    b.tell(ClusterStatusResponse { cluster_id: "2".into(), ..Default::default() });
+    let client = Client::connect(a.listen()).await.unwrap().with_options(options());
+    let namespace = client.namespace("prod").with_deadline(Duration::from_secs(5));
+    for _ in 0..20 {
+        namespace.count_bundles().await.unwrap();
+        namespace.stale().count_bundles().await.unwrap();
+    }
+    a.forget();
+    for _ in 0..10_000 {
+        a.then(not_leader(Some(&second)));
+    }
+    let namespace = namespace.with_deadline(Duration::from_millis(300));
+    let error = namespace.create_attested_node(node()).await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+    assert!(b.calls().is_empty(), "{:?}", b.calls());
 }
