@@ -11,6 +11,8 @@ mod sink;
 mod snapshots;
 
 #[cfg(test)]
+mod catching_up_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{HashMap, VecDeque};
