@@ -435,7 +435,7 @@ fn interrupt_resumption(data: &Path) {
     let directories = open::Directories::new(Some(data.to_owned()));
     let base = Base::open(directories.base());
     let Some(manifest) = base.manifest() else { return };
-    let disk = Arc::new(steeple_engine::disk::RealDisk::open(&directories.log().unwrap()).unwrap());
+    let disk = Arc::new(steeple_engine::disk::RealDisk::open(directories.log().unwrap()).unwrap());
     let identity = steeple_engine::log::read_identity(disk.as_ref()).unwrap().unwrap();
     let (mut writer, ..) = steeple_engine::log::Log::open(disk, options(None).log, identity).unwrap();
     let mut failing = Failing { writer: &mut writer, appends_left: 0 };
