@@ -28,15 +28,7 @@ fn message(kind: MessageType, from: u64, to: u64, term: u64) -> Message {
 
 fn entries(index: u64, terms: &[u64]) -> Vec<Entry> {
     let numbered = (index..).zip(terms);
-    numbered
-        .map(|(index, term)| {
-            let mut entry = Entry::default();
-            entry.index = index;
-            entry.term = *term;
-            entry.data = vec![1].into();
-            entry
-        })
-        .collect()
+    numbered.map(|(index, term)| Entry { index, term: *term, data: vec![1].into(), ..Entry::default() }).collect()
 }
 
 /// An append of entries behind a position.
