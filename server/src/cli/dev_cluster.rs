@@ -1,7 +1,8 @@
 //! `steeple dev --nodes N`: a group of nodes on this machine, each a process of its own.
 //!
 //! The processes are those that `steeple serve` would start from the files that are written here, so that one of them
-//! can be killed and started again like a node of a real cluster.
+//! can be killed and started again like a node of a real cluster. They prove to each other who they are, with certificates
+//! that are made for the purpose.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -15,7 +16,8 @@ use tokio::process::{Child, Command};
 use super::exit::CommandError;
 use super::output::print_line;
 use super::serve::shutdown_signal;
-use crate::config::{Config, Founder, to_toml};
+use crate::config::{Config, Founder, TlsConfig, to_toml};
+use crate::tls::throwaway::{self, Throwaway};
 
 /// Nodes at the most; nobody tries out more on one machine.
 pub(super) const NODES_MAX: u64 = 9;
@@ -38,17 +40,20 @@ struct Member {
     process: Option<Child>,
 }
 
-/// Runs the nodes until this process is told to stop.
-pub(super) fn run(config: &Config, nodes: u64) -> Result<(), CommandError> {
+/// Runs the nodes until this process is told to stop. Unless they are to be `unencrypted` or the configuration names
+/// certificates, some are made.
+pub(super) fn run(config: &Config, nodes: u64, unencrypted: bool) -> Result<(), CommandError> {
     let failed = |source| CommandError::Failed(format!("cannot start the runtime: {source}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(async {
         let shutdown = shutdown_signal()?;
         let mut members = plan(config, nodes)?;
+        let made =
+            if unencrypted || config.tls.files().is_some() { None } else { Some(encrypt(config, &mut members)?) };
         for member in &mut members {
             member.start()?;
         }
-        print_line(&welcome(&members))?;
+        print_line(&welcome(&members, made.as_ref()))?;
         tokio::select! {
             () = shutdown => {}
             result = watch(&mut members) => result?,
@@ -88,6 +93,22 @@ fn plan(config: &Config, nodes: u64) -> Result<Vec<Member>, CommandError> {
         members.push(Member { number, config: own, file, log, process: None });
     }
     Ok(members)
+}
+
+/// Gives each node a certificate.
+fn encrypt(config: &Config, members: &mut [Member]) -> Result<Throwaway, CommandError> {
+    let failed = |error: &dyn std::fmt::Display| CommandError::Failed(format!("cannot make certificates: {error}"));
+    // Whole paths, because they are typed in other terminals as well.
+    let directory = std::path::absolute(config.node.data.join("certificates")).map_err(|error| failed(&error))?;
+    let made = throwaway::prepare(&directory, members.len()).map_err(|error| failed(&error))?;
+    for (place, member) in members.iter_mut().enumerate() {
+        if let Some(files) = made.node(place + 1) {
+            let (certificate, key) = (Some(files.certificate), Some(files.key));
+            member.config.tls = TlsConfig { certificate, key, authority: files.authority };
+            member.config.roles = throwaway::roles();
+        }
+    }
+    Ok(made)
 }
 
 impl Member {
@@ -159,28 +180,41 @@ async fn stop(members: &mut [Member]) {
     drop(tokio::time::timeout(FAREWELL, ended).await);
 }
 
-fn welcome(members: &[Member]) -> String {
+fn welcome(members: &[Member], certificates: Option<&Throwaway>) -> String {
     let mut text = format!("Steeple {} is serving with {} nodes.\n\n", env!("CARGO_PKG_VERSION"), members.len());
+    let scheme = if members.iter().any(|member| member.config.tls.files().is_some()) { "https" } else { "http" };
     for member in members {
         let Config { node, .. } = &member.config;
         text.push_str(&format!(
-            "  node {}  gRPC http://{}  metrics http://{}/metrics  process {}\n",
+            "  node {}  gRPC {scheme}://{}  metrics http://{}/metrics  process {}\n",
             member.number,
             node.listen,
             node.http_listen,
             member.process_id().unwrap_or(0)
         ));
     }
-    let endpoints: Vec<_> = members.iter().map(|member| format!("http://{}", member.config.node.listen)).collect();
+    let endpoints: Vec<_> = members.iter().map(|member| format!("{scheme}://{}", member.config.node.listen)).collect();
     let endpoints = endpoints.join(",");
     let data = members[0].file.parent().unwrap_or(Path::new(".")).display().to_string();
+    let access = match scheme {
+        "https" => "Connections are encrypted, and both sides prove who they are (docs/security.md).",
+        _ => "Nothing is encrypted: only programs on this machine can connect.",
+    };
+    let identity = certificates.map(|made| {
+        format!(
+            "\n  export STEEPLE_TLS_CA={}\n  export STEEPLE_TLS_CERTIFICATE={}\n  export STEEPLE_TLS_KEY={}",
+            made.authority.display(),
+            made.operator.certificate.display(),
+            made.operator.key.display()
+        )
+    });
+    let identity = identity.unwrap_or_default();
     text.push_str(&format!(
-        "\
-  data    {data}/node-1, ... (with node-1.log, ...)
+        "  data    {data}/node-1, ... (with node-1.log, ...)
 
-Nothing is encrypted: only programs on this machine can connect. Any node will do; try in another terminal:
+{access} Any node will do; try in another terminal:
 
-  export STEEPLE_ENDPOINT={endpoints}
+  export STEEPLE_ENDPOINT={endpoints}{identity}
   steeple cluster status
   steeple load --agents 1000 --entries 10000
   steeple cluster transfer-leader 2
@@ -193,7 +227,11 @@ Ctrl-C stops all nodes; everything acknowledged is kept."
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
+    use crate::config::Overrides;
+    use crate::tls::Material;
 
     #[test]
     fn nodes_have_ports_and_places_of_their_own_and_know_each_other() {
@@ -204,6 +242,26 @@ mod tests {
         assert!(initial.iter().all(|one| *one == initial[0] && one.len() == 3), "{initial:?}");
         assert_eq!(initial_text(&initial[0]), "1=127.0.0.1:7402/127.0.0.1:7400");
         assert_ne!(members[0].config.node.data, members[1].config.node.data);
+    }
+
+    #[test]
+    fn nodes_get_certificates_that_the_welcome_says_how_to_use() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.node.data = directory.path().to_owned();
+        let mut members = plan(&config, 3).unwrap();
+        assert!(welcome(&members, None).contains("STEEPLE_ENDPOINT=http://127.0.0.1:7400,http://"));
+        let made = encrypt(&config, &mut members).unwrap();
+        for member in &members {
+            let text = to_toml(&member.config);
+            let loaded = Config::parse(&text, &member.file, &Overrides::default()).unwrap();
+            Material::load(&loaded.tls.files().unwrap(), SystemTime::now()).unwrap();
+            assert_eq!(loaded.roles, throwaway::roles());
+        }
+        assert_ne!(members[0].config.tls, members[1].config.tls);
+        let text = welcome(&members, Some(&made));
+        assert!(text.contains("STEEPLE_ENDPOINT=https://127.0.0.1:7400,https://"), "{text}");
+        assert!(text.contains(&format!("STEEPLE_TLS_CA={}", made.authority.display())), "{text}");
     }
 
     fn initial_text(initial: &[Founder]) -> String {

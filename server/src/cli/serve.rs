@@ -30,6 +30,9 @@ pub(super) struct DevArgs {
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=dev_cluster::NODES_MAX))]
     nodes: u64,
+    /// Make no certificates for the nodes of a group
+    #[arg(long)]
+    unencrypted: bool,
     #[command(flatten)]
     flags: ConfigFlags,
 }
@@ -44,7 +47,7 @@ pub(super) fn serve(arguments: ServeArgs, parts: NodeParts) -> Result<(), Comman
 pub(super) fn dev(arguments: DevArgs, parts: NodeParts) -> Result<(), CommandError> {
     let config = arguments.flags.load(None)?;
     if arguments.nodes > 1 {
-        return dev_cluster::run(&config, arguments.nodes);
+        return dev_cluster::run(&config, arguments.nodes, arguments.unencrypted);
     }
     run(&config, parts, |grpc, http| print_line(&welcome(&config, grpc, http)))
 }

@@ -47,7 +47,6 @@ impl Tls {
     pub fn load(files: TlsFiles) -> Result<Self, MaterialError> {
         let content = Content::read(&files)?;
         let material = Material::new(&content, SystemTime::now())?;
-        record_expiry(&material);
         let current = RwLock::new(Arc::new(material));
         let generation = watch::Sender::new(0);
         Ok(Self(Arc::new(Live { files, current, content: Mutex::new(content), generation })))
@@ -113,7 +112,6 @@ impl Live {
             Ok(material) => material,
             Err(error) => return Reloaded::Kept(error),
         };
-        record_expiry(&material);
         *self.current.write() = Arc::new(material);
         *loaded = content;
         self.generation.send_modify(|generation| *generation += 1);
@@ -128,7 +126,13 @@ async fn follow(live: Weak<Live>, interval: Duration) {
     loop {
         ticks.tick().await;
         let Some(live) = live.upgrade() else { return };
-        let looked = tokio::task::spawn_blocking(move || (live.reload(), expired(&live))).await;
+        let looked = tokio::task::spawn_blocking(move || {
+            let reloaded = live.reload();
+            // Said again and again, because metrics may not have been recorded from the beginning.
+            record_expiry(&live.current.read());
+            (reloaded, expired(&live))
+        });
+        let looked = looked.await;
         let Ok((reloaded, expired)) = looked else { continue };
         trouble = report(reloaded, expired, trouble);
     }
