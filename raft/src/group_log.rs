@@ -110,9 +110,10 @@ impl GroupLog {
         self.durable = self.durable.min(LogIndex(index.saturating_sub(1)));
     }
 
-    fn tag_before(&self, index: u64) -> Result<u64, LogError> {
-        if let Some(newest) = self.recent.back() {
-            return Ok(newest.tag);
+    /// The tag of the newest entry before this one, which the log holds or which follows on its end.
+    pub(crate) fn tag_before(&self, index: u64) -> Result<u64, LogError> {
+        if let Some(recent) = index.checked_sub(1).and_then(|before| self.at(before)) {
+            return Ok(recent.tag);
         }
         let before = LogIndex(index.saturating_sub(1));
         if before <= self.reader.base().index {

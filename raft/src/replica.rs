@@ -435,10 +435,10 @@ impl Replica {
         // Once it is in the log, every member has to be able to carry it out and to store what comes of it.
         let payload = change.encode();
         let after = self.membership.after_entry(&payload).map_err(|_| ProposalRefused::Senseless)?;
-        if after == self.membership || after.check().is_err() {
+        let conf_change = change.conf_change(&self.membership);
+        if conf_change.get_changes().is_empty() || after == self.membership || after.check().is_err() {
             return Err(ProposalRefused::Senseless);
         }
-        let conf_change = change.conf_change(&self.membership);
         self.node.propose_conf_change(payload, conf_change).map_err(|_| ProposalRefused::ChangeUnderWay)?;
         // The consensus crate appends an empty entry in place of a change that it does not want.
         let appended = self.node.raft.raft_log.unstable_entries().last();
@@ -856,7 +856,21 @@ impl Replica {
                 return unfit("it would replace a committed entry");
             }
         }
-        Ok(())
+        if self.revisions_fall(message) { unfit("the revisions of its events fall") } else { Ok(()) }
+    }
+
+    /// Whether the log could not take the entries: it finds events by revision, and nothing else could follow on them.
+    fn revisions_fall(&self, message: &Message) -> bool {
+        // An entry that does not follow on the log is not appended anyway.
+        if message.get_entries().is_empty() || message.index > self.last().index.0 {
+            return false;
+        }
+        let Ok(mut tag) = self.node.store().tag_before(message.index + 1) else { return false };
+        message.get_entries().iter().any(|entry| {
+            let before = tag;
+            tag = to_log(entry, before).tag;
+            tag < before
+        })
     }
 }
 
