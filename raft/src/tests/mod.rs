@@ -1,5 +1,8 @@
 //! Tests of the pipeline over a log that is played by hand, and of replicas over simulated disks and a bad network.
 
 mod cluster;
+mod hand;
+mod hostile;
 mod pipeline;
 mod random;
+mod rules;
