@@ -1,6 +1,7 @@
 //! Tests of the pipeline over a log that is played by hand, and of replicas over simulated disks and a bad network.
 
 mod cluster;
+mod golden;
 mod hand;
 mod hostile;
 mod pipeline;
