@@ -861,8 +861,9 @@ impl Replica {
 
     /// Whether the log could not take the entries: it finds events by revision, and nothing else could follow on them.
     fn revisions_fall(&self, message: &Message) -> bool {
-        // An entry that does not follow on the log is not appended anyway.
-        if message.get_entries().is_empty() || message.index > self.last().index.0 {
+        // What does not follow on an entry that is here is not appended anyway.
+        let follows = self.node.raft.raft_log.match_term(message.index, message.log_term);
+        if !follows || message.get_entries().is_empty() {
             return false;
         }
         let Ok(mut tag) = self.node.store().tag_before(message.index + 1) else { return false };

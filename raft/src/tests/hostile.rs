@@ -367,6 +367,8 @@ fn torment(node: Node, overheard: &[Message], chance: &mut Chance, steps: usize)
             14 => drop(cluster.propose(id)),
             _ if chance.one_in(6) => {
                 cluster.crash(id);
+                // The commit index need not be durable, and a liar may then say that something else was committed.
+                cluster.committed.clear();
                 cluster.start(id);
             }
             _ => cluster.read(id),
