@@ -25,6 +25,7 @@ pub(crate) enum Kept {
     /// Events from the first one.
     Everything,
     /// Older events were given up.
+    #[expect(dead_code, reason = "for groups that give up what is old")]
     WhatIsRecent,
 }
 

@@ -67,13 +67,17 @@ impl Cluster {
         for number in 1..=nodes {
             cluster.wait_until_serving(number).await;
         }
-        cluster.leader().await;
+        let leader = cluster.leader().await;
         cluster
-            .client(1)
+            .client(leader)
             .admin()
             .open_namespace(NAMESPACE)
             .await
             .unwrap_or_else(|error| panic!("no namespace: {error}\n{}", cluster.last_messages()));
+        for number in cluster.numbers() {
+            // A read that tolerates old answers may otherwise be told that there is no such namespace yet.
+            cluster.client(number).admin().list_namespaces().await.expect("a current answer");
+        }
         cluster
     }
 
@@ -83,13 +87,6 @@ impl Cluster {
         let number = process.number;
         let address = self.network.stand_before(number, process.peer_listen).await;
         self.members.push(Member { process, address, founder });
-        number
-    }
-
-    /// A node that is no founder, started so that it joins; to be added to the group by somebody.
-    pub(crate) async fn launch_joiner(&mut self) -> u64 {
-        let number = self.add_member(false).await;
-        self.launch(number);
         number
     }
 

@@ -150,6 +150,7 @@ fn sorted(status: &Status) -> Attempt {
         Some(ErrorKind::OutcomeUnknown) => Attempt::Maybe { reason },
         Some(kind) => panic!("{kind:?}: {status:?}"),
         None if status.code() == Code::NotFound => Attempt::Answered { answer: Answer::Missing, revision: 0 },
+        // Only a status that was made on this side has a source: the connection broke under the call.
         None if cannot_have_arrived(status) => Attempt::NotDone { leader: None, reason },
         None if matches!(
             status.code(),
@@ -158,6 +159,7 @@ fn sorted(status: &Status) -> Attempt {
         {
             Attempt::Maybe { reason }
         }
+        None if std::error::Error::source(status).is_some() => Attempt::Maybe { reason },
         None => panic!("refused: {status:?}"),
     }
 }

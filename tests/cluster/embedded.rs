@@ -37,6 +37,10 @@ impl Group {
         }
         let leader = group.leader().await;
         group.cluster.node(leader).expect("a node").open_namespace(NAMESPACE).await.expect("a namespace");
+        for (_, door) in &group.doors {
+            // A read that tolerates old answers may otherwise be told that there is no such namespace yet.
+            door.client(PATIENCE).admin().list_namespaces().await.expect("a current answer");
+        }
         group
     }
 

@@ -23,17 +23,12 @@
 //! ```
 
 mod aftermath;
-mod bounds;
-mod catching_up;
 mod cluster;
 mod door;
 mod embedded;
 mod faults;
 mod history;
 mod load;
-mod membership;
-mod pauses;
-mod planted;
 mod process;
 mod proxy;
 mod register;

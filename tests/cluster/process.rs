@@ -149,14 +149,6 @@ impl NodeProcess {
         self.child.as_ref().map(Child::id)
     }
 
-    /// Memory that it occupies, in bytes.
-    pub(crate) fn memory_bytes(&self) -> u64 {
-        let process = self.process().expect("a process");
-        let status = fs::read_to_string(format!("/proc/{process}/status")).expect("the state of a process");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
-        line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") * 1024
-    }
-
     fn pid(&self) -> Pid {
         Pid::from_child(self.child.as_ref().unwrap_or_else(|| panic!("node {} does not run", self.number)))
     }
@@ -208,12 +200,6 @@ impl NodeProcess {
     pub(crate) fn refuse_writes_behind(&self, offset: u64) {
         let limit = Rlimit { current: Some(offset), maximum: None };
         prlimit(Some(self.pid()), Resource::Fsize, limit).expect("a limit");
-    }
-
-    /// Deletes everything that it had on disk.
-    pub(crate) fn wipe(&mut self) {
-        assert!(self.child.is_none(), "node {} runs", self.number);
-        fs::remove_dir_all(self.data()).expect("its files");
     }
 }
 
