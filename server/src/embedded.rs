@@ -38,7 +38,7 @@ pub enum ClusterError {
         /// Which one.
         node: u64,
         /// Why.
-        source: StartError,
+        source: Box<StartError>,
     },
     /// No node leads.
     #[error("no leader was found within {0:?}")]
@@ -108,7 +108,8 @@ impl Cluster {
             Arc::new(hub.join(identity.node, sink, snapshots))
         };
         let parts = NodeParts { connect: Some(Arc::new(connect)), ..self.parts.clone() };
-        let started = Node::start(options, parts).map_err(|source| ClusterError::Start { node, source })?;
+        let started =
+            Node::start(options, parts).map_err(|source| ClusterError::Start { node, source: Box::new(source) })?;
         self.nodes.insert(node, started.clone());
         Ok(started)
     }

@@ -8,6 +8,9 @@ use crate::steeple::Site;
 #[path = "../../server/examples/embedded.rs"]
 mod embedded;
 #[expect(dead_code, reason = "an example has a main function of its own")]
+#[path = "../../server/examples/embedded_cluster.rs"]
+mod embedded_cluster;
+#[expect(dead_code, reason = "an example has a main function of its own")]
 #[path = "../../client/examples/tail.rs"]
 mod tail;
 
@@ -24,6 +27,12 @@ fn a_node_runs_inside_a_program_and_keeps_its_records() {
     assert!(first[0].ends_with("is spiffe://example.org/billing") && first[1] == "1 entries in all", "{first:?}");
     assert!(first[2].starts_with("registrations 1 is about "), "{first:?}");
     assert_eq!(run(), first, "the entry and its event are there after a restart");
+}
+
+#[test]
+fn a_cluster_runs_inside_a_program_and_outlives_its_leader() {
+    let lines = runtime().block_on(embedded_cluster::run()).expect("the example runs");
+    assert_eq!(lines, ["another node leads: true", "spiffe://example.org/before", "spiffe://example.org/after"]);
 }
 
 #[test]
