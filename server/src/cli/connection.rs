@@ -34,14 +34,14 @@ pub(super) struct Connection {
 #[derive(Clone, Debug, Args)]
 pub(super) struct TlsArgs {
     /// Certificates (PEM) of the authorities that vouch for nodes; connections are encrypted when it is given
-    #[arg(long, alias = "tls-authority", value_name = "FILE", env = "STEEPLE_TLS_CA", help_heading = "Connection")]
+    #[arg(long, alias = "tls-authority", value_name = "FILE", env = "STEEPLE_CLIENT_CA", help_heading = "Connection")]
     pub(super) tls_ca: Option<PathBuf>,
     /// Certificate (PEM) to show to nodes
-    #[arg(long, value_name = "FILE", env = "STEEPLE_TLS_CERTIFICATE", help_heading = "Connection")]
+    #[arg(long, value_name = "FILE", env = "STEEPLE_CLIENT_CERTIFICATE", help_heading = "Connection")]
     #[arg(requires_all = ["tls_ca", "tls_key"])]
     pub(super) tls_certificate: Option<PathBuf>,
     /// Private key (PEM) of that certificate
-    #[arg(long, value_name = "FILE", env = "STEEPLE_TLS_KEY", help_heading = "Connection")]
+    #[arg(long, value_name = "FILE", env = "STEEPLE_CLIENT_KEY", help_heading = "Connection")]
     #[arg(requires_all = ["tls_ca", "tls_certificate"])]
     pub(super) tls_key: Option<PathBuf>,
 }

@@ -202,7 +202,7 @@ fn welcome(members: &[Member], certificates: Option<&Throwaway>) -> String {
     };
     let identity = certificates.map(|made| {
         format!(
-            "\n  export STEEPLE_TLS_CA={}\n  export STEEPLE_TLS_CERTIFICATE={}\n  export STEEPLE_TLS_KEY={}",
+            "\n  export STEEPLE_CLIENT_CA={}\n  export STEEPLE_CLIENT_CERTIFICATE={}\n  export STEEPLE_CLIENT_KEY={}",
             made.authority.display(),
             made.operator.certificate.display(),
             made.operator.key.display()
@@ -261,7 +261,7 @@ mod tests {
         assert_ne!(members[0].config.tls, members[1].config.tls);
         let text = welcome(&members, Some(&made));
         assert!(text.contains("STEEPLE_ENDPOINT=https://127.0.0.1:7400,https://"), "{text}");
-        assert!(text.contains(&format!("STEEPLE_TLS_CA={}", made.authority.display())), "{text}");
+        assert!(text.contains(&format!("STEEPLE_CLIENT_CA={}", made.authority.display())), "{text}");
     }
 
     fn initial_text(initial: &[Founder]) -> String {
