@@ -1,6 +1,6 @@
 //! Snapshots on their way from one node to another.
 //!
-//! The side that needs one fetches it: chunk by chunk into a file that keeps what has arrived, over an [`Origin`] that
+//! The side that needs one fetches it: chunk by chunk into a file that keeps what has arrived, over an `Origin` that
 //! is a connection of its own or the other node's [`SnapshotProvider`] directly. The side that has one serves it from a
 //! file ([`ServedFile`]).
 
