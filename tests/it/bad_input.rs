@@ -100,7 +100,9 @@ fn cut_and_mangled_messages_are_refused() {
 /// Every call of every service: name and whether it streams.
 fn calls() -> Vec<(String, String)> {
     let mut calls = Vec::new();
-    for file in FileDescriptorSet::decode(DESCRIPTORS).unwrap().file {
+    // What nodes say to each other is served on another address, and has tests of its own.
+    let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap().file;
+    for file in files.into_iter().filter(|file| file.package() != "steeple.peer.v1") {
         for service in &file.service {
             let name = format!("{}.{}", file.package(), service.name());
             calls.extend(service.method.iter().map(|method| (name.clone(), method.name().to_owned())));
