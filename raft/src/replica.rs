@@ -711,6 +711,13 @@ impl Replica {
         self.hard_state()
     }
 
+    /// Term and vote as they were handed out last: durable once every write is. What came in since then is not among
+    /// it, so that whoever starts again from here repeats no promise that is not on the disk.
+    #[must_use]
+    pub fn handed_out(&self) -> HardState {
+        self.stored
+    }
+
     fn own_read(&self, read: &raft::ReadState) -> Option<ReadIndex> {
         let context = <[u8; READ_CONTEXT_BYTES]>::try_from(&read.request_ctx[..]).ok()?;
         let number = |at: usize| context[at..at + 8].iter().fold(0u64, |number, byte| number << 8 | u64::from(*byte));

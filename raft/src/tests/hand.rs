@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 use raft::eraftpb::{self, EntryType, Message, MessageType};
-use steeple_engine::ids::LogIndex;
+use steeple_engine::ids::{LogIndex, NodeId};
+use steeple_engine::log::HardState;
 
 use crate::membership::{MembershipChange, Step};
-use crate::replica::MessageRefused;
+use crate::replica::{MessageRefused, Replica};
 
-use super::cluster::{Cluster, Running};
+use super::cluster::{Cluster, Running, replica_options};
 
 /// Node 1 of a group whose other nodes do not exist.
 pub(super) struct Hand {
@@ -70,6 +71,14 @@ impl Hand {
         while !self.state().writes.is_empty() {
             self.write(usize::MAX);
         }
+    }
+
+    /// The same process goes on with another replica over the same log, as after a snapshot was taken over.
+    pub(super) fn go_on_from(&mut self, state: HardState) {
+        let running = self.state();
+        let (log, folded, members) =
+            (running.log.clone(), running.folded.position.index, running.folded.membership.clone());
+        running.replica = Replica::new(NodeId(1), replica_options(), log, state, folded, members, 2).unwrap();
     }
 
     pub(super) fn leads(&mut self) -> bool {

@@ -153,6 +153,27 @@ fn a_lone_voter_is_not_elected_before_a_vote_for_another_node_is_durable() {
 }
 
 #[test]
+fn whoever_goes_on_from_what_was_handed_out_promises_again_what_was_not() {
+    let mut hand = Hand::of(3);
+    let mut asks = message(MessageType::MsgRequestVote, 2, 9);
+    (asks.index, asks.log_term) = (1, 1);
+    let before = hand.state().replica.handed_out();
+    hand.state().replica.receive(asks.clone()).unwrap();
+    assert_eq!(hand.state().replica.closing_state().vote, Some(NodeId(2)), "the vote is given");
+    assert_eq!(hand.state().replica.handed_out(), before, "and not yet on its way to the disk");
+
+    hand.go_on_from(before);
+    hand.take(asks);
+    let write = hand.state().writes.front().expect("the vote is written before it is sent");
+    assert_eq!(write.hard_state.map(|state| (state.term, state.vote)), Some((Term(9), Some(NodeId(2)))));
+    assert!(hand.sent().is_empty());
+    let promised = hand.state().replica.handed_out();
+    assert_eq!((promised.term, promised.vote), (Term(9), Some(NodeId(2))));
+    hand.write_all();
+    assert_eq!(hand.sent().len(), 1);
+}
+
+#[test]
 fn a_vote_counts_only_when_the_own_one_is_durable() {
     let mut hand = Hand::of(3);
     let asked = hand.until_it_asks(MessageType::MsgRequestPreVote);

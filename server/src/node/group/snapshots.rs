@@ -107,7 +107,7 @@ impl Group {
             Err(error) => return Err(Failure::Install(error.to_string())),
             Ok(_) => {}
         }
-        let state = self.replica.closing_state();
+        let state = self.replica.handed_out();
         let missing = || Failure::Install("its log was not filled".into());
         let installed = installation.finish().ok_or_else(missing)?;
         tracing::info!(index = %installed.position.index, "goes on from a snapshot");
