@@ -70,6 +70,8 @@ fn record_gauges(node: &Node) {
     metrics::gauge!("steeple_namespaces").set(status.namespaces as f64);
     metrics::gauge!("steeple_up").set(if status.failure.is_none() { 1.0 } else { 0.0 });
     metrics::gauge!("steeple_tails").set(status.tails as f64);
+    metrics::gauge!("steeple_mutations_queued").set(status.mutations as f64);
+    metrics::gauge!("steeple_inbox_messages").set(status.inbox as f64);
     record_sizes(node);
 }
 

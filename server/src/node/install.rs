@@ -159,6 +159,7 @@ impl Installation {
         let core = shared.core();
         let manifest = verify(&arrived, &shared.identity, core.view.folded().index)?;
         let source = publish(arrived, &core.base)?;
+        tracing::info!(snapshot = %manifest.id, records = manifest.records(), "a snapshot has arrived: filling a record store from it");
         let records = records::beside(group_directory(&shared).as_deref())?;
         let view = build_view(&shared.options, &records, &source, &manifest).inspect_err(|_| clear_away(&records))?;
         Ok(Self {
@@ -187,6 +188,7 @@ impl Installation {
         if folded >= self.manifest.state.index {
             return Err(InstallError::Overtaken { folded, snapshot: self.manifest.state.index });
         }
+        tracing::info!(snapshot = %self.manifest.id, events = self.manifest.events, "filling the log from a snapshot");
         self.shared.begin_replacement();
         self.progress = Progress::LogBegun;
         let position = fill_log(self.source.read()?, &self.manifest, writer)?;

@@ -72,6 +72,9 @@ pub enum CompactError {
     /// The base snapshot could not be written or did not verify.
     #[error("base snapshot: {0}")]
     Base(String),
+    /// It broke off for a reason that cannot be.
+    #[error("this is a bug: {0}")]
+    Bug(String),
     /// The node has stopped.
     #[error("the node has stopped")]
     Stopped,
@@ -124,6 +127,10 @@ pub struct NodeStatus {
     pub namespaces: usize,
     /// Tails served now.
     pub tails: usize,
+    /// Mutations waiting or under way.
+    pub mutations: usize,
+    /// What waits for the thread that owns the group.
+    pub inbox: usize,
     /// Why the record store was rebuilt at the last start, if it was.
     pub rebuilt: Option<String>,
     /// Why the node takes no mutations any more, once it does not.
@@ -155,6 +162,8 @@ impl Node {
             base_covers: core.base.covers(),
             namespaces: self.read(|reader| reader.namespaces().iter().filter(|id| **id != NamespaceId::SYSTEM).count()),
             tails: shared.options.tails_max - shared.tails.available_permits(),
+            mutations: shared.options.submissions_max.saturating_sub(shared.submissions.available_permits()),
+            inbox: shared.inbox_sender().map_or(0, |inbox| inbox.max_capacity() - inbox.capacity()),
             rebuilt: shared.rebuilt.clone(),
             failure: self.failure(),
         }
@@ -201,7 +210,10 @@ impl Node {
             drop(alone);
             compacted
         });
-        task.await.map_err(|_| CompactError::Stopped)?
+        task.await.map_err(|error| match error.is_panic() {
+            true => CompactError::Bug(error.to_string()),
+            false => CompactError::Stopped,
+        })?
     }
 
     async fn compact_now(&self, base_bytes_min: u64) -> Result<Compacted, CompactError> {
@@ -307,17 +319,17 @@ impl Node {
 
     async fn give_back(&self, compacted: &mut Compacted) -> Result<(), CompactError> {
         let safe = self.safe_to_drop();
-        let segments_before = self.core().log.segments().len() as u64;
         let (kept, unwanted) = self
             .blocking(|node| Ok::<_, CompactError>((node.retained_revisions()?, node.unwanted_segments()?)))
             .await?;
         let first_kept = kept.min().unwrap_or(u64::MAX);
-        let dead = unwanted.iter().take_while(|segment| segment.last <= safe && segment.last_tag < first_kept);
-        if let Some(segment) = dead.last() {
-            let up_to = segment.last;
+        let is_dead = |segment: &&SegmentInfo| segment.last <= safe && segment.last_tag < first_kept;
+        let dead: Vec<LogIndex> = unwanted.iter().take_while(is_dead).map(|segment| segment.last).collect();
+        if let Some(up_to) = dead.last().copied() {
             self.on_log(move |writer| writer.purge_prefix(up_to)).await??;
         }
-        compacted.segments_purged = segments_before - self.core().log.segments().len() as u64;
+        // Not a difference of two counts: the log goes on at its other end meanwhile.
+        compacted.segments_purged = dead.len() as u64;
         if let Some(up_to) = unwanted.iter().map(|segment| segment.last).filter(|last| *last <= safe).max() {
             compacted.segments_rewritten = self.rewrite(up_to, kept).await?.segments_before;
         }

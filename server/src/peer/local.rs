@@ -18,7 +18,7 @@ use super::messages::{encoded_bytes, travels};
 use super::metrics::LaneCounters;
 use super::snapshots::{LocalOrigin, fetch};
 use super::{
-    BoxFuture, Delivered, Delivery, FetchError, FetchOptions, FetchedSnapshot, Lane, PeerSink, SnapshotProvider,
+    BoxFuture, Delivered, Delivery, FetchError, FetchOptions, FetchedSnapshot, Lane, PeerSink, Room, SnapshotProvider,
     Transport, WantedSnapshot,
 };
 
@@ -200,10 +200,15 @@ impl Transport for LocalTransport {
             way.counters.dropped(1, bytes);
             return self.report(to);
         };
+        let room = Room::new(room, LaneCounters::clone(&way.counters));
         match joined.sink.deliver(Delivery::holding(self.node, vec![message], room)) {
             Delivered::Taken => {
                 way.counters.sent(1, bytes);
                 self.lost.lock().remove(&to);
+            }
+            Delivered::Crowded => {
+                way.counters.dropped(1, bytes);
+                self.report(to);
             }
             Delivered::Closed => self.report(to),
         }

@@ -1,12 +1,19 @@
-//! Counters about peers. All carry the number of the peer; those about messages the lane too.
+//! Counters and gauges about peers. All carry the number of the peer; those about messages the lane too.
 
-use metrics::{Counter, counter};
+use metrics::{Counter, Gauge, counter, gauge};
 use steeple_engine::ids::NodeId;
 
 use super::messages::Lane;
 
-/// Counters of one lane to or from one peer.
-#[derive(Clone)]
+/// What a queue holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Holds {
+    pub(super) messages: usize,
+    pub(super) bytes: usize,
+}
+
+/// Counters and gauges of one lane to or from one peer.
+#[derive(Clone, Debug)]
 pub(super) struct LaneCounters {
     pub(super) sent_messages: Counter,
     pub(super) sent_bytes: Counter,
@@ -14,6 +21,11 @@ pub(super) struct LaneCounters {
     pub(super) dropped_bytes: Counter,
     pub(super) received_messages: Counter,
     pub(super) received_bytes: Counter,
+    /// Received, and not taken up yet by the group's thread.
+    pub(super) undelivered_bytes: Gauge,
+    /// Holds to be sent.
+    queued_messages: Gauge,
+    queued_bytes: Gauge,
 }
 
 impl LaneCounters {
@@ -26,6 +38,9 @@ impl LaneCounters {
             dropped_bytes: counter!("steeple_peer_dropped_bytes_total", &labels),
             received_messages: counter!("steeple_peer_received_messages_total", &labels),
             received_bytes: counter!("steeple_peer_received_bytes_total", &labels),
+            undelivered_bytes: gauge!("steeple_peer_undelivered_bytes", &labels),
+            queued_messages: gauge!("steeple_peer_queued_messages", &labels),
+            queued_bytes: gauge!("steeple_peer_queued_bytes", &labels),
         }
     }
 
@@ -37,6 +52,11 @@ impl LaneCounters {
     pub(super) fn dropped(&self, messages: usize, bytes: usize) {
         self.dropped_messages.increment(messages as u64);
         self.dropped_bytes.increment(bytes as u64);
+    }
+
+    pub(super) fn queued(&self, holds: Holds) {
+        self.queued_messages.set(holds.messages as f64);
+        self.queued_bytes.set(holds.bytes as f64);
     }
 
     pub(super) fn received(&self, messages: usize, bytes: usize) {

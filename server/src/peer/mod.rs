@@ -29,6 +29,8 @@ use raft::eraftpb::Message;
 use steeple_engine::ids::NodeId;
 use tokio::sync::OwnedSemaphorePermit;
 
+use self::metrics::LaneCounters;
+
 pub use self::connect::{ConnectError, EncryptedConnector, PeerConnector, PlainConnector, peer_endpoint};
 pub use self::identity::{HandshakeError, PeerIdentity};
 pub use self::local::{LocalHub, LocalTransport};
@@ -63,11 +65,18 @@ pub trait Transport: Send + Sync {
     ) -> BoxFuture<'static, Result<FetchedSnapshot, FetchError>>;
 }
 
-/// Takes up what other nodes send. No call may wait.
+/// Takes up what other nodes send. No call may block its thread.
 pub trait PeerSink: Send + Sync {
-    /// Takes up messages of one node, in the order in which it sent them. All of them are checked. They count against
-    /// what may be waiting until the delivery is dropped; while there is no room, nothing more is read from that node.
+    /// Takes up messages of one node, in the order in which it sent them, or drops them when there is no room. All of them
+    /// are checked. They count against what may be waiting until the delivery is dropped; while there is no room, nothing
+    /// more is read from that node.
     fn deliver(&self, delivery: Delivery) -> Delivered;
+
+    /// As [`PeerSink::deliver`], but waits for room: for a transport that can hold the sender back meanwhile.
+    fn deliver_when_room(&self, delivery: Delivery) -> BoxFuture<'_, Delivered> {
+        let delivered = self.deliver(delivery);
+        Box::pin(std::future::ready(delivered))
+    }
 
     /// A node cannot be reached any more. Called once when its connection breaks or cannot be made, or when messages to
     /// it were dropped because it is too slow, and not again before messages went through to it.
@@ -90,7 +99,27 @@ pub struct Delivery {
     /// They themselves.
     pub messages: Vec<Message>,
     /// Their part of what may be waiting.
-    _room: Option<OwnedSemaphorePermit>,
+    _room: Option<Room>,
+}
+
+/// A part of what may be waiting, given back when it is dropped.
+#[derive(Debug)]
+struct Room {
+    permit: OwnedSemaphorePermit,
+    counters: LaneCounters,
+}
+
+impl Room {
+    fn new(permit: OwnedSemaphorePermit, counters: LaneCounters) -> Self {
+        counters.undelivered_bytes.increment(permit.num_permits() as f64);
+        Self { permit, counters }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.counters.undelivered_bytes.decrement(self.permit.num_permits() as f64);
+    }
 }
 
 impl Delivery {
@@ -100,7 +129,7 @@ impl Delivery {
         Self { from, messages, _room: None }
     }
 
-    fn holding(from: NodeId, messages: Vec<Message>, room: OwnedSemaphorePermit) -> Self {
+    fn holding(from: NodeId, messages: Vec<Message>, room: Room) -> Self {
         Self { from, messages, _room: Some(room) }
     }
 }
@@ -111,6 +140,8 @@ impl Delivery {
 pub enum Delivered {
     /// It was taken up.
     Taken,
+    /// There is no room for it; it is lost.
+    Crowded,
     /// The node is stopping and takes up nothing more.
     Closed,
 }

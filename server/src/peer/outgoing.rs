@@ -109,7 +109,7 @@ impl SocketTransport {
     #[cfg(test)]
     pub(super) fn queued_bytes(&self, to: NodeId) -> usize {
         let peers = self.peers.lock();
-        peers.get(&to).map_or(0, |peer| Lane::ALL.iter().map(|lane| peer.lanes.of(*lane).queue.bytes()).sum())
+        peers.get(&to).map_or(0, |peer| Lane::ALL.iter().map(|lane| peer.lanes.of(*lane).queue.holds().bytes).sum())
     }
 }
 
@@ -132,6 +132,7 @@ impl Transport for SocketTransport {
         if let Err(Dropped(bytes)) = lane.queue.push(message) {
             lane.counters.dropped(1, bytes);
         }
+        lane.counters.queued(lane.queue.holds());
     }
 
     fn set_members(&self, members: Vec<(NodeId, String)>) {
@@ -197,6 +198,7 @@ impl Lanes {
         for lane in Lane::ALL.map(|lane| self.of(lane)) {
             let (messages, bytes) = lane.queue.clear();
             lane.counters.dropped(messages, bytes);
+            lane.counters.queued(lane.queue.holds());
         }
     }
 
@@ -363,6 +365,7 @@ impl Stream for LaneStream {
             let Some(taken) = std::task::ready!(lane.queue.poll_batch(self.reader, context)) else {
                 return Poll::Ready(None);
             };
+            lane.counters.queued(lane.queue.holds());
             if taken.after_loss {
                 self.sink.unreachable(self.link.to);
             }

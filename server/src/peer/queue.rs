@@ -8,6 +8,7 @@ use raft::eraftpb::Message;
 
 use super::limits::{BATCH_BYTES, BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, BATCH_MESSAGES_MAX, QUEUE_MESSAGES_MAX};
 use super::messages::encoded_bytes;
+use super::metrics::Holds;
 
 /// Messages in the order in which they were sent, bounded in number and bytes.
 pub(super) struct Queue {
@@ -122,9 +123,10 @@ impl Queue {
         dropped
     }
 
-    #[cfg(test)]
-    pub(super) fn bytes(&self) -> usize {
-        self.state.lock().bytes
+    /// What waits now.
+    pub(super) fn holds(&self) -> Holds {
+        let state = self.state.lock();
+        Holds { messages: state.waiting.len(), bytes: state.bytes }
     }
 }
 

@@ -32,7 +32,7 @@ use super::limits::{
 use super::messages::decode_batch;
 use super::metrics::{LaneCounters, refusals, violations};
 use super::snapshots::{ProvideError, Throttle, send_chunks};
-use super::{Delivered, Delivery, Lane, Link, PeerSink, SnapshotProvider};
+use super::{Delivered, Delivery, Lane, Link, PeerSink, Room, SnapshotProvider};
 use crate::authorization::{Access, Authorize};
 
 /// Calls that one connection may have in flight: two lanes and a snapshot, old and new ones at the same time.
@@ -351,9 +351,9 @@ impl IncomingStream {
         let bytes = request.batch.len();
         let messages = decode_batch(request.batch, self.link).map_err(|error| self.violated(&error))?;
         self.counters.received(messages.len(), bytes);
-        let room = self.reserve(bytes).await?;
-        match self.place.shared.sink.deliver(Delivery::holding(self.link.from, messages, room)) {
-            Delivered::Taken => Ok(()),
+        let room = Room::new(self.reserve(bytes).await?, self.counters.clone());
+        match self.place.shared.sink.deliver_when_room(Delivery::holding(self.link.from, messages, room)).await {
+            Delivered::Taken | Delivered::Crowded => Ok(()),
             Delivered::Closed => Err(Status::unavailable("the node is stopping")),
         }
     }

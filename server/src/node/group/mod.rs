@@ -286,6 +286,8 @@ impl Group {
         self.answer();
         let undecided = self.leading.as_ref().map_or(0, |leading| leading.pipeline.undecided());
         metrics::gauge!("steeple_events_in_flight").set(undecided as f64);
+        metrics::gauge!("steeple_log_writes_waiting").set(self.writing.len() as f64);
+        metrics::gauge!("steeple_reads_waiting").set(self.reads.waiting() as f64);
         Ok(())
     }
 

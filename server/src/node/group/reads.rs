@@ -33,6 +33,15 @@ pub(in crate::node) struct Reads {
     pub(super) pipeline_round: u64,
 }
 
+impl Reads {
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        let asked = self.asked.iter().map(|(.., readers)| readers.len());
+        let confirmed = self.confirmed.iter().map(|(_, readers)| readers.len());
+        self.new.len() + asked.chain(confirmed).sum::<usize>()
+    }
+}
+
 impl Group {
     pub(super) fn read(&mut self, reader: Reader) {
         self.reads.new.push(reader);

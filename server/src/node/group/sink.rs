@@ -3,12 +3,18 @@
 use std::sync::Weak;
 
 use steeple_engine::ids::NodeId;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::Message;
 use crate::node::Shared;
-use crate::peer::{Delivered, Delivery, PeerSink};
+use crate::peer::{BoxFuture, Delivered, Delivery, PeerSink};
 
 /// Hands what peers send to the group's thread. Does not keep the node running.
+///
+/// The inbox is shared with everybody who submits and reads, and these wait for room in turn. Peers have to wait in the
+/// same line: whoever only tries finds the inbox full for as long as anybody waits, so that under load a leader would
+/// hear nothing of its followers, confirm nothing, and give up leading. While a stream of a peer waits it holds one
+/// batch, and its flow control holds the sender back.
 pub(in crate::node) struct NodeSink {
     pub(in crate::node) inbox: tokio::sync::mpsc::WeakSender<Message>,
     pub(in crate::node) shared: Weak<Shared>,
@@ -19,13 +25,23 @@ impl PeerSink for NodeSink {
         let Some(inbox) = self.inbox.upgrade() else { return Delivered::Closed };
         match inbox.try_send(Message::Peer(delivery)) {
             Ok(()) => Delivered::Taken,
-            Err(tokio::sync::mpsc::error::TrySendError::Closed(_)) => Delivered::Closed,
+            Err(TrySendError::Closed(_)) => Delivered::Closed,
             // As if the network had lost them: whoever sent them repeats them.
-            Err(tokio::sync::mpsc::error::TrySendError::Full(_)) => {
+            Err(TrySendError::Full(_)) => {
                 metrics::counter!("steeple_peer_messages_crowded_out_total").increment(1);
-                Delivered::Taken
+                Delivered::Crowded
             }
         }
+    }
+
+    fn deliver_when_room(&self, delivery: Delivery) -> BoxFuture<'_, Delivered> {
+        Box::pin(async move {
+            let Some(inbox) = self.inbox.upgrade() else { return Delivered::Closed };
+            match inbox.send(Message::Peer(delivery)).await {
+                Ok(()) => Delivered::Taken,
+                Err(_) => Delivered::Closed,
+            }
+        })
     }
 
     fn unreachable(&self, node: NodeId) {
@@ -38,5 +54,47 @@ impl PeerSink for NodeSink {
     fn admit(&self, _from: NodeId) -> Result<(), String> {
         let stopped = self.shared.upgrade().is_none_or(|shared| shared.failure.borrow().is_some());
         if stopped { Err("the node has stopped".into()) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const MOMENT: Duration = Duration::from_millis(50);
+
+    fn delivery() -> Delivery {
+        Delivery::new(NodeId(2), Vec::new())
+    }
+
+    #[tokio::test]
+    async fn a_peer_waits_in_line_with_those_who_submit() {
+        let (inbox, mut messages) = tokio::sync::mpsc::channel(1);
+        let sink = NodeSink { inbox: inbox.downgrade(), shared: Weak::new() };
+        assert_eq!(sink.deliver(delivery()), Delivered::Taken);
+        assert_eq!(sink.deliver(delivery()), Delivered::Crowded, "whoever cannot wait is told");
+        let mut waiting = sink.deliver_when_room(delivery());
+        let crowded = tokio::time::timeout(MOMENT, &mut waiting).await;
+        assert!(crowded.is_err(), "there is no room");
+        // Somebody else is behind it in the line.
+        let mut later = Box::pin(inbox.send(Message::Tick));
+        assert!(tokio::time::timeout(MOMENT, &mut later).await.is_err());
+        assert!(matches!(messages.recv().await, Some(Message::Peer(_))));
+        assert_eq!(waiting.await, Delivered::Taken);
+        assert!(matches!(messages.recv().await, Some(Message::Peer(_))));
+        later.await.unwrap();
+        assert!(matches!(messages.recv().await, Some(Message::Tick)));
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_group_that_has_ended() {
+        let (inbox, messages) = tokio::sync::mpsc::channel(1);
+        let sink = NodeSink { inbox: inbox.downgrade(), shared: Weak::new() };
+        assert_eq!(sink.deliver(delivery()), Delivered::Taken);
+        let waiting = sink.deliver_when_room(delivery());
+        drop(messages);
+        assert_eq!(waiting.await, Delivered::Closed);
     }
 }

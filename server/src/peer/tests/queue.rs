@@ -26,7 +26,7 @@ fn small_messages_travel_together_and_large_ones_alone() {
     assert!(queue.push(append(ONE, TWO, 6, BATCH_BYTES / 2)).is_ok());
     let sizes: Vec<usize> = (0..4).map(|_| take(&queue, reader).unwrap().messages.len()).collect();
     assert_eq!(sizes, [4, 1, 1, 1]);
-    assert_eq!(queue.bytes(), 0);
+    assert_eq!(queue.holds().bytes, 0);
 }
 
 #[test]
