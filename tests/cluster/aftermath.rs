@@ -25,7 +25,6 @@ pub(crate) enum Kept {
     /// Events from the first one.
     Everything,
     /// Older events were given up.
-    #[expect(dead_code, reason = "for groups that give up what is old")]
     WhatIsRecent,
 }
 
@@ -48,7 +47,7 @@ pub(crate) async fn examine(nodes: &[(u64, Door)], recorder: &Recorder, told: &T
     assert_linearizable(&recorder.keys());
     let mut first: Option<Vec<Event>> = None;
     for (node, door) in nodes {
-        let events = follow(*node, door, revision).await;
+        let (events, _) = follow(*node, door, revision).await;
         check_streams(*node, &events, kept);
         if kept == Kept::Everything {
             check_requests(*node, &events, told);
@@ -95,24 +94,25 @@ async fn read_everything(nodes: &[(u64, Door)], recorder: &Recorder) {
     }
 }
 
-/// All events that a node tells of, from the oldest up to a revision.
-async fn follow(node: u64, door: &Door, revision: u64) -> Vec<Event> {
+/// All events that a node tells of, from the oldest up to a revision, and a cursor behind them.
+pub(crate) async fn follow(node: u64, door: &Door, revision: u64) -> (Vec<Event>, String) {
     let options = TailOptions { start: TailStart::Oldest, ..TailOptions::default() };
     let mut tail = door.client(PATIENCE).namespace(NAMESPACE).tail(options);
     let mut events = Vec::new();
     let caught_up = async {
         loop {
-            match tail.next().await.expect("a tail goes on").content {
+            let message = tail.next().await.expect("a tail goes on");
+            match message.content {
                 TailContent::Event(event) if event.revision <= revision => events.push(event),
-                TailContent::Event(_) => return,
-                TailContent::Progress { revision: reached, .. } if reached >= revision => return,
+                TailContent::Event(_) => return message.cursor,
+                TailContent::Progress { revision: reached, .. } if reached >= revision => return message.cursor,
                 TailContent::Progress { .. } => {}
             }
         }
     };
     let in_time = tokio::time::timeout(PATIENCE, caught_up).await;
-    assert!(in_time.is_ok(), "the tail of node {node} does not reach {revision}");
-    events
+    let cursor = in_time.unwrap_or_else(|_| panic!("the tail of node {node} does not reach {revision}"));
+    (events, cursor)
 }
 
 /// Two nodes tell of the same events, of which older ones may have gone between asking the one and asking the other.
@@ -215,7 +215,7 @@ fn check_observations(events: &[Event], told: &Told) {
 }
 
 /// The digests of all nodes, kept and read anew, are equal at one revision.
-async fn check_digests(nodes: &[(u64, Door)]) {
+pub(crate) async fn check_digests(nodes: &[(u64, Door)]) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let mut digests = Vec::new();

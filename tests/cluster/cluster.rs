@@ -1,15 +1,17 @@
 //! A group of real nodes, and the network between them.
 
+use std::path::{Path, PathBuf};
+use std::process::Output;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use steeple_client::administration::StatusResponse;
+use steeple_client::administration::{ClusterStatusResponse, StatusResponse};
 use tempfile::TempDir;
 
 use crate::aftermath::{Kept, examine};
 use crate::door::{Door, NAMESPACE};
 use crate::load::{Load, Told};
-use crate::process::NodeProcess;
+use crate::process::{NodeProcess, steeple, steeple_does};
 use crate::proxy::{Network, process_of};
 use crate::settings::PATIENCE;
 
@@ -37,7 +39,19 @@ pub(crate) struct Cluster {
     pub(crate) network: Network,
     processes: Arc<Mutex<Vec<(u64, u32)>>>,
     settings: String,
+    origin: Origin,
     directory: Option<TempDir>,
+}
+
+/// How a group begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// One node that will never have others.
+    Alone,
+    /// Several that are told of each other.
+    Together,
+    /// One node with a restored data directory, which others join.
+    Restored,
 }
 
 impl Cluster {
@@ -48,16 +62,7 @@ impl Cluster {
 
     /// As [`Cluster::start`], with other settings.
     pub(crate) async fn start_with(nodes: u64, settings: &str) -> Self {
-        let processes = Arc::<Mutex<Vec<(u64, u32)>>>::default();
-        let known = Arc::clone(&processes);
-        let callers = move |address| process_of(address, &known.lock().expect("no panic"));
-        let mut cluster = Self {
-            members: Vec::new(),
-            network: Network::new(Arc::new(callers)),
-            processes,
-            settings: settings.to_owned(),
-            directory: Some(tempfile::Builder::new().prefix("steeple-cluster-").tempdir().expect("a directory")),
-        };
+        let mut cluster = Self::empty(settings, if nodes == 1 { Origin::Alone } else { Origin::Together });
         for _ in 0..nodes {
             cluster.add_member(true).await;
         }
@@ -79,6 +84,41 @@ impl Cluster {
             cluster.client(number).admin().list_namespaces().await.expect("a current answer");
         }
         cluster
+    }
+
+    /// Starts a group of one on what a snapshot holds, and waits until it leads.
+    pub(crate) async fn restore(snapshot: &Path) -> Self {
+        let mut cluster = Self::empty(SMALL_FILES, Origin::Restored);
+        let number = cluster.add_member(true).await;
+        let (file, data) = (text(snapshot), text(&cluster.node(number).data()));
+        steeple_does(&["snapshot", "restore", &file, "--data", &data]).await;
+        cluster.restart(number).await;
+        cluster.leader().await;
+        cluster
+    }
+
+    fn empty(settings: &str, origin: Origin) -> Self {
+        let processes = Arc::<Mutex<Vec<(u64, u32)>>>::default();
+        let known = Arc::clone(&processes);
+        let callers = move |address| process_of(address, &known.lock().expect("no panic"));
+        Self {
+            members: Vec::new(),
+            network: Network::new(Arc::new(callers)),
+            processes,
+            settings: settings.to_owned(),
+            origin,
+            directory: Some(tempfile::Builder::new().prefix("steeple-cluster-").tempdir().expect("a directory")),
+        }
+    }
+
+    /// A place for a file.
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        self.directory.as_ref().expect("kept until dropped").path().join(name)
+    }
+
+    /// A node that is to join the group. It is not started, and no member yet.
+    pub(crate) async fn prepare(&mut self) -> u64 {
+        self.add_member(false).await
     }
 
     async fn add_member(&mut self, founder: bool) -> u64 {
@@ -129,6 +169,28 @@ impl Cluster {
         self.node(number).door.client(PATIENCE)
     }
 
+    /// Adds a node that runs to the group, through the command line.
+    pub(crate) async fn add(&self, number: u64, more: &[&str]) {
+        let (number_text, peers) = (number.to_string(), self.address(number).to_string());
+        let clients = self.node(number).client_address.to_string();
+        let add = ["add", &number_text, "--peer-address", &peers, "--client-address", &clients];
+        self.change(&[&add, more].concat()).await;
+    }
+
+    /// Changes the group, through the command line.
+    pub(crate) async fn change(&self, arguments: &[&str]) {
+        let output = self.try_to_change(arguments).await;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}\n{}", self.last_messages());
+    }
+
+    /// As [`Cluster::change`], which may be refused.
+    pub(crate) async fn try_to_change(&self, arguments: &[&str]) -> Output {
+        let running = self.members.iter().filter(|member| member.process.process().is_some());
+        let endpoints: Vec<String> = running.map(|member| member.process.client_address.to_string()).collect();
+        steeple(&[&["cluster"], arguments, &["--endpoint", &endpoints.join(",")]].concat()).await
+    }
+
     /// Starts a node that does not run, without waiting for it.
     pub(crate) fn launch(&mut self, number: u64) {
         let section = self.section(number);
@@ -142,12 +204,13 @@ impl Cluster {
 
     /// What a node is told about its group; nothing when it is alone.
     fn section(&self, number: u64) -> String {
-        if self.members.len() == 1 {
+        if self.origin == Origin::Alone {
             return String::new();
         }
         let quoted = |words: Vec<String>| format!("[{}]", words.join(", "));
         let founders = self.members.iter().filter(|member| member.founder);
         let others = match self.member(number).founder {
+            true if self.origin == Origin::Restored => String::new(),
             true => {
                 let name = |member: &Member| {
                     let (node, peers, clients) = (member.process.number, member.address, member.process.client_address);
@@ -175,6 +238,26 @@ impl Cluster {
     pub(crate) async fn restart(&mut self, number: u64) {
         self.launch(number);
         self.wait_until_serving(number).await;
+    }
+
+    /// What a node knows of the group, if it says so.
+    pub(crate) async fn group(&self, number: u64) -> Option<ClusterStatusResponse> {
+        self.node(number).process()?;
+        let group = async { self.node(number).door.client(STATUS_MAX).admin().cluster_status().await.ok() };
+        tokio::time::timeout(STATUS_MAX, group).await.ok()?
+    }
+
+    /// Waits until a node says of the group what it should.
+    pub(crate) async fn wait_for_group(&self, number: u64, is_so: impl Fn(&ClusterStatusResponse) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let group = self.group(number).await;
+            if group.as_ref().is_some_and(&is_so) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "node {number} says {group:?}\n{}", self.last_messages());
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
     }
 
     /// How a node is, if it says so.
@@ -258,4 +341,9 @@ impl Drop for Cluster {
             println!("{}\nfiles of the nodes are kept in {}", self.last_messages(), directory.keep().display());
         }
     }
+}
+
+/// A path as a word of a command line.
+pub(crate) fn text(path: &Path) -> String {
+    path.to_str().expect("a readable path").to_owned()
 }

@@ -60,23 +60,44 @@ pub(crate) struct Told {
 pub(crate) struct Load {
     pub(crate) recorder: Recorder,
     shared: Arc<Shared>,
-    stop: watch::Sender<bool>,
+    pace: watch::Sender<Pace>,
     clients: Vec<JoinHandle<()>>,
 }
 
 struct Shared {
+    /// How the keys of this load begin.
+    keys: String,
     told: Mutex<Told>,
     calls: AtomicU64,
     next_value: AtomicU64,
 }
 
+/// What the clients are to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    Work,
+    /// Bring what was begun to its end.
+    Finish,
+    /// Do not even wait for answers that may come yet.
+    GiveUp,
+}
+
 impl Load {
     /// Starts clients, each of which calls all nodes through these doors.
     pub(crate) fn start(doors: &[Door], clients: usize, seed: u64) -> Self {
+        Self::start_on("key", doors, clients, seed)
+    }
+
+    /// As [`Load::start`], on keys of its own: for one that follows another, with a seed that is far from the other's.
+    pub(crate) fn start_on(keys: &str, doors: &[Door], clients: usize, seed: u64) -> Self {
         let recorder = Recorder::default();
-        let shared =
-            Arc::new(Shared { told: Mutex::default(), calls: AtomicU64::new(0), next_value: AtomicU64::new(1) });
-        let (stop, stopping) = watch::channel(false);
+        let shared = Arc::new(Shared {
+            keys: keys.to_owned(),
+            told: Mutex::default(),
+            calls: AtomicU64::new(0),
+            next_value: AtomicU64::new(1),
+        });
+        let (pace, paced) = watch::channel(Pace::Work);
         let clients = (0..clients)
             .map(|number| {
                 let client = Client {
@@ -88,11 +109,12 @@ impl Load {
                     seen: 0,
                     recorder: recorder.clone(),
                     shared: Arc::clone(&shared),
+                    pace: paced.clone(),
                 };
-                tokio::spawn(client.work(stopping.clone()))
+                tokio::spawn(client.work())
             })
             .collect();
-        Self { recorder, shared, stop, clients }
+        Self { recorder, shared, pace, clients }
     }
 
     /// Lets the clients work until they have had so many more mutations acknowledged.
@@ -112,7 +134,16 @@ impl Load {
 
     /// Ends the work, once every client has its last answer, and tells what they were told.
     pub(crate) async fn end(self) -> (Recorder, Told) {
-        self.stop.send_replace(true);
+        self.end_at(Pace::Finish).await
+    }
+
+    /// Ends the work at once: what has no answer yet is unknown. For nodes that will never answer again.
+    pub(crate) async fn give_up(self) -> (Recorder, Told) {
+        self.end_at(Pace::GiveUp).await
+    }
+
+    async fn end_at(self, pace: Pace) -> (Recorder, Told) {
+        self.pace.send_replace(pace);
         for client in self.clients {
             client.await.expect("a client");
         }
@@ -130,13 +161,15 @@ struct Client {
     seen: u64,
     recorder: Recorder,
     shared: Arc<Shared>,
+    pace: watch::Receiver<Pace>,
 }
 
 impl Client {
-    async fn work(mut self, stopping: watch::Receiver<bool>) {
-        while !*stopping.borrow() {
+    async fn work(mut self) {
+        while *self.pace.borrow() == Pace::Work {
             let number = self.shared.calls.fetch_add(1, Ordering::Relaxed);
-            let key = format!("key-{}-{}", number / CALLS_WITH_KEYS, self.random.random_range(0..KEYS));
+            let keys = &self.shared.keys;
+            let key = format!("{keys}-{}-{}", number / CALLS_WITH_KEYS, self.random.random_range(0..KEYS));
             let value = || self.shared.next_value.fetch_add(1, Ordering::Relaxed);
             match self.random.random_range(0..100) {
                 0..30 => self.read(&key).await,
@@ -188,7 +221,7 @@ impl Client {
         let begun = self.recorder.begin(key, call);
         let deadline = Instant::now() + PATIENCE;
         let mut open = false;
-        while Instant::now() < deadline {
+        while Instant::now() < deadline && *self.pace.borrow() != Pace::GiveUp {
             match self.doors[self.preferred].mutate(key, call, request, ATTEMPT_MAX).await {
                 Attempt::Answered { answer, revision } => {
                     self.seen = self.seen.max(revision);

@@ -9,6 +9,7 @@
 //! | `process`, `cluster`, `door` | real nodes, started, killed, paused, wiped; calls to them, one at a time |
 //! | `load` | clients that work while things go wrong |
 //! | `aftermath` | what must hold afterwards on every node |
+//! | `gauges` | what nodes and the kernel tell of queues and memory |
 //! | `embedded` | a group inside this process, whose nodes are cut off from each other |
 //! | the others | what goes wrong, one file for each kind |
 //!
@@ -24,11 +25,16 @@
 
 mod aftermath;
 mod cluster;
+mod compacted;
 mod door;
 mod embedded;
 mod faults;
+mod gauges;
 mod history;
 mod load;
+mod lost_majority;
+mod members;
+mod pressure;
 mod process;
 mod proxy;
 mod register;

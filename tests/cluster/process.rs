@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
@@ -23,6 +23,29 @@ const PORTS: std::ops::Range<u16> = 15_000..32_000;
 /// The file that shifts a node's clock, by as many microseconds as it says.
 const CLOCK_FILE: &str = "clock";
 
+/// Runs the `steeple` command to its end.
+pub(crate) async fn steeple(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_steeple-under-test"));
+    command.args(arguments).stdin(Stdio::null());
+    without_settings(&mut command);
+    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic");
+    output.expect("a process")
+}
+
+/// As [`steeple`], which has to succeed.
+pub(crate) async fn steeple_does(arguments: &[&str]) {
+    let output = steeple(arguments).await;
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Keeps settings of whoever runs the tests away from a command.
+fn without_settings(command: &mut Command) {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("STEEPLE_")) {
+        command.env_remove(name);
+    }
+    command.env("NO_COLOR", "1");
+}
+
 /// A node: its files, its addresses, and its process while there is one.
 pub(crate) struct NodeProcess {
     /// Its number in the group.
@@ -30,7 +53,8 @@ pub(crate) struct NodeProcess {
     directory: PathBuf,
     /// Where clients call it.
     pub(crate) client_address: SocketAddr,
-    http_address: SocketAddr,
+    /// Where it tells its metrics.
+    pub(crate) http_address: SocketAddr,
     /// Where it really listens for the others, who reach it through the network between them.
     pub(crate) peer_listen: SocketAddr,
     /// A way in, made once.
@@ -77,6 +101,11 @@ impl NodeProcess {
             .unwrap_or_default()
     }
 
+    /// How often its processes have said so.
+    pub(crate) fn said(&self, text: &str) -> usize {
+        self.messages().matches(text).count()
+    }
+
     /// Shifts its clock from now on.
     pub(crate) fn shift_clock(&self, micros: i64) {
         // In one step: it is read all the time.
@@ -109,11 +138,8 @@ impl NodeProcess {
                 "--config",
             ])
             .arg(path);
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("STEEPLE_")) {
-            command.env_remove(name);
-        }
+        without_settings(&mut command);
         command
-            .env("NO_COLOR", "1")
             .env("TEST_CLOCK_FILE", self.directory.join(CLOCK_FILE))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
