@@ -102,6 +102,29 @@ impl GroupLog {
         }
     }
 
+    /// The term of an entry, without a note of what stands against it.
+    pub(crate) fn term_of(&self, index: LogIndex) -> Result<Option<Term>, LogError> {
+        match self.at(index.0) {
+            Some(recent) => Ok(Some(Term(recent.entry.term))),
+            None if index > self.last().index => Ok(None),
+            None => self.reader.term(index),
+        }
+    }
+
+    /// An entry as the log stores it, without a note of what stands against it.
+    pub(crate) fn entry(&self, index: LogIndex) -> Result<Option<Entry>, LogError> {
+        match self.at(index.0) {
+            Some(recent) => Ok(Some(to_log(&recent.entry, self.tag_before(index.0)?))),
+            None if index > self.last().index => Ok(None),
+            None => self.reader.read(index),
+        }
+    }
+
+    /// The lowest index that may be replicated.
+    pub(crate) fn contiguous_from(&self) -> LogIndex {
+        self.reader.contiguous_from()
+    }
+
     fn cut_from(&mut self, index: u64) {
         while self.recent.back().is_some_and(|newest| newest.entry.index >= index) {
             let Some(newest) = self.recent.pop_back() else { break };

@@ -8,6 +8,7 @@ pub mod membership;
 pub mod requests;
 pub mod pipeline;
 pub mod replica;
+pub mod repair;
 mod group_log;
 
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod tests;
 pub use membership::{Member, Membership, MembershipChange, Role, Step};
 pub use pipeline::{Abandoned, NotProposed, Outcome, Pipeline, PipelineError, Submission, Ticket};
 pub use raft::eraftpb;
+pub use repair::{Configuration, Need, Obstacle, Patient, Question, Repair, Statement, Verdict, Wanted};
 pub use replica::{
     FollowerProgress, Leadership, Output, ProposalRefused, ReadIndex, Replica, ReplicaError, ReplicaOptions,
     SnapshotOffer, TransferRefused, Write, WriteNumber,

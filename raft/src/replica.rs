@@ -13,11 +13,12 @@ use std::collections::VecDeque;
 use raft::eraftpb::{self, ConfChangeV2, EntryType, Message, MessageType};
 use raft::{Config, ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 use steeple_engine::ids::{LogIndex, LogPosition, NodeId, Term};
-use steeple_engine::log::{Entry, EntryKind, HardState, LogError, LogReader};
+use steeple_engine::log::{Entry, EntryKind, HardState, LogError, LogReader, Outline};
 use thiserror::Error;
 
 use crate::group_log::{GroupLog, from_log, to_log};
 use crate::membership::{Membership, MembershipChange, MembershipError};
+use crate::repair::{Configuration, Question, Statement};
 
 /// Settings of a replica. Times are in ticks, whose length the driver chooses.
 #[derive(Clone, Copy, Debug)]
@@ -246,6 +247,8 @@ pub struct Replica {
     ticks: u64,
     /// The hard state that was handed out last.
     stored: HardState,
+    /// A term that is on the disk, the newest that is known to be.
+    durable_term: Term,
     /// Tags the read requests of this run, so that an answer to an earlier run is not taken for one of this.
     run: u64,
 }
@@ -309,6 +312,7 @@ impl Replica {
             leadership,
             ticks: 0,
             stored: hard_state,
+            durable_term: hard_state.term,
             run,
         })
     }
@@ -538,6 +542,53 @@ impl Replica {
         Ok(())
     }
 
+    /// Answers a member that repairs its log. A fence in the question is taken up first: an answer that is to count for
+    /// it comes from a later call, once the term is durable.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn state_for(&mut self, question: &Question) -> Result<Statement, LogError> {
+        if question.fence.0 > self.node.raft.term && question.fence.0 <= COUNT_MAX {
+            self.node.raft.become_follower(question.fence.0, 0);
+        }
+        let leads = self.node.raft.state == StateRole::Leader;
+        let log = self.node.store();
+        let before = LogIndex(question.from.max(log.contiguous_from()).0.saturating_sub(1)).min(log.last().index);
+        let term = log.term_of(before)?.unwrap_or_default();
+        let mut outline = Outline::empty(LogPosition { term, index: before });
+        outline.add_intact(before.next(), log.last().index, &mut |index| log.term_of(index))?;
+        Ok(Statement {
+            term: if leads { Term(self.node.raft.term) } else { self.durable_term },
+            leads,
+            commit: self.committed(),
+            outline,
+            configuration: self.settled_configuration()?,
+        })
+    }
+
+    /// Who votes, unless the log holds a change of that which is not applied.
+    fn settled_configuration(&self) -> Result<Option<Configuration>, LogError> {
+        let log = self.node.store();
+        let (applied, last) = (self.node.raft.raft_log.applied, log.last().index.0);
+        if last.saturating_sub(applied) > UNAPPLIED_MAX {
+            return Ok(None);
+        }
+        for index in applied + 1..=last {
+            if log.entry(LogIndex(index))?.is_none_or(|entry| entry.kind == EntryKind::Membership) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Configuration::of(&self.membership)))
+    }
+
+    /// An entry of the log, durable or not.
+    ///
+    /// # Errors
+    /// When it is damaged or cannot be read.
+    pub fn entry(&self, index: LogIndex) -> Result<Option<Entry>, LogError> {
+        self.node.store().entry(index)
+    }
+
     /// Whether a snapshot that ends at `position` holds what this replica can get in no other way: more than is committed
     /// here, and not an entry of its log. Nothing that it has confirmed to anyone is lost with the log then.
     #[must_use]
@@ -558,6 +609,9 @@ impl Replica {
         self.node.on_persist_ready(newest);
         let persisted = LogIndex(self.node.raft.raft_log.persisted);
         self.node.mut_store().note_durable(persisted);
+        if !self.waiting.iter().any(|waiting| waiting.is_write) {
+            self.durable_term = self.stored.term;
+        }
         while let Some((_, entries)) = self.held.pop_front_if(|(number, _)| *number <= newest) {
             self.output.committed.extend(entries);
         }
@@ -884,6 +938,9 @@ impl Replica {
 
 /// Entries that the next leader may be behind when leadership is handed to it.
 const TRANSFER_BEHIND_MAX: u64 = 10_000;
+
+/// Entries that are not applied and are looked at for a change of members, to answer one question.
+const UNAPPLIED_MAX: u64 = 1 << 16;
 
 /// Bytes of the context of a read request: node, run and round.
 const READ_CONTEXT_BYTES: usize = 24;

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -70,7 +71,11 @@ struct State {
     operations: u64,
     failure: Option<(u64, Failure)>,
     stopped: bool,
-    fail_reads: Option<(String, u64)>,
+    /// Bytes that cannot be read, each with its file. A write mends them, as a drive puts another sector in the place of
+    /// one that it cannot read.
+    unreadable: Vec<(u64, Range<u64>)>,
+    /// Files that cannot be opened.
+    unopenable: Vec<u64>,
     capacity_bytes: Option<u64>,
 }
 
@@ -170,9 +175,25 @@ impl SimulatedDisk {
         state.failure = Some((state.operations + operations, failure));
     }
 
-    /// Every read of the file that touches the byte at `offset` fails from now on.
+    /// Every read of the file that touches the byte at `offset` fails, until that byte is written.
     pub fn fail_reads(&self, name: &str, offset: u64) {
-        self.shared.lock().fail_reads = Some((name.to_owned(), offset));
+        self.fail_reads_within(name, offset..offset + 1);
+    }
+
+    /// As [`SimulatedDisk::fail_reads`], for several bytes.
+    pub fn fail_reads_within(&self, name: &str, bytes: Range<u64>) {
+        let mut state = self.shared.lock();
+        if let Some(id) = state.names.get(name).copied() {
+            state.unreadable.push((id, bytes));
+        }
+    }
+
+    /// The file is there and cannot be opened any more.
+    pub fn fail_opening(&self, name: &str) {
+        let mut state = self.shared.lock();
+        if let Some(id) = state.names.get(name).copied() {
+            state.unopenable.push(id);
+        }
     }
 
     /// Creating files beyond this total fails as on a full disk.
@@ -321,6 +342,16 @@ impl State {
         }
     }
 
+    /// What is written can be read again.
+    fn mend(&mut self, id: u64, written: &Range<u64>) {
+        let bad = std::mem::take(&mut self.unreadable);
+        for (file, range) in bad {
+            let left = range.start..range.end.min(if file == id { written.start } else { range.end });
+            let right = range.start.max(if file == id { written.end } else { range.end })..range.end;
+            self.unreadable.extend([left, right].into_iter().filter(|part| !part.is_empty()).map(|part| (file, part)));
+        }
+    }
+
     fn file_mut(&mut self, name: &str) -> Option<&mut FileState> {
         let id = *self.names.get(name)?;
         self.files.get_mut(&id)
@@ -424,6 +455,9 @@ impl Disk for SimulatedDisk {
             return Err(simulated_error());
         }
         let id = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
+        if state.unopenable.contains(&id) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         Ok(Arc::new(SimulatedFile { disk: self.clone(), id }))
     }
 
@@ -490,10 +524,7 @@ impl DiskFile for SimulatedFile {
             return Err(simulated_error());
         }
         let end = offset + buffer.len() as u64;
-        if let Some((name, bad)) = &state.fail_reads
-            && state.names.get(name) == Some(&self.id)
-            && (offset..end).contains(bad)
-        {
+        if state.unreadable.iter().any(|(id, bad)| *id == self.id && bad.start < end && offset < bad.end) {
             return Err(simulated_error());
         }
         let file = state.files.get_mut(&self.id).ok_or(io::ErrorKind::NotFound)?;
@@ -508,6 +539,7 @@ impl DiskFile for SimulatedFile {
         let mut state = self.disk.shared.lock();
         let step = state.step(false);
         let operation = state.operations;
+        state.mend(self.id, &(offset..offset + bytes.len() as u64));
         let file = state.files.get_mut(&self.id).ok_or(io::ErrorKind::NotFound)?;
         match step {
             Ok(_) => {

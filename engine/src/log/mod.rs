@@ -12,8 +12,9 @@
 //!   pairs of copies that are written in turn.
 //! - A log has one [`LogWriter`] and any number of [`LogReader`]s, which never wait for a sync.
 //!
-//! Reading order: `layout`, `frame`, `record`, `segment`, `state` (bytes), `walk` (frames in a row), `scan` (what a
-//! segment holds and what of it is damaged), `recovery` (opening), `writer`, `rewrite`, `reader`, `inspect`.
+//! Reading order: `layout`, `frame`, `record`, `segment`, `terms`, `state` (bytes), `walk` (frames in a row), `scan` (what a
+//! segment holds and what of it is damaged), `recovery` (opening), `writer`, `rewrite`, `reader`, `outline` (which entries
+//! are there), `holes` (putting back those that are not), `inspect`.
 
 use std::sync::Arc;
 
@@ -24,8 +25,10 @@ use crate::ids::{ClusterId, GroupId, HistoryId, LogIndex, LogPosition, NodeId, T
 
 mod error;
 mod frame;
+mod holes;
 mod inspect;
 mod layout;
+mod outline;
 mod reader;
 mod record;
 mod recovery;
@@ -34,6 +37,7 @@ mod scan;
 mod segment;
 mod shared;
 mod state;
+mod terms;
 mod walk;
 mod writer;
 
@@ -42,13 +46,16 @@ mod tests;
 
 pub use error::{Fault, FaultKind, LogError};
 pub use frame::{FRAME_HEADER_BYTES, FrameError, FrameHeader, decode_frame};
+pub use holes::{FillError, Hole, HoleKind};
 pub use inspect::{Finding, FrameVerdict, RecordVerdict, inspect};
+pub use outline::{Outline, Run};
 pub use reader::{LogReader, SegmentInfo};
 pub use record::{PERSIST_RECORD_BYTES, PersistRecord};
 pub use recovery::{Recovery, TornTail, read_identity};
 pub use rewrite::{Repaired, Rewritten};
 pub use segment::{HeaderError, SEGMENT_HEADER_BYTES, SealedRange, SegmentHeader};
 pub use state::{LogState, StateCopy};
+pub use terms::TermTable;
 pub use writer::LogWriter;
 
 /// Largest payload of one entry.

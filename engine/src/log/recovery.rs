@@ -18,7 +18,8 @@ use super::shared::{Filled, Shared, View};
 use super::state::{LoadedState, LogState, StateFile};
 use super::writer::Wipe;
 use super::{
-    Fault, FaultKind, FaultPolicy, HardState, LogError, LogIdentity, LogOptions, LogReader, LogWriter, Verification,
+    Fault, FaultKind, FaultPolicy, HardState, LogError, LogIdentity, LogOptions, LogReader, LogWriter, Outline,
+    Verification,
 };
 use crate::disk::{Disk, DiskFile};
 use crate::ids::{LogIndex, LogPosition};
@@ -132,12 +133,31 @@ pub(super) fn open(
         newest.scan.cut_undecided(&newest.filled.segment);
         newest.filled.tail = newest.scan.tail;
     }
-    let faults: Vec<Fault> = surveyed.iter().flat_map(|segment| segment.scan.faults.iter().cloned()).collect();
+    let mut faults: Vec<Fault> = surveyed.iter().flat_map(|segment| segment.scan.faults.iter().cloned()).collect();
+    faults.extend(owed(&state, &surveyed, &faults));
     if !faults.is_empty() && options.faults != FaultPolicy::Report {
         return Err(LogError::Corrupt { faults });
     }
     let writer = writer(disk, options, state_file, state, &surveyed);
     Opening { writer, created, healed: loaded.damaged_copies, faults }.finish(listing, surveyed)
+}
+
+/// Entries that are to be brought back and of which a scan says nothing.
+fn owed(state: &LogState, surveyed: &[Surveyed], faults: &[Fault]) -> Option<Fault> {
+    let last = surveyed.last().map_or(state.base, |newest| newest.filled.tail.last).index;
+    let is_told = faults.iter().any(|fault| fault.last.is_none_or(|last| last >= state.owed));
+    if last >= state.owed || is_told {
+        return None;
+    }
+    let newest = surveyed.last().map(|newest| newest.filled.segment.name.clone());
+    Some(Fault {
+        segment: newest.unwrap_or_else(|| file_name(state.newest_segment)),
+        offset: None,
+        first: last.next(),
+        last: Some(state.owed),
+        identity: None,
+        kind: FaultKind::Lost,
+    })
 }
 
 fn open_state(
@@ -249,7 +269,7 @@ fn survey(state: &LogState, found: Vec<Found>, verification: Verification) -> Ve
         let mut entry = Surveyed { filled: Filled { segment, tail: scan.tail }, scan, half_header };
         entry.check_start(before.0);
         if is_newest && entry.filled.segment.header.sealed.is_some() {
-            entry.scan.check_end(&entry.filled.segment, state.durable.max(state.hard_state.commit));
+            entry.scan.check_end(&entry.filled.segment, state.promised());
         }
         surveyed.push(entry);
     }
@@ -356,9 +376,7 @@ pub(super) fn extent_of(state: &LogState, segment: &Segment, next: Option<Segmen
         (Some(sealed), _) => Extent::Sealed(sealed.last, sealed.last_tag),
         (None, Some(next)) => Extent::Sealed(next.previous, next.previous_tag),
         (None, None) if !is_newest => Extent::SealedUnknown,
-        (None, None) => {
-            Extent::Newest { durable: state.durable.max(state.hard_state.commit), cut_from: state.cut_from }
-        }
+        (None, None) => Extent::Newest { durable: state.promised(), cut_from: state.cut_from },
     }
 }
 
@@ -409,6 +427,8 @@ fn writer(
         spares: Vec::new(),
         next_spare: 0,
         blocked: None,
+        holes: Vec::new(),
+        end_unknown: false,
         poisoned: None,
         frames: Vec::new(),
         records: Vec::new(),
@@ -430,6 +450,7 @@ impl Opening {
         surveyed: Vec<Surveyed>,
     ) -> Result<(LogWriter, LogReader, Recovery), LogError> {
         let clean = self.writer.state.clean;
+        self.recall_terms();
         self.settle_found(&surveyed)?;
         self.heal(&surveyed)?;
         let torn = surveyed.last().and_then(|newest| {
@@ -438,6 +459,7 @@ impl Opening {
         });
         self.collect_leftovers(listing, &surveyed)?;
         self.settle_newest(surveyed)?;
+        self.writer.note_holes(&self.faults);
         let (last, last_tag) = self.writer.shared.read().last();
         let state = &self.writer.state;
         let recovery = Recovery {
@@ -454,6 +476,24 @@ impl Opening {
         };
         let reader = self.writer.reader();
         Ok((self.writer, reader, recovery))
+    }
+
+    /// Brings the table of terms up to what was found behind the entries that the state promises.
+    fn recall_terms(&mut self) {
+        let reader = self.writer.reader();
+        let state = &mut self.writer.state;
+        let told = state.durable.max(state.owed);
+        state.terms.cut_from(told.next());
+        let from = told.max(state.base.index).next();
+        let found = if from > reader.last().index { Ok(Outline::default()) } else { reader.outline(from) };
+        match found {
+            Ok(outline) => outline.runs.iter().for_each(|run| {
+                let first = LogPosition { index: run.first, term: run.term.unwrap_or_default() };
+                state.terms.note(first, run.last);
+            }),
+            // Better no table than one with a gap.
+            Err(_) => state.terms.clear(),
+        }
     }
 
     /// Makes everything durable that the survey took for granted, before anything is built on it.
@@ -539,6 +579,11 @@ impl Opening {
         let Some(newest) = surveyed.last() else { return writer.roll(&None) };
         if newest.scan.end_unknown {
             writer.blocked = newest.scan.faults.last().cloned();
+            if was_clean {
+                // Nothing was written behind what the state promises. That it was closed is forgotten, this is not.
+                writer.state.owed = writer.state.promised();
+            }
+            writer.end_unknown = writer.state.owed == LogIndex::ZERO;
             return writer.save_state();
         }
         if newest.filled.segment.header.sealed.is_some() {

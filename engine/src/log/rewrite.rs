@@ -124,9 +124,6 @@ impl LogWriter {
         fetch: &mut dyn FnMut(LogIndex) -> Option<Entry>,
     ) -> Result<Repaired, LogError> {
         self.check_usable_except_blocked()?;
-        if let Some(fault) = &self.blocked {
-            return Err(LogError::corrupt(fault.clone()));
-        }
         let mut names: Vec<&str> = faults.iter().map(|fault| fault.segment.as_str()).collect();
         names.dedup();
         let mut outcome = Repaired::default();
@@ -151,6 +148,9 @@ impl LogWriter {
         let newest = self.newest();
         let is_newest = place + 1 == self.shared.read().segments.len();
         if is_newest {
+            if let Some(fault) = &self.blocked {
+                return Err(LogError::corrupt(fault.clone()));
+            }
             let rolled = self.roll(&newest);
             self.poison_on_failure(rolled)?;
         }

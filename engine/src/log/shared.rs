@@ -16,7 +16,7 @@ pub(super) struct Filled {
 
 impl Filled {
     /// Whether entries of its range are gone.
-    fn has_holes(&self) -> bool {
+    pub(super) fn has_holes(&self) -> bool {
         let header = &self.segment.header;
         header.sealed.is_some() && self.tail.last.index.0.saturating_sub(header.previous.index.0) > self.tail.entries
     }

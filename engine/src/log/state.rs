@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::layout::{NUMBER_LIMIT, bytes_at, checksum, put, put_u32, put_u64, u32_at, u64_at};
+use super::terms::TermTable;
 use super::{HardState, LogError, LogIdentity};
 use crate::disk::{Disk, DiskFile};
 use crate::ids::{ClusterId, GroupId, HistoryId, LogIndex, LogPosition, NodeId, Term};
@@ -24,6 +25,8 @@ const COPIES: u64 = 4;
 /// Most segments of a log, those included that were merged into others.
 pub(super) const SEGMENTS_MAX: u64 = 1 << 22;
 const CHECKSUM_OFFSET: usize = COPY_BYTES - 4;
+/// Where the term table begins.
+const TERMS_OFFSET: usize = 184;
 
 /// Everything that the log remembers besides its entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +55,11 @@ pub struct LogState {
     pub renumbered_to: LogIndex,
     /// The log was closed and not opened since: there can be no unfinished write.
     pub clean: bool,
+    /// Entries up to here were confirmed, lost, and are being brought back from peers; zero when none are. The member
+    /// takes no part in its group before it has them.
+    pub owed: LogIndex,
+    /// Which terms the newest entries are of, apart from the entries. Holds up to `durable` and `owed`.
+    pub terms: TermTable,
 }
 
 impl LogState {
@@ -70,7 +78,14 @@ impl LogState {
             cut_from: None,
             renumbered_to: LogIndex::ZERO,
             clean: false,
+            owed: LogIndex::ZERO,
+            terms: TermTable::default(),
         }
+    }
+
+    /// Up to here the state promises that there were entries.
+    pub(super) fn promised(&self) -> LogIndex {
+        self.durable.max(self.hard_state.commit).max(self.owed)
     }
 
     fn encode(&self, write_number: u64) -> [u8; COPY_BYTES] {
@@ -96,6 +111,8 @@ impl LogState {
         put_u64(&mut block, 152, self.durable.0);
         put_u64(&mut block, 160, self.cut_from.unwrap_or_default().0);
         put_u64(&mut block, 168, self.renumbered_to.0);
+        put_u64(&mut block, 176, self.owed.0);
+        self.terms.encode(&mut block[TERMS_OFFSET..CHECKSUM_OFFSET]);
         let checksum = checksum(0, &[&block[..CHECKSUM_OFFSET]]);
         put_u32(&mut block, CHECKSUM_OFFSET, checksum);
         block
@@ -137,6 +154,8 @@ impl LogState {
             cut_from: (flags & 2 != 0).then(|| LogIndex(u64_at(block, 160))),
             renumbered_to: LogIndex(u64_at(block, 168)),
             clean: flags & 4 != 0,
+            owed: LogIndex(u64_at(block, 176)),
+            terms: TermTable::decode(&block[TERMS_OFFSET..CHECKSUM_OFFSET]),
         };
         let write_number = u64_at(block, 16);
         if write_number < NUMBER_LIMIT && state.is_sound() {
@@ -155,6 +174,7 @@ impl LogState {
             self.durable.0,
             self.cut_from.unwrap_or_default().0,
             self.renumbered_to.0,
+            self.owed.0,
             self.oldest_segment,
             self.newest_segment,
             self.next_generation,

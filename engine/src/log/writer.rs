@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::frame::{encode_frame, frame_bytes, payload_bytes};
+use super::holes::Hole;
 use super::record::{PERSIST_RECORD_BYTES, PersistRecord};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, Tail, file_name, spare_name, write_header};
 use super::shared::{Filled, Shared};
@@ -38,6 +39,10 @@ pub struct LogWriter {
     pub(super) next_spare: u64,
     /// Damage that makes it impossible to tell where the next entry goes.
     pub(super) blocked: Option<Fault>,
+    /// Damage that is not repaired yet.
+    pub(super) holes: Vec<Hole>,
+    /// Whether there may have been entries behind everything that is known of.
+    pub(super) end_unknown: bool,
     pub(super) poisoned: Option<String>,
     pub(super) frames: Vec<u8>,
     pub(super) records: Vec<u8>,
@@ -122,6 +127,8 @@ impl LogWriter {
     /// When `from` is not above the base, or lies in a rewritten segment; when a write or sync fails.
     pub fn truncate_suffix(&mut self, from: LogIndex) -> Result<(), LogError> {
         self.check_usable_except_blocked()?;
+        self.holes.retain(|hole| hole.first < from);
+        self.state.owed = self.state.owed.min(LogIndex(from.0.saturating_sub(1)));
         let truncated = self.truncate_unchecked(from);
         self.poison_on_failure(truncated)
     }
@@ -286,6 +293,7 @@ impl LogWriter {
                 batch_after: u32::try_from(entries.len()).unwrap_or(u32::MAX) - 1 - place,
             };
             self.records.extend_from_slice(&record.encode(segment.header.generation));
+            self.state.terms.note(entry.position, entry.position.index);
             tail = Tail {
                 entries: tail.entries + 1,
                 frames_end: tail.frames_end + frame_bytes(payload_bytes(entry)),
@@ -507,12 +515,16 @@ impl LogWriter {
         self.state.newest_first = filled.segment.header.first();
         self.state.durable = position.index;
         self.state.cut_from = None;
+        self.state.owed = LogIndex::ZERO;
+        self.state.terms.clear();
         self.state.renumbered_to = renumbered_to;
         // What was committed behind the position is not in this log: promised, it would be missed.
         self.state.hard_state.commit = position.index;
         self.saved_hard_state.commit = position.index;
         self.save_state()?;
         self.blocked = None;
+        self.holes.clear();
+        self.end_unknown = false;
         let dropped = {
             let mut view = self.shared.write();
             view.base = position;
@@ -525,7 +537,7 @@ impl LogWriter {
         self.discard(dropped)
     }
 
-    fn truncate_unchecked(&mut self, from: LogIndex) -> Result<(), LogError> {
+    pub(super) fn truncate_unchecked(&mut self, from: LogIndex) -> Result<(), LogError> {
         self.sync_entries()?;
         let (base, last) = {
             let view = self.shared.read();
@@ -572,6 +584,7 @@ impl LogWriter {
         };
         let Some(Filled { segment, .. }) = self.newest() else { return Ok(()) };
         self.state.cut_from = Some(from);
+        self.forget_terms_from(from);
         self.state.newest_segment = segment.header.last_sequence;
         self.state.newest_first = segment.header.first();
         self.state.durable = tail.last.index;
@@ -582,6 +595,11 @@ impl LogWriter {
         self.finish_cut(&segment, &tail, Wipe::NotZero)?;
         self.blocked = None;
         Ok(())
+    }
+
+    /// Entries that are owed keep their terms: they are brought back.
+    fn forget_terms_from(&mut self, from: LogIndex) {
+        self.state.terms.cut_from(from.max(self.state.owed.next()));
     }
 
     fn is_unusable(&self, place: usize) -> bool {
@@ -609,6 +627,7 @@ impl LogWriter {
         self.state.newest_first = started.segment.header.first();
         self.state.durable = last.index;
         self.state.cut_from = None;
+        self.forget_terms_from(from);
         self.state.hard_state.commit = self.state.hard_state.commit.min(last.index);
         self.saved_hard_state.commit = self.saved_hard_state.commit.min(last.index);
         self.save_state()?;
@@ -695,10 +714,11 @@ fn wipe(file: &dyn DiskFile, from: u64, to: u64, what: Wipe) -> std::io::Result<
     let mut offset = from;
     while offset < to {
         let length = usize::try_from(to - offset).unwrap_or(buffer_bytes).min(buffer_bytes);
-        if what == Wipe::NotZero {
-            file.read_at(&mut found[..length], offset)?;
-        }
-        if what == Wipe::Everything || found[..length] != zeros[..length] {
+        // What cannot be read is certainly not known to be zero.
+        let is_zero = what == Wipe::NotZero
+            && file.read_at(&mut found[..length], offset).is_ok()
+            && found[..length] == zeros[..length];
+        if !is_zero {
             file.write_at(&zeros[..length], offset)?;
         }
         offset += length as u64;

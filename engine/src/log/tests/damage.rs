@@ -13,13 +13,13 @@ use crate::log::{
 
 const HARD_STATE: HardState = HardState { term: Term(3), vote: Some(NodeId(2)), commit: LogIndex(50) };
 
-fn tiny_options() -> LogOptions {
+pub(super) fn tiny_options() -> LogOptions {
     LogOptions { segment_bytes: 8192 + 768, segment_entries: 6, ..small_options() }
 }
 
 /// A log with a rewritten segment, one that was never used before, one in a recycled file with entries of its earlier
 /// life behind the end, and a spare file.
-fn sample(clean: bool) -> (SimulatedDisk, Vec<Entry>) {
+pub(super) fn sample(clean: bool) -> (SimulatedDisk, Vec<Entry>) {
     let disk = SimulatedDisk::new();
     let (mut writer, reader, _) = open_with(&disk, tiny_options()).unwrap();
     writer.append(&entries(1..=28, 3)).unwrap();

@@ -57,3 +57,15 @@ fn the_files_of_format_1_are_read_and_written_to_the_byte() {
     assert_eq!(all(&reader), expected);
     assert_eq!(recovery.hard_state.vote, Some(NodeId(5)));
 }
+
+#[test]
+fn a_state_without_a_table_of_terms_is_read() {
+    let (disk, expected) = golden_log();
+    let stored = golden_directory().with_file_name("log-1-without-terms").join("state");
+    disk.place("state", &std::fs::read(stored).unwrap());
+    let (mut writer, reader, _) = open(&disk).unwrap();
+    assert_eq!(all(&reader), expected);
+    writer.append(&entries(23..=24, 3)).unwrap();
+    writer.close().unwrap();
+    assert!(open(&disk).unwrap().2.clean);
+}

@@ -9,3 +9,4 @@ mod hostile;
 mod model;
 mod real;
 mod support;
+mod holes;
