@@ -727,7 +727,7 @@ impl Replica {
         let entries = self.node.mut_store().append(ready.take_entries())?;
         // A commit index alone need not be durable, except before members change: a node that forgets that they have
         // could elect a leader together with those that have left.
-        let own = self.hard_state();
+        let own = commit_below(self.hard_state(), entries.first());
         let hard_state = (self.promises(own) || changes_members).then_some(own);
         self.stored = hard_state.unwrap_or(self.stored);
         let is_write = hard_state.is_some() || !entries.is_empty();
@@ -759,17 +759,13 @@ impl Replica {
         }
     }
 
-    /// The state that is worth keeping when the node stops: the commit index spares the next start some work.
-    #[must_use]
-    pub fn closing_state(&self) -> HardState {
-        self.hard_state()
-    }
-
-    /// Term and vote as they were handed out last: durable once every write is. What came in since then is not among
-    /// it, so that whoever starts again from here repeats no promise that is not on the disk.
+    /// The state that was handed out: durable once every write is. What came in since then (a vote, a commit index that
+    /// covers entries which are not written) is not among it, so that whoever starts again from here repeats no promise
+    /// that is not on the disk. It is worth keeping when the node stops: the commit index spares the next start some
+    /// work.
     #[must_use]
     pub fn handed_out(&self) -> HardState {
-        self.stored
+        if self.node.has_ready() { self.stored } else { self.hard_state() }
     }
 
     fn own_read(&self, read: &raft::ReadState) -> Option<ReadIndex> {
@@ -953,6 +949,13 @@ const SNAPSHOT_RETRY_TICKS: u64 = 20;
 
 /// Terms and indexes beyond this are nonsense, and adding to them could overflow.
 const COUNT_MAX: u64 = 1 << 62;
+
+/// A state that is written together with entries, and before them: it must not promise them. A crash between the two
+/// would leave the promise, and under it the entries of another leader that these were about to replace.
+fn commit_below(state: HardState, first: Option<&Entry>) -> HardState {
+    let below = first.map_or(state.commit, |entry| LogIndex(entry.position.index.0.saturating_sub(1)));
+    HardState { commit: state.commit.min(below), ..state }
+}
 
 fn check_vote(message: &Message) -> Result<(), MessageRefused> {
     let is_sound = (message.commit == 0) == (message.commit_term == 0)

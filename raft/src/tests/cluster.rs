@@ -143,12 +143,17 @@ pub(super) fn replica_options() -> ReplicaOptions {
     ReplicaOptions { message_bytes_max: 1_000, messages_in_flight_max: 4, ..ReplicaOptions::default() }
 }
 
+/// Carries out of a write what comes before its entries.
+fn begin(writer: &mut LogWriter, write: &Write) {
+    if let Some(state) = write.hard_state {
+        writer.save_hard_state(state).unwrap();
+    }
+}
+
 /// Carries out writes as the thread of the log does: hard states and entries in order, and one sync for all.
 pub(super) fn carry_out(writer: &mut LogWriter, writes: &[Write], syncs: bool) {
     for write in writes {
-        if let Some(state) = write.hard_state {
-            writer.save_hard_state(state).unwrap();
-        }
+        begin(writer, write);
         let Some(first) = write.entries.first() else { continue };
         if first.position.index <= writer.reader().last().index {
             writer.truncate_suffix(first.position.index).unwrap();
@@ -455,10 +460,14 @@ impl Cluster {
         let loss = CrashLoss::ALL[self.chance.below(CrashLoss::ALL.len())];
         let seed = self.chance.next();
         let begun = self.chance.below(3);
+        let torn = self.chance.below(2) == 0;
         let running = self.running(id);
         let begun = begun.min(running.writes.len());
         let writes: Vec<_> = running.writes.drain(..begun).collect();
         carry_out(&mut running.writer, &writes, false);
+        if let Some(cut_short) = running.writes.front().filter(|_| torn) {
+            begin(&mut running.writer, cut_short);
+        }
         self.nodes.get_mut(&id).unwrap().crash(loss, seed);
     }
 

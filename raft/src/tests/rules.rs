@@ -159,8 +159,7 @@ fn whoever_goes_on_from_what_was_handed_out_promises_again_what_was_not() {
     (asks.index, asks.log_term) = (1, 1);
     let before = hand.state().replica.handed_out();
     hand.state().replica.receive(asks.clone()).unwrap();
-    assert_eq!(hand.state().replica.closing_state().vote, Some(NodeId(2)), "the vote is given");
-    assert_eq!(hand.state().replica.handed_out(), before, "and not yet on its way to the disk");
+    assert_eq!(hand.state().replica.handed_out(), before, "the vote is not yet on its way to the disk");
 
     hand.go_on_from(before);
     hand.take(asks);
@@ -171,6 +170,27 @@ fn whoever_goes_on_from_what_was_handed_out_promises_again_what_was_not() {
     assert_eq!((promised.term, promised.vote), (Term(9), Some(NodeId(2))));
     hand.write_all();
     assert_eq!(hand.sent().len(), 1);
+}
+
+#[test]
+fn a_commit_index_is_not_promised_before_the_entries_that_it_covers() {
+    let mut hand = Hand::of(3);
+    let change = change_entry(4, 2, vec![Step::Learner { node: 4, member: Some(member(4)) }]);
+    let mut entries: Vec<_> = [2, 3].map(|at| super::hand::event(at, 2)).into();
+    entries.push(change);
+    entries.extend((5..=10).map(|at| super::hand::event(at, 2)));
+    hand.take(with_entries(append(2, 2, (1, 1), &[], 1), entries));
+    hand.write_all();
+
+    // Another leader keeps the change and replaces what came after it; all that is committed.
+    hand.take(append(3, 3, (4, 2), &[3, 3, 3, 3], 8));
+    let write = hand.state().writes.front().expect("the term and the entries are written");
+    assert_eq!(write.entries.first().map(|entry| entry.position.index), Some(index(5)));
+    let state = write.hard_state.expect("a change of members is covered by a durable commit index");
+    assert_eq!((state.term, state.commit), (Term(3), index(4)), "the old entries 5 to 8 are not taken for committed");
+    assert_eq!(hand.state().replica.committed(), index(8));
+    hand.write_all();
+    assert_eq!(hand.state().folded.position.index, index(8));
 }
 
 #[test]

@@ -319,7 +319,9 @@ pub(super) fn follow(view: &View, log: &LogReader, up_to: LogIndex) -> Result<()
     if folded > last {
         return Err(StartError::LogBehind { folded, last });
     }
-    if first > folded.next() || log.base().index > folded {
+    // Before the place from which on the log is whole, its entries stand under other indexes than the group's.
+    let first = first.max(log.contiguous_from());
+    if first > folded.next() {
         return Err(StartError::MissingEvents { folded, first, base: "none was needed".into() });
     }
     let mut batch = Vec::with_capacity(FOLD_BATCH);

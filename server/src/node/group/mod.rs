@@ -206,7 +206,7 @@ impl Group {
             }
             self.turn()?;
         }
-        drop(self.tasks.send(Task::Note(self.replica.closing_state())));
+        drop(self.tasks.send(Task::Note(self.replica.handed_out())));
         Ok(())
     }
 
