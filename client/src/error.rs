@@ -12,6 +12,13 @@ use crate::tls::TlsError;
 #[non_exhaustive]
 pub enum Error {
     /// The datastore refused; code and text are those of SPIRE's datastore. Nothing was changed.
+    ///
+    /// After an attempt whose outcome had stayed open, the refusal says that the attempt had not been carried out when the
+    /// next one was refused: a node answers a request id that was carried out with the same answer again, and a new
+    /// leader knows of everything that earlier ones have carried out. Two things are left. The ids are remembered for the
+    /// node's `retention.request_ids`, a million at the most; with a deadline longer than that, a refusal (`already exists`, say) may be the
+    /// echo of an own success. And an earlier attempt that is still on its way through the network may be carried out
+    /// later, if it is not refused then as well.
     #[error("{message}")]
     Refused {
         /// The status code.
@@ -143,9 +150,18 @@ pub(crate) fn is_broken(status: &Status) -> bool {
         || matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled)
 }
 
-/// A message above the size limit will be as large the next time.
+/// A message above the size limit will be as large the next time. Its refusal was made on this side and then passed through
+/// the connection; a connection that breaks can have the same code (a node that was frozen for some time closes it with
+/// `ENHANCE_YOUR_CALM`) and says nothing about the message.
 fn is_limit(status: &Status) -> bool {
-    matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted)
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        if error.is::<Status>() {
+            return matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted);
+        }
+        source = error.source();
+    }
+    false
 }
 
 /// Whether no connection could be made, so that the request cannot have arrived.
@@ -191,6 +207,12 @@ mod tests {
         let mut broken = Status::unknown("transport error");
         broken.set_source(std::sync::Arc::new(std::io::Error::other("broken pipe")));
         assert_eq!(open(&broken), Some(true));
+        let mut reset = Status::resource_exhausted("h2 protocol error: too_many_pings");
+        reset.set_source(std::sync::Arc::new(std::io::Error::other("the connection was closed")));
+        assert_eq!(open(&reset), Some(true), "says nothing about what became of the call");
+        let mut too_large = Status::out_of_range("the message is too large");
+        too_large.set_source(std::sync::Arc::new(Status::out_of_range("the message is too large")));
+        assert_eq!(open(&too_large), None);
         let mut refused = Status::unknown("transport error");
         refused.set_source(std::sync::Arc::new(tonic::ConnectError("refused".into())));
         assert_eq!(open(&refused), Some(false));
