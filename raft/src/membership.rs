@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use steeple_engine::ids::NodeId;
 use thiserror::Error;
 
+use crate::incarnation::Incarnation;
+
 /// Version of the encoding.
 pub const VERSION: u32 = 1;
 
@@ -65,6 +67,20 @@ pub struct Membership {
     pub auto_leave: bool,
     /// Where members are.
     pub members: BTreeMap<u64, Member>,
+    /// Which data directory is behind a member's number. Once it is known it never changes: another directory under the
+    /// same number is one that has lost what the member had confirmed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub incarnations: BTreeMap<u64, Incarnation>,
+    /// The features that every member supports and all may use; see [`Membership::features`].
+    #[serde(default, skip_serializing_if = "is_first_version")]
+    features: u32,
+}
+
+/// The version of features that a group begins with.
+pub const FIRST_FEATURES: u32 = 1;
+
+fn is_first_version(features: &u32) -> bool {
+    *features <= FIRST_FEATURES
 }
 
 /// What is wrong with a membership or a change of it.
@@ -131,6 +147,18 @@ pub enum Step {
         /// Where it is.
         member: Member,
     },
+    /// The data directory of a member is known from now on.
+    Incarnation {
+        /// Which node.
+        node: u64,
+        /// Its data directory.
+        incarnation: Incarnation,
+    },
+    /// Every member supports these features, and all may use them from now on.
+    Features {
+        /// Their version. A lower one than before changes nothing.
+        version: u32,
+    },
 }
 
 /// The payload of a membership entry.
@@ -173,10 +201,11 @@ impl MembershipChange {
     /// See [`MembershipError`].
     pub fn check(&self) -> Result<(), MembershipError> {
         let founding = self.founding.iter().flatten().map(|(node, member)| (*node, Some(member)));
-        let steps = self.steps.iter().map(|step| match step {
-            Step::Voter { node, member } | Step::Learner { node, member } => (*node, member.as_ref()),
-            Step::Remove { node } => (*node, None),
-            Step::Address { node, member } => (*node, Some(member)),
+        let steps = self.steps.iter().filter_map(|step| match step {
+            Step::Voter { node, member } | Step::Learner { node, member } => Some((*node, member.as_ref())),
+            Step::Remove { node } | Step::Incarnation { node, .. } => Some((*node, None)),
+            Step::Address { node, member } => Some((*node, Some(member))),
+            Step::Features { .. } => None,
         });
         let mut found = 0;
         for (node, member) in founding.chain(steps) {
@@ -215,31 +244,31 @@ impl MembershipChange {
             match step {
                 Step::Voter { node, .. } => drop(voters.insert(*node)),
                 Step::Learner { node, .. } | Step::Remove { node } => drop(voters.remove(node)),
-                Step::Address { .. } => {}
+                Step::Address { .. } | Step::Incarnation { .. } | Step::Features { .. } => {}
             }
         }
         voters
     }
 
-    /// The change in the terms of the consensus crate. An address alone adds nothing to it, and is carried by an
-    /// addition of the member that it belongs to, in the role that it has.
+    /// The change in the terms of the consensus crate. What changes no role adds nothing to it; where nothing else
+    /// changes, it is carried by an addition of a voter that is one already.
     pub(crate) fn conf_change(&self, membership: &Membership) -> ConfChangeV2 {
-        let mut change = ConfChangeV2::default();
-        // A leader leaves a joint configuration by an entry of its own (`Replica::applied`): the consensus crate forgets
-        // that it is to do so when leadership moves.
-        let is_simple = self.steps.len() == 1;
-        change.set_transition(if is_simple { ConfChangeTransition::Auto } else { ConfChangeTransition::Explicit });
-        let singles = self.steps.iter().filter_map(|step| match step {
+        let roles = self.steps.iter().filter_map(|step| match step {
             Step::Voter { node, .. } => Some(single(ConfChangeType::AddNode, *node)),
             Step::Learner { node, .. } => Some(single(ConfChangeType::AddLearnerNode, *node)),
             Step::Remove { node } => Some(single(ConfChangeType::RemoveNode, *node)),
-            Step::Address { node, .. } => match membership.role(NodeId(*node))? {
-                Role::Voter => Some(single(ConfChangeType::AddNode, *node)),
-                Role::Learner => Some(single(ConfChangeType::AddLearnerNode, *node)),
-                Role::Outgoing => None,
-            },
+            Step::Address { .. } | Step::Incarnation { .. } | Step::Features { .. } => None,
         });
-        change.set_changes(singles.collect::<Vec<_>>().into());
+        let mut singles: Vec<_> = roles.collect();
+        if singles.is_empty() {
+            singles.extend(membership.voters.first().map(|voter| single(ConfChangeType::AddNode, *voter)));
+        }
+        let mut change = ConfChangeV2::default();
+        // A leader leaves a joint configuration by an entry of its own (`Replica::applied`): the consensus crate forgets
+        // that it is to do so when leadership moves.
+        let is_simple = singles.len() == 1;
+        change.set_transition(if is_simple { ConfChangeTransition::Auto } else { ConfChangeTransition::Explicit });
+        change.set_changes(singles.into());
         change
     }
 }
@@ -351,7 +380,7 @@ impl Membership {
             let (node, member) = match step {
                 Step::Voter { node, member } | Step::Learner { node, member } => (node, member.clone()),
                 Step::Address { node, member } => (node, Some(member.clone())),
-                Step::Remove { .. } => continue,
+                Step::Remove { .. } | Step::Incarnation { .. } | Step::Features { .. } => continue,
             };
             if let Some(member) = member {
                 members.insert(*node, member);
@@ -366,10 +395,38 @@ impl Membership {
             learners_next: set(state.get_learners_next()),
             auto_leave: state.auto_leave,
             members: BTreeMap::new(),
+            incarnations: BTreeMap::new(),
+            features: self.features,
         };
         members.retain(|node, _| after.role(NodeId(*node)).is_some());
         after.members = members;
+        let is_founding = change.is_some_and(|change| change.founding.is_some());
+        let mut incarnations = if is_founding { BTreeMap::new() } else { self.incarnations.clone() };
+        for step in change.iter().flat_map(|change| &change.steps) {
+            match step {
+                Step::Incarnation { node, incarnation } => {
+                    incarnations.entry(*node).or_insert(*incarnation);
+                }
+                Step::Features { version } => after.features = after.features.max(*version),
+                Step::Voter { .. } | Step::Learner { .. } | Step::Remove { .. } | Step::Address { .. } => {}
+            }
+        }
+        incarnations.retain(|node, _| after.role(NodeId(*node)).is_some());
+        after.incarnations = incarnations;
         after
+    }
+
+    /// The version of the features that all members may use: what a newer version brings is used only from there on, and
+    /// a node that does not support it is refused.
+    #[must_use]
+    pub fn features(&self) -> u32 {
+        self.features.max(FIRST_FEATURES)
+    }
+
+    /// The data directory behind a member's number, once it is known.
+    #[must_use]
+    pub fn incarnation(&self, node: NodeId) -> Option<Incarnation> {
+        self.incarnations.get(&node.0).copied()
     }
 
     /// The membership after the entry with this payload, which is a pure function of the two. A change that makes no sense

@@ -63,7 +63,10 @@ pub(crate) async fn options(
     } else {
         ClusterOrigin::Alone(own)
     };
-    Ok(ClusterOptions { node: NodeId(cluster.node), origin, tick: cluster.tick, ..ClusterOptions::default() })
+    let advertised =
+        Member { peer_address: cluster.advertise.clone(), client_address: cluster.client_advertise.clone() };
+    let node = NodeId(cluster.node);
+    Ok(ClusterOptions { node, origin, tick: cluster.tick, advertised, ..ClusterOptions::default() })
 }
 
 fn or(advertised: &str, listens: SocketAddr) -> String {

@@ -73,7 +73,18 @@ impl Cluster {
         options: NodeOptions,
         parts: NodeParts,
     ) -> Result<Self, ClusterError> {
-        let mut cluster = Self {
+        let mut cluster = Self::prepare(size, data, options, parts);
+        for node in 1..=size {
+            cluster.start_node(node)?;
+        }
+        Ok(cluster)
+    }
+
+    /// As [`Cluster::start_with`], with no node started yet: [`Cluster::start_node`] starts them one by one. A group is
+    /// founded once all of its first members have been there.
+    #[must_use]
+    pub fn prepare(size: u64, data: Option<PathBuf>, options: NodeOptions, parts: NodeParts) -> Self {
+        Self {
             hub: LocalHub::new(),
             options,
             parts,
@@ -82,11 +93,7 @@ impl Cluster {
             history: HistoryId(rand::random()),
             founders: (1..=size).map(|node| (node, member(node))).collect(),
             nodes: BTreeMap::new(),
-        };
-        for node in 1..=size {
-            cluster.start_node(node)?;
         }
-        Ok(cluster)
     }
 
     /// Starts a node that is not running: one that was stopped, or another one, which then waits to be added.
@@ -105,7 +112,7 @@ impl Cluster {
         };
         let hub = self.hub.clone();
         let connect = move |identity: crate::peer::PeerIdentity, sink, snapshots| -> Arc<dyn crate::peer::Transport> {
-            Arc::new(hub.join(identity.node, sink, snapshots))
+            Arc::new(hub.join(identity, sink, snapshots))
         };
         let parts = NodeParts { connect: Some(Arc::new(connect)), ..self.parts.clone() };
         let started =
@@ -114,7 +121,13 @@ impl Cluster {
         Ok(started)
     }
 
-    /// Stops a node, which hands leadership over if it has it. Its data stays, unless that is in memory.
+    /// The settings of nodes that are started from now on.
+    pub fn options_mut(&mut self) -> &mut NodeOptions {
+        &mut self.options
+    }
+
+    /// Stops a node, which hands leadership over if it has it. Its data stays, unless that is in memory: then the others
+    /// will not have it back under its number.
     pub async fn stop_node(&mut self, node: u64) {
         if let Some(stopped) = self.nodes.remove(&node) {
             stopped.stop().await;

@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use steeple_engine::ids::NodeId;
+
+use crate::incarnation::Incarnation;
 use crate::membership::{Membership, MembershipChange, MembershipError, Step};
 
 use super::cluster::member;
@@ -34,6 +37,17 @@ fn changes_are_encoded_as_ever() {
     );
     check(&steps.encode(), golden);
     assert_eq!(MembershipChange::decode(golden.as_bytes()).unwrap(), steps);
+
+    let facts = MembershipChange::of(vec![
+        Step::Incarnation { node: 2, incarnation: Incarnation([0xab; 16]) },
+        Step::Features { version: 3 },
+    ]);
+    let golden = concat!(
+        r#"{"version":1,"steps":[{"incarnation":{"node":2,"incarnation":"abababababababababababababababab"}},"#,
+        r#"{"features":{"version":3}}]}"#
+    );
+    check(&facts.encode(), golden);
+    assert_eq!(MembershipChange::decode(golden.as_bytes()).unwrap(), facts);
     assert_eq!(MembershipChange::decode_payload(&[]).unwrap(), None, "leaves a joint configuration");
 }
 
@@ -51,6 +65,40 @@ fn memberships_are_encoded_as_ever() {
     check(&membership.encode(), golden);
     assert_eq!(Membership::decode(golden.as_bytes()).unwrap(), membership);
     assert!(Membership::decode(&[]).unwrap().is_empty());
+
+    let facts = MembershipChange::of(vec![
+        Step::Incarnation { node: 1, incarnation: Incarnation([1; 16]) },
+        Step::Features { version: 3 },
+    ]);
+    let membership = Membership::of_voters(BTreeMap::from([(1, member(1))]));
+    let golden = concat!(
+        r#"{"version":1,"voters":[1],"voters_outgoing":[],"learners":[],"learners_next":[],"auto_leave":false,"#,
+        r#""members":{"1":{"peer_address":"node1:1","client_address":"node1:2"}},"#,
+        r#""incarnations":{"1":"01010101010101010101010101010101"},"features":3}"#
+    );
+    let after = membership.after_entry(&facts.encode()).unwrap();
+    check(&after.encode(), golden);
+    assert_eq!(Membership::decode(golden.as_bytes()).unwrap(), after);
+}
+
+#[test]
+fn what_is_known_of_a_member_changes_no_role_and_never_changes_itself() {
+    let after = |membership: &Membership, steps| membership.after_entry(&MembershipChange::of(steps).encode()).unwrap();
+    let incarnation = |node, byte| Step::Incarnation { node, incarnation: Incarnation([byte; 16]) };
+    let start = Membership::of_voters(BTreeMap::from([(1, member(1)), (2, member(2))]));
+    let known =
+        after(&start, vec![incarnation(1, 1), incarnation(2, 2), incarnation(3, 3), Step::Features { version: 2 }]);
+    assert_eq!((&known.voters, &known.members), (&start.voters, &start.members));
+    assert!(known.voters_outgoing.is_empty(), "not a joint configuration");
+    assert_eq!(known.incarnation(NodeId(2)), Some(Incarnation([2; 16])));
+    assert_eq!((known.incarnation(NodeId(3)), start.features(), known.features()), (None, 1, 2));
+    let same = after(&known, vec![incarnation(2, 9), Step::Features { version: 1 }]);
+    assert_eq!(same, known);
+    let removed = after(&known, vec![Step::Remove { node: 2 }]);
+    assert_eq!((removed.incarnation(NodeId(2)), removed.incarnations.len()), (None, 1));
+    let added = after(&removed, vec![Step::Voter { node: 2, member: Some(member(2)) }, incarnation(2, 9)]);
+    assert_eq!((added.incarnation(NodeId(2)), added.voters.len()), (Some(Incarnation([9; 16])), 2));
+    assert!(added.voters_outgoing.is_empty(), "one node changes its role");
 }
 
 #[test]

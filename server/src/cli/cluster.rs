@@ -111,7 +111,7 @@ async fn status(arguments: StatusArgs) -> Result<(), CommandError> {
     if status.ready { Ok(()) } else { Err(CommandError::Failed(status.not_ready_reason)) }
 }
 
-const COLUMNS: [&str; 7] = ["node", "role", "peers", "clients", "matched", "lag", "active"];
+const COLUMNS: [&str; 8] = ["node", "role", "peers", "clients", "matched", "lag", "active", "features"];
 
 fn status_fields(status: &ClusterStatusResponse) -> Vec<(&'static str, String)> {
     let leader = match status.leader_node_id {
@@ -124,6 +124,7 @@ fn status_fields(status: &ClusterStatusResponse) -> Vec<(&'static str, String)> 
         ("leader", format!("{leader}, term {}", status.term)),
         ("asked", format!("node {}, {state}", status.node_id)),
         ("revision", status.revision.to_string()),
+        ("features", format!("version {}", status.features)),
         ("log", format!("folded {}, committed {}", status.folded_log_index, status.committed_log_index)),
     ]
 }
@@ -148,6 +149,7 @@ fn member_cells(status: &ClusterStatusResponse, member: &ClusterMember) -> Vec<S
         number(member.matched_log_index),
         number(member.lag_entries),
         active.into(),
+        number(member.features.map(u64::from)),
     ]
 }
 
@@ -161,6 +163,7 @@ fn status_json(status: &ClusterStatusResponse) -> Value {
         "revision": status.revision,
         "folded_log_index": status.folded_log_index,
         "committed_log_index": status.committed_log_index,
+        "features": status.features,
         "ready": status.ready,
         "not_ready_reason": status.not_ready_reason,
         "members": status.members.iter().map(member_json).collect::<Vec<_>>(),
@@ -177,6 +180,7 @@ fn member_json(member: &ClusterMember) -> Value {
         "matched_log_index": member.matched_log_index,
         "lag_entries": member.lag_entries,
         "recently_active": member.recently_active,
+        "features": member.features,
     })
 }
 
@@ -222,12 +226,13 @@ mod tests {
             lag_entries: Some(1),
             recently_active: Some(false),
             client_address: "n:1".into(),
+            features: Some(3),
             ..member(2, MemberRole::Voter)
         };
         let members = vec![member(1, MemberRole::Learner), known];
         let status = ClusterStatusResponse { leader_node_id: 2, members, ..Default::default() };
-        assert_eq!(member_cells(&status, &status.members[0]), ["1", "learner", "-", "-", "-", "-", "-"]);
-        assert_eq!(member_cells(&status, &status.members[1]), ["2", "leader", "-", "n:1", "9", "1", "NO"]);
+        assert_eq!(member_cells(&status, &status.members[0]), ["1", "learner", "-", "-", "-", "-", "-", "-"]);
+        assert_eq!(member_cells(&status, &status.members[1]), ["2", "leader", "-", "n:1", "9", "1", "NO", "3"]);
         let document = status_json(&status);
         assert_eq!(document["members"][0]["lag_entries"], Value::Null);
         assert_eq!(document["members"][1]["role"], "voter");

@@ -244,6 +244,7 @@ fn cluster_to_wire(status: ClusterStatus) -> wire::ClusterStatusResponse {
         ready: status.not_ready.is_none(),
         not_ready_reason: status.not_ready.unwrap_or_default(),
         members: status.members.into_iter().map(member_to_wire).collect(),
+        features: status.features,
     }
 }
 
@@ -261,6 +262,7 @@ fn member_to_wire(member: MemberStatus) -> wire::ClusterMember {
         matched_log_index: member.matched.map(|LogIndex(index)| index),
         lag_entries: member.lag_entries,
         recently_active: member.recently_active,
+        features: member.features,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The members of a node's group: how they are doing, and changing who they are.
 
+use std::time::Duration;
+
 use steeple_engine::ids::{ClusterId, GroupId, LogIndex, NodeId, Revision, Term};
 use steeple_raft::Role;
 use thiserror::Error;
@@ -7,6 +9,10 @@ use tokio::sync::oneshot;
 
 use super::Node;
 use super::group::{GroupStatus, Message};
+use super::roster::Roster;
+
+/// How long a change waits for a node to introduce itself.
+const CONTACT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The members of a group, as one node knows them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +33,8 @@ pub struct ClusterStatus {
     pub folded: LogIndex,
     /// The newest entry known to be committed.
     pub committed: LogIndex,
+    /// The version of the features that the group uses.
+    pub features: u32,
     /// Why the node does not serve; `None` while it does.
     pub not_ready: Option<String>,
     /// All members, ascending by number.
@@ -50,6 +58,8 @@ pub struct MemberStatus {
     pub lag_entries: Option<u64>,
     /// Whether it was heard of lately. Only the leader knows of others.
     pub recently_active: Option<bool>,
+    /// The version of the features that it supports, as far as the node has heard.
+    pub features: Option<u32>,
 }
 
 /// What a member takes part in.
@@ -127,14 +137,22 @@ impl Node {
             revision: folded.revision,
             folded: folded.index,
             committed: folded.index,
+            features: self.features(),
             not_ready: self.failure(),
             members: Vec::new(),
         };
         match self.ask(Message::Status).await {
-            Some(group) => fill(&mut status, &group),
+            Some(group) => fill(&mut status, &group, &self.shared.roster),
             None => drop(status.not_ready.get_or_insert_with(|| "the node has stopped".into())),
         }
         status
+    }
+
+    /// The version of the features that every member of the group supports, and that may be used. Raised by the leader
+    /// once the last member has been upgraded, and never lowered.
+    #[must_use]
+    pub fn features(&self) -> u32 {
+        self.shared.roster.features()
     }
 
     /// Changes the group, and waits until the change is in force.
@@ -144,9 +162,24 @@ impl Node {
     pub async fn change_cluster(&self, change: ClusterChange) -> Result<(), ClusterError> {
         let stopped = || ClusterError::Unavailable(self.failure().unwrap_or_else(|| "it is stopping".into()));
         let Some(inbox) = self.shared.inbox_sender() else { return Err(stopped()) };
+        self.wait_for_contact(&change).await;
         let (changed, outcome) = oneshot::channel();
         inbox.send(Message::Change(change, changed)).await.map_err(|_| stopped())?;
         outcome.await.map_err(|_| ClusterError::OutcomeUnknown("the node has stopped".into()))?
+    }
+
+    /// A node that gets a vote must be known by its data directory; one that has just been started calls in a moment.
+    async fn wait_for_contact(&self, change: &ClusterChange) {
+        let roster = &self.shared.roster;
+        let contact = async {
+            match change {
+                ClusterChange::Add { node, .. } => roster.until(|roster| roster.heard(*node).is_some()).await,
+                ClusterChange::Promote(node) => roster.until(|roster| roster.is_recorded(*node)).await,
+                _ => {}
+            }
+        };
+        // Whether it has called is looked at when the change is planned.
+        let _ = tokio::time::timeout(CONTACT_PATIENCE, contact).await;
     }
 
     async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Message) -> Option<T> {
@@ -156,7 +189,7 @@ impl Node {
     }
 }
 
-fn fill(status: &mut ClusterStatus, group: &GroupStatus) {
+fn fill(status: &mut ClusterStatus, group: &GroupStatus, roster: &Roster) {
     let leads = group.leadership.opened.is_some();
     status.leader = group.leadership.leader;
     status.term = group.leadership.term;
@@ -181,6 +214,7 @@ fn fill(status: &mut ClusterStatus, group: &GroupStatus) {
             matched,
             lag_entries: matched.filter(|_| leads).map(|matched| group.last.0.saturating_sub(matched.0)),
             recently_active: if is_own { Some(true) } else { progress.map(|progress| progress.active) },
+            features: roster.heard(node).map(|heard| heard.features),
         })
     });
     status.members = members.collect();
@@ -188,11 +222,16 @@ fn fill(status: &mut ClusterStatus, group: &GroupStatus) {
 
 fn reason_not_ready(node: NodeId, group: &GroupStatus) -> Option<String> {
     if group.membership.role(node).is_none() {
-        Some("it waits to be added to the group".into())
+        let refused = group.turned_away.as_ref().map(|reason| format!("; {reason}")).unwrap_or_default();
+        Some(format!("it waits to be added to the group{refused}"))
+    } else if !group.awaited.is_empty() {
+        let awaited: Vec<_> = group.awaited.iter().map(ToString::to_string).collect();
+        Some(format!("it founds the group as soon as node {} has been heard of", awaited.join(" and node ")))
     } else if group.fetching {
         Some("it fetches a snapshot".into())
     } else if group.leadership.leader.is_none() {
-        Some("it knows of no leader".into())
+        let refused = group.turned_away.as_ref().map(|reason| format!(", and {reason}")).unwrap_or_default();
+        Some(format!("it knows of no leader{refused}"))
     } else {
         None
     }

@@ -14,6 +14,8 @@ use steeple_raft::ReplicaError;
 use steeple_raft::membership::MembershipError;
 use thiserror::Error;
 
+use super::roster::RosterError;
+
 /// Why a node did not start. Nothing was lost by trying.
 #[derive(Debug, Error)]
 pub enum StartError {
@@ -34,6 +36,9 @@ pub enum StartError {
     /// operator decides.
     #[error("log: {0}")]
     Log(#[from] LogError),
+    /// It is not known as which data directory this one is known to the other nodes.
+    #[error(transparent)]
+    Roster(#[from] RosterError),
     /// The view could not be rebuilt.
     #[error("view: {0}")]
     View(#[from] ViewError),
@@ -90,6 +95,17 @@ pub enum StartError {
         cluster: ClusterId,
         /// The node that was to be started.
         wanted: NodeId,
+    },
+    /// The group uses what this build does not know.
+    #[error(
+        "the group uses features up to version {active}, and this build supports them up to version {supported}; start a \
+         newer build"
+    )]
+    Features {
+        /// What this build supports.
+        supported: u32,
+        /// What the group uses.
+        active: u32,
     },
     /// The members of the group cannot be read or written.
     #[error("the members of the group: {0}")]

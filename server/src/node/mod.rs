@@ -10,6 +10,7 @@ pub mod errors;
 mod recent;
 mod base;
 mod records;
+mod roster;
 pub(crate) mod core;
 pub mod cluster;
 mod open;
@@ -47,13 +48,18 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 pub use self::errors::{QueryError, StartError, SubmitError};
 pub use self::maintenance::{CompactError, Compacted, NodeStatus};
-pub use self::options::{Clock, ClusterOptions, ClusterOrigin, Connect, NodeOptions, NodeParts, SystemClock};
+pub use self::options::{
+    Clock, ClusterOptions, ClusterOrigin, Connect, FEATURES_SUPPORTED, NodeOptions, NodeParts, SystemClock,
+};
 pub use self::restore::restore;
+pub use self::roster::RosterError;
 pub use self::snapshots::{SnapshotError, TakenSnapshot};
 
 use self::core::Core;
 use self::group::{Group, Message, NodeSink, Waiting};
 use self::log_writer::{LogCounters, Task};
+use self::roster::Roster;
+use crate::peer::Introduction;
 
 /// Messages on their way to the group's thread at the most.
 const INBOX_MAX: usize = 4096;
@@ -100,6 +106,7 @@ impl Drop for StopGuard {
 /// What handles and threads share.
 pub(crate) struct Shared {
     identity: LogIdentity,
+    roster: Roster,
     options: NodeOptions,
     clock: Arc<dyn Clock>,
     /// Replaced as a whole when a snapshot from a peer is taken over.
@@ -167,6 +174,7 @@ impl Node {
         let cluster = options.cluster.clone();
         let shared = Arc::new(Shared {
             identity: opened.identity,
+            roster: opened.roster,
             submissions: Arc::new(Semaphore::new(options.submissions_max)),
             tails: Arc::new(Semaphore::new(options.tails_max)),
             log_counters: Arc::default(),
@@ -223,7 +231,8 @@ impl Node {
         let connect = parts.connect.as_ref()?;
         let LogIdentity { cluster, group, node, .. } = self.shared.identity;
         let sink = NodeSink { inbox: inbox.downgrade(), shared: Arc::downgrade(&self.shared) };
-        let identity = crate::peer::PeerIdentity { cluster, group, node };
+        let Introduction { incarnation, features, .. } = self.shared.roster.own();
+        let identity = crate::peer::PeerIdentity { cluster, group, node, incarnation, features };
         let snapshots = Arc::new(outgoing::Outgoing::new(&self.shared));
         Some(connect(identity, Arc::new(sink), Some(snapshots)))
     }

@@ -17,7 +17,7 @@ use steeple_engine::ids::{ClusterId, GroupId, HistoryId, LogIndex, LogPosition, 
 use steeple_engine::log::{Entry, EntryKind, HardState, Log, LogError, LogIdentity, LogReader, LogWriter, Recovery};
 use steeple_engine::record_store::{RecordStore, RecordStoreError};
 use steeple_engine::view::{Committed, View};
-use steeple_raft::{Member, Membership, MembershipChange, Replica, RequestLedger};
+use steeple_raft::{Incarnation, Member, Membership, MembershipChange, Replica, RequestLedger};
 
 use super::base::Base;
 use super::core::Core;
@@ -25,6 +25,7 @@ use super::errors::StartError;
 use super::install;
 use super::options::{ClusterOptions, ClusterOrigin, NodeOptions};
 use super::records::{self, Records};
+use super::roster::{Roster, RosterError};
 use super::stall;
 
 /// Events folded in one batch while catching up.
@@ -38,6 +39,7 @@ pub(super) struct Opened {
     pub(super) core: Core,
     pub(super) requests: RequestLedger,
     pub(super) replica: Replica,
+    pub(super) roster: Roster,
     /// Whether the record store had to be rebuilt, and why.
     pub(super) rebuilt: Option<String>,
 }
@@ -75,12 +77,17 @@ pub(super) fn open(options: &NodeOptions, fresh: LogIdentity) -> Result<Opened, 
         }
     }
     let disk = open_disk(directories.log().as_deref())?;
-    let identity = steeple_engine::log::read_identity(disk.as_ref())?.unwrap_or(fresh);
+    let found_identity = steeple_engine::log::read_identity(disk.as_ref())?;
+    if found_identity.is_none() && Roster::is_left_over(disk.as_ref())? {
+        return Err(RosterError::LogLost.into());
+    }
+    let identity = found_identity.unwrap_or(fresh);
     if identity.node != options.cluster.node {
         let (found, wanted) = (identity.node, options.cluster.node);
         return Err(StartError::OtherNode { found, cluster: identity.cluster, wanted });
     }
-    let (mut writer, log, recovery) = Log::open(disk, options.log, identity)?;
+    let (mut writer, log, recovery) = Log::open(Arc::clone(&disk), options.log, identity)?;
+    let roster = open_roster(disk, options, &log)?;
     let base = Arc::new(Base::open(directories.base()));
     if !install::resume(&base, &identity, &mut writer).map_err(Box::new)? {
         found(&mut writer, &log, &options.cluster)?;
@@ -92,7 +99,22 @@ pub(super) fn open(options: &NodeOptions, fresh: LogIdentity) -> Result<Opened, 
     let core = Core::new(view, log, base, records);
     let requests = recall_requests(options, &core.log, core.view.folded().time, core.view.folded().index)?;
     let replica = replica(options, identity.node, &core, writer.hard_state())?;
-    Ok(Opened { identity, writer, recovery, core, requests, replica, rebuilt })
+    let (supported, active) = (options.cluster.features, replica.membership().features());
+    if supported < active {
+        return Err(StartError::Features { supported, active });
+    }
+    roster.set_membership(replica.membership());
+    Ok(Opened { identity, writer, recovery, core, requests, replica, roster, rebuilt })
+}
+
+fn open_roster(disk: Arc<dyn Disk>, options: &NodeOptions, log: &LogReader) -> Result<Roster, StartError> {
+    let founds_with_others = match &options.cluster.origin {
+        ClusterOrigin::Founding { members, .. } => members.keys().any(|node| *node != options.cluster.node.0),
+        ClusterOrigin::Alone(_) | ClusterOrigin::Joining { .. } => false,
+    };
+    let is_used = log.last().index > LogIndex::ZERO;
+    let fresh = Incarnation(rand::random());
+    Ok(Roster::open(disk, options.cluster.node, options.cluster.features, fresh, founds_with_others, is_used)?)
 }
 
 /// A replica that goes on from what is stored.

@@ -60,7 +60,15 @@ pub struct ClusterOptions {
     pub replica: ReplicaOptions,
     /// How long a read waits for a leader to confirm it.
     pub read_patience: Duration,
+    /// Where its configuration says that it is reached; empty where that says nothing. Compared with what the group knows.
+    pub advertised: Member,
+    /// The version of the features that it supports. Only tests have a reason to say less, or more, than is true.
+    pub features: u32,
 }
+
+/// The version of the features that this build supports. A change that older builds could not follow raises it, and asks
+/// for the group's version before it is used (`Node::features`).
+pub const FEATURES_SUPPORTED: u32 = 1;
 
 /// How a data directory that is empty begins.
 #[derive(Clone, Debug)]
@@ -95,6 +103,8 @@ impl Default for ClusterOptions {
             tick: Duration::from_millis(50),
             replica: ReplicaOptions::default(),
             read_patience: Duration::from_secs(5),
+            advertised: Member::default(),
+            features: FEATURES_SUPPORTED,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Who a node is to its peers, and how they make sure of it.
 
 use steeple_engine::ids::{ClusterId, GroupId, NodeId};
-use steeple_wire::peer::v1::Handshake;
+use steeple_raft::Incarnation;
+use steeple_wire::peer::v1::{ExchangeAnswer, Handshake};
 use thiserror::Error;
 
 use super::limits::PROTOCOL;
@@ -15,7 +16,25 @@ pub struct PeerIdentity {
     pub group: GroupId,
     /// Its number in the group.
     pub node: NodeId,
+    /// Its data directory.
+    pub incarnation: Incarnation,
+    /// The version of the features that it supports.
+    pub features: u32,
 }
+
+/// How a node introduces itself to another one of its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Introduction {
+    /// Its number.
+    pub node: NodeId,
+    /// Its data directory.
+    pub incarnation: Incarnation,
+    /// The version of the features that it supports.
+    pub features: u32,
+}
+
+/// The key in a refusal that says that the caller's data directory is the wrong one, whatever it does.
+pub(super) const WRONG_DIRECTORY: &str = "steeple-wrong-directory";
 
 /// A node that may not speak to this one. The text goes to both sides; it says what differs and what to do.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -86,6 +105,39 @@ pub enum HandshakeError {
     /// The number of no node.
     #[error("a node cannot have the number 0")]
     Zero,
+    /// It does not say which data directory it has, or which features it supports.
+    #[error("node {from} does not say which data directory it has; upgrade it")]
+    Anonymous {
+        /// The node that says nothing.
+        from: NodeId,
+    },
+    /// Another data directory stands behind its number.
+    #[error(
+        "node {from} has data directory {theirs}, and the group knows node {from} with {known}: the disk of node {from} was \
+         wiped or replaced, and what it had confirmed is lost with it; remove node {from} from the group and add it under a \
+         number that was never used, with an empty data directory (a group that has never served anything may be founded \
+         anew with empty directories on all nodes)"
+    )]
+    WrongDirectory {
+        /// The node.
+        from: NodeId,
+        /// The directory that it has.
+        theirs: Incarnation,
+        /// The directory that is known.
+        known: Incarnation,
+    },
+    /// It is older than what the group uses.
+    #[error(
+        "node {from} supports features up to version {theirs} and the group uses version {active}; upgrade node {from}"
+    )]
+    Features {
+        /// The node.
+        from: NodeId,
+        /// What it supports.
+        theirs: u32,
+        /// What the group uses.
+        active: u32,
+    },
     /// The node does not want it.
     #[error("{0}")]
     NotAdmitted(String),
@@ -101,14 +153,28 @@ impl PeerIdentity {
             group: self.group.0,
             from: self.node.0,
             to: to.0,
+            incarnation: bytes::Bytes::copy_from_slice(&self.incarnation.0),
+            features: self.features,
         }
+    }
+
+    /// How the node introduces itself.
+    #[must_use]
+    pub fn introduction(&self) -> Introduction {
+        Introduction { node: self.node, incarnation: self.incarnation, features: self.features }
+    }
+
+    /// What the node answers to a handshake that it accepts.
+    pub(super) fn answer(&self) -> ExchangeAnswer {
+        let incarnation = bytes::Bytes::copy_from_slice(&self.incarnation.0);
+        ExchangeAnswer { protocol: PROTOCOL, incarnation, features: self.features }
     }
 
     /// The node that sends, if it may send to this one.
     ///
     /// # Errors
     /// See [`HandshakeError`].
-    pub fn check(&self, handshake: Option<&Handshake>) -> Result<NodeId, HandshakeError> {
+    pub fn check(&self, handshake: Option<&Handshake>) -> Result<Introduction, HandshakeError> {
         let handshake = handshake.ok_or(HandshakeError::Missing)?;
         let (from, node) = (NodeId(handshake.from), self.node);
         if handshake.protocol != PROTOCOL {
@@ -131,6 +197,20 @@ impl PeerIdentity {
         if handshake.to != node.0 {
             return Err(HandshakeError::Receiver { from, expected: NodeId(handshake.to), node });
         }
-        Ok(from)
+        Introduction::read(from, &handshake.incarnation, handshake.features)
+    }
+}
+
+impl Introduction {
+    /// The node that has accepted a handshake.
+    pub(super) fn of_answer(node: NodeId, answer: &ExchangeAnswer) -> Result<Self, HandshakeError> {
+        Self::read(node, &answer.incarnation, answer.features)
+    }
+
+    fn read(node: NodeId, incarnation: &[u8], features: u32) -> Result<Self, HandshakeError> {
+        match <[u8; 16]>::try_from(incarnation) {
+            Ok(incarnation) if features > 0 => Ok(Self { node, incarnation: Incarnation(incarnation), features }),
+            _ => Err(HandshakeError::Anonymous { from: node }),
+        }
     }
 }

@@ -18,8 +18,8 @@ use super::messages::{encoded_bytes, travels};
 use super::metrics::LaneCounters;
 use super::snapshots::{LocalOrigin, fetch};
 use super::{
-    BoxFuture, Delivered, Delivery, FetchError, FetchOptions, FetchedSnapshot, Lane, PeerSink, Room, SnapshotProvider,
-    Transport, WantedSnapshot,
+    BoxFuture, Delivered, Delivery, FetchError, FetchOptions, FetchedSnapshot, HandshakeError, Introduction, Lane,
+    PeerIdentity, PeerSink, Room, SnapshotProvider, Transport, WantedSnapshot,
 };
 
 /// Connects nodes of one process. Clones are the same hub.
@@ -42,6 +42,7 @@ struct State {
 struct Joined {
     /// Tells a node from a later one with the same number.
     registration: u64,
+    introduction: Introduction,
     sink: Arc<dyn PeerSink>,
     snapshots: Option<Arc<dyn SnapshotProvider>>,
 }
@@ -98,13 +99,14 @@ impl LocalHub {
     #[must_use]
     pub fn join(
         &self,
-        node: NodeId,
+        identity: PeerIdentity,
         sink: Arc<dyn PeerSink>,
         snapshots: Option<Arc<dyn SnapshotProvider>>,
     ) -> LocalTransport {
+        let (node, introduction) = (identity.node, identity.introduction());
         let mut state = self.state.lock();
         state.registrations += 1;
-        let joined = Joined { registration: state.registrations, sink, snapshots };
+        let joined = Joined { registration: state.registrations, introduction, sink, snapshots };
         state.nodes.insert(node, joined.clone());
         // What an earlier process of the node has not taken up does not burden the new one.
         state.links.retain(|(_, to, _), _| *to != node);
@@ -181,6 +183,26 @@ impl LocalTransport {
             self.joined.sink.unreachable(to);
         }
     }
+
+    /// What two nodes ask of each other when they connect. Whether both of them want to.
+    fn introduce(&self, other: &Joined) -> bool {
+        match self.joined.sink.admit(&other.introduction) {
+            // A node that is stopping takes nothing up any more and has still something to say: who is to lead.
+            Ok(()) | Err(HandshakeError::NotAdmitted(_)) => {}
+            Err(refused) => {
+                tracing::debug!(%refused, "a node is not the one that was expected");
+                return false;
+            }
+        }
+        match other.sink.admit(&self.joined.introduction) {
+            Ok(()) => true,
+            Err(refused) => {
+                let for_good = matches!(refused, HandshakeError::WrongDirectory { .. });
+                self.joined.sink.turned_away_by(other.introduction.node, &refused.to_string(), for_good);
+                false
+            }
+        }
+    }
 }
 
 impl Transport for LocalTransport {
@@ -196,12 +218,12 @@ impl Transport for LocalTransport {
             Found::Nobody => return self.report(to),
             Found::Cut => return,
         };
-        let Some(room) = way.reserve(bytes).filter(|_| joined.sink.admit(self.node).is_ok()) else {
+        let Some(room) = way.reserve(bytes).filter(|_| self.introduce(&joined)) else {
             way.counters.dropped(1, bytes);
             return self.report(to);
         };
         let room = Room::new(room, LaneCounters::clone(&way.counters));
-        match joined.sink.deliver(Delivery::holding(self.node, vec![message], room)) {
+        match joined.sink.deliver(Delivery::holding(&self.joined.introduction, vec![message], room)) {
             Delivered::Taken => {
                 way.counters.sent(1, bytes);
                 self.lost.lock().remove(&to);
@@ -216,6 +238,14 @@ impl Transport for LocalTransport {
 
     fn set_members(&self, members: Vec<(NodeId, String)>) {
         *self.members.lock() = members.into_iter().map(|(node, _)| node).filter(|node| *node != self.node).collect();
+    }
+
+    fn greet(&self, to: NodeId) {
+        let is_there = self.hub.is_open(self.node, to) && self.hub.is_open(to, self.node);
+        let Found::Somebody(other, _) = self.hub.find(self.node, to, Lane::Control) else { return };
+        if is_there && self.introduce(&other) {
+            self.joined.sink.admitted_by(to);
+        }
     }
 
     fn fetch_snapshot(

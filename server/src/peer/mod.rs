@@ -27,12 +27,13 @@ use std::pin::Pin;
 
 use raft::eraftpb::Message;
 use steeple_engine::ids::NodeId;
+use steeple_raft::Incarnation;
 use tokio::sync::OwnedSemaphorePermit;
 
 use self::metrics::LaneCounters;
 
 pub use self::connect::{ConnectError, EncryptedConnector, PeerConnector, PlainConnector, peer_endpoint};
-pub use self::identity::{HandshakeError, PeerIdentity};
+pub use self::identity::{HandshakeError, Introduction, PeerIdentity};
 pub use self::local::{LocalHub, LocalTransport};
 pub use self::messages::{Lane, Link};
 pub use self::outgoing::{SendOptions, SocketTransport};
@@ -52,6 +53,11 @@ pub trait Transport: Send + Sync {
 
     /// Says who the other nodes are and where, in place of what was said before. The own node may be among them.
     fn set_members(&self, members: Vec<(NodeId, String)>);
+
+    /// Makes contact with a node even if there is nothing to send, so that both are introduced to each other
+    /// ([`PeerSink::admit`]) and this one learns that it is admitted ([`PeerSink::admitted_by`]). Called again and again as
+    /// long as that has not happened.
+    fn greet(&self, to: NodeId);
 
     /// Fetches a snapshot from another node into a file beside `target`, going on with what an earlier attempt has left
     /// there, and verifies it. The caller publishes it.
@@ -82,13 +88,19 @@ pub trait PeerSink: Send + Sync {
     /// it were dropped because it is too slow, and not again before messages went through to it.
     fn unreachable(&self, _node: NodeId) {}
 
-    /// Whether a node may send at all. The text of a refusal says why and what to do; it travels to that node.
+    /// Whether a node may send to this one, or be sent to. What has to be remembered of it is durable when this returns.
     ///
     /// # Errors
-    /// When it may not: because it was removed from the group, for example.
-    fn admit(&self, _from: NodeId) -> Result<(), String> {
+    /// When it may not. The text says why and what to do; it travels to that node.
+    fn admit(&self, _peer: &Introduction) -> Result<(), HandshakeError> {
         Ok(())
     }
+
+    /// A node has admitted this one.
+    fn admitted_by(&self, _node: NodeId) {}
+
+    /// A node does not admit this one: `for_good` because of its data directory, or else for a reason that may go away.
+    fn turned_away_by(&self, _node: NodeId, _reason: &str, _for_good: bool) {}
 }
 
 /// Messages from one node.
@@ -98,6 +110,8 @@ pub struct Delivery {
     pub from: NodeId,
     /// They themselves.
     pub messages: Vec<Message>,
+    /// The data directory with which it was admitted; `None` for whom that was not asked.
+    pub incarnation: Option<Incarnation>,
     /// Their part of what may be waiting.
     _room: Option<Room>,
 }
@@ -126,11 +140,11 @@ impl Delivery {
     /// Messages that count against nothing.
     #[must_use]
     pub fn new(from: NodeId, messages: Vec<Message>) -> Self {
-        Self { from, messages, _room: None }
+        Self { from, messages, incarnation: None, _room: None }
     }
 
-    fn holding(from: NodeId, messages: Vec<Message>, room: Room) -> Self {
-        Self { from, messages, _room: Some(room) }
+    fn holding(from: &Introduction, messages: Vec<Message>, room: Room) -> Self {
+        Self { from: from.node, messages, incarnation: Some(from.incarnation), _room: Some(room) }
     }
 }
 

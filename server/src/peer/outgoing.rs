@@ -25,7 +25,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 use super::connect::PeerConnector;
-use super::identity::PeerIdentity;
+use super::identity::{Introduction, PeerIdentity, WRONG_DIRECTORY};
 use super::limits::{
     BULK_QUEUE_BYTES, CONNECT_TIMEOUT, CONTROL_QUEUE_BYTES, EXCHANGE_BYTES_MAX, RECONNECT_PAUSE_MAX,
     RECONNECT_PAUSE_MIN,
@@ -145,6 +145,9 @@ impl Transport for SocketTransport {
         }
     }
 
+    /// Connections are made as soon as the members are known, and whoever makes one introduces itself.
+    fn greet(&self, _to: NodeId) {}
+
     fn fetch_snapshot(
         &self,
         from: NodeId,
@@ -234,8 +237,16 @@ struct Connection {
 /// Why there is no connection any more, or none yet.
 struct Broken {
     reason: String,
-    /// The other side does not want this node. Trying often is of no use.
+    /// The other side does not want this node, or this node not it. Trying often is of no use.
     refused: bool,
+    /// The other side said that it does not want this node, and whether that is for good.
+    turned_away: Option<bool>,
+}
+
+impl Broken {
+    fn lost(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), refused: false, turned_away: None }
+    }
 }
 
 impl PeerTask {
@@ -249,6 +260,7 @@ impl PeerTask {
                     tracing::info!(peer = %self.node, address = %self.address, "connected to a peer");
                     reported = false;
                     last_reason.clear();
+                    self.shared.sink.admitted_by(self.node);
                     self.lanes.accept();
                     let since = Instant::now();
                     let broken = connection.ended().await;
@@ -262,6 +274,9 @@ impl PeerTask {
             };
             self.lanes.close();
             self.lanes.clear();
+            if let Some(for_good) = broken.turned_away {
+                self.shared.sink.turned_away_by(self.node, &broken.reason, for_good);
+            }
             if broken.reason != last_reason {
                 tracing::warn!(peer = %self.node, address = %self.address, reason = %broken.reason, "no connection to a peer");
                 last_reason = broken.reason;
@@ -285,13 +300,12 @@ impl PeerTask {
                 .connector
                 .connect(&self.address)
                 .await
-                .map_err(|error| Broken { reason: with_sources(&*error), refused: false })?;
+                .map_err(|error| Broken::lost(with_sources(&*error)))?;
             let control = self.open(channel.clone(), Lane::Control).await?;
             let bulk = self.open(channel, Lane::Bulk).await?;
             Ok(Connection { control, bulk })
         };
-        let late = || Broken { reason: "no answer in time".into(), refused: false };
-        timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(late()))
+        timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(Broken::lost("no answer in time")))
     }
 
     /// Opens a stream and waits until the other side has accepted it.
@@ -311,10 +325,17 @@ impl PeerTask {
         };
         let mut client = PeerClient::new(channel).max_encoding_message_size(EXCHANGE_BYTES_MAX);
         let mut answers = client.exchange(requests).await.map_err(Broken::from)?.into_inner();
-        match answers.message().await? {
-            Some(_) => Ok(answers),
-            None => Err(Broken { reason: "the peer closed the stream".into(), refused: false }),
-        }
+        let answer = answers.message().await?.ok_or_else(|| Broken::lost("the peer closed the stream"))?;
+        self.admit(&answer)?;
+        Ok(answers)
+    }
+}
+
+impl PeerTask {
+    /// Makes sure that it is the node that is meant which has accepted a stream, and not another one in its place.
+    fn admit(&self, answer: &ExchangeAnswer) -> Result<(), Broken> {
+        let admitted = Introduction::of_answer(self.node, answer).and_then(|peer| self.shared.sink.admit(&peer));
+        admitted.map_err(|error| Broken { refused: true, ..Broken::lost(error.to_string()) })
     }
 }
 
@@ -329,7 +350,7 @@ impl Connection {
             match answer {
                 // Nothing that this version knows.
                 Ok(Some(_)) => {}
-                Ok(None) => return Broken { reason: "the peer closed the stream".into(), refused: false },
+                Ok(None) => return Broken::lost("the peer closed the stream"),
                 Err(status) => return status.into(),
             }
         }
@@ -339,7 +360,9 @@ impl Connection {
 impl From<Status> for Broken {
     fn from(status: Status) -> Self {
         let refused = matches!(status.code(), Code::FailedPrecondition | Code::InvalidArgument);
-        Self { reason: status.message().to_owned(), refused }
+        let turned_away = status.code() == Code::FailedPrecondition;
+        let turned_away = turned_away.then(|| status.metadata().contains_key(WRONG_DIRECTORY));
+        Self { reason: status.message().to_owned(), refused, turned_away }
     }
 }
 

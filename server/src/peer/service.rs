@@ -19,15 +19,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataValue;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::connect::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
-use super::identity::{HandshakeError, PeerIdentity};
+use super::identity::{HandshakeError, Introduction, PeerIdentity, WRONG_DIRECTORY};
 use super::limits::{
     BULK_UNDELIVERED_BYTES, CONNECT_TIMEOUT, CONTROL_UNDELIVERED_BYTES, EXCHANGE_BYTES_MAX, KEEP_ALIVE_INTERVAL,
-    KEEP_ALIVE_TIMEOUT, PEERS_MAX, PROTOCOL, SNAPSHOT_ITEM_BYTES_MAX, SNAPSHOTS_MAX,
+    KEEP_ALIVE_TIMEOUT, PEERS_MAX, SNAPSHOT_ITEM_BYTES_MAX, SNAPSHOTS_MAX,
 };
 use super::messages::decode_batch;
 use super::metrics::{LaneCounters, refusals, violations};
@@ -185,7 +186,7 @@ impl Peer for PeerService {
         let place = self.shared.take_place(from, lane)?;
         let (answers, answering) = mpsc::channel(1);
         // There is room for one.
-        let _ = answers.try_send(Ok(ExchangeAnswer { protocol: PROTOCOL }));
+        let _ = answers.try_send(Ok(self.shared.identity.answer()));
         let stream = IncomingStream::new(place, answers);
         tokio::spawn(stream.run(requests));
         Ok(Response::new(ReceiverStream::new(answering)))
@@ -194,7 +195,7 @@ impl Peer for PeerService {
     async fn snapshot(&self, request: Request<SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
         let request = request.into_inner();
         let shared = &self.shared;
-        let from = shared.admit(request.handshake.as_ref())?;
+        let from = shared.admit(request.handshake.as_ref())?.node;
         let begun = match request.snapshot_id.len() {
             0 => None,
             _ => Some(snapshot_id(&request.snapshot_id).ok_or_else(|| Status::invalid_argument("not a snapshot id"))?),
@@ -227,21 +228,26 @@ pub(super) fn snapshot_id(bytes: &[u8]) -> Option<SnapshotId> {
 }
 
 impl Shared {
-    fn admit(&self, handshake: Option<&wire::Handshake>) -> Result<NodeId, Status> {
+    fn admit(&self, handshake: Option<&wire::Handshake>) -> Result<Introduction, Status> {
         let admitted = self.identity.check(handshake).and_then(|from| {
-            self.sink.admit(from).map_err(HandshakeError::NotAdmitted)?;
+            self.sink.admit(&from)?;
             Ok(from)
         });
         admitted.map_err(|error| {
             refusals().increment(1);
             tracing::warn!(%error, "a node was refused");
-            Status::failed_precondition(error.to_string())
+            let mut status = Status::failed_precondition(error.to_string());
+            if matches!(error, HandshakeError::WrongDirectory { .. }) {
+                status.metadata_mut().insert(WRONG_DIRECTORY, MetadataValue::from_static("1"));
+            }
+            status
         })
     }
 
     /// Makes a stream the one of its peer and lane. An older one is over: its connection was lost, even if nobody has
     /// noticed here.
-    fn take_place(self: &Arc<Self>, from: NodeId, lane: Lane) -> Result<Place, Status> {
+    fn take_place(self: &Arc<Self>, peer: Introduction, lane: Lane) -> Result<Place, Status> {
+        let from = peer.node;
         let mut streams = self.streams.lock();
         if !streams.open.contains_key(&(from, lane)) && streams.open.len() >= PEERS_MAX * Lane::ALL.len() {
             return Err(Status::resource_exhausted(format!("more than {PEERS_MAX} nodes are sending to this one")));
@@ -253,14 +259,14 @@ impl Shared {
         if let Some(older) = streams.open.insert((from, lane), OpenStream { number, replaced }) {
             older.replaced.send_replace(true);
         }
-        Ok(Place { shared: Arc::clone(self), from, lane, number, replaced: watching })
+        Ok(Place { shared: Arc::clone(self), peer, lane, number, replaced: watching })
     }
 }
 
 /// A stream's place among those that are open.
 struct Place {
     shared: Arc<Shared>,
-    from: NodeId,
+    peer: Introduction,
     lane: Lane,
     number: u64,
     replaced: watch::Receiver<bool>,
@@ -269,7 +275,7 @@ struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut streams = self.shared.streams.lock();
-        let key = (self.from, self.lane);
+        let key = (self.peer.node, self.lane);
         if streams.open.get(&key).is_some_and(|open| open.number == self.number) {
             streams.open.remove(&key);
         }
@@ -294,10 +300,10 @@ impl IncomingStream {
         };
         let capacity = u32::try_from(capacity).unwrap_or(u32::MAX);
         Self {
-            link: Link { from: place.from, to: place.shared.identity.node },
+            link: Link { from: place.peer.node, to: place.shared.identity.node },
             room: Arc::new(Semaphore::new(capacity as usize)),
             capacity,
-            counters: LaneCounters::new(place.from, place.lane),
+            counters: LaneCounters::new(place.peer.node, place.lane),
             place,
             answers,
         }
@@ -352,7 +358,7 @@ impl IncomingStream {
         let messages = decode_batch(request.batch, self.link).map_err(|error| self.violated(&error))?;
         self.counters.received(messages.len(), bytes);
         let room = Room::new(self.reserve(bytes).await?, self.counters.clone());
-        match self.place.shared.sink.deliver_when_room(Delivery::holding(self.link.from, messages, room)).await {
+        match self.place.shared.sink.deliver_when_room(Delivery::holding(&self.place.peer, messages, room)).await {
             Delivered::Taken | Delivered::Crowded => Ok(()),
             Delivered::Closed => Err(Status::unavailable("the node is stopping")),
         }

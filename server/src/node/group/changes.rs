@@ -3,6 +3,8 @@
 //! A change of members is answered once it is folded here and, when it took two steps, once the joint configuration is
 //! left. A change that is so already is answered at once.
 
+use std::collections::BTreeSet;
+
 use steeple_engine::ids::{LogIndex, NodeId};
 use steeple_raft::{
     FollowerProgress, Leadership, Member, Membership, MembershipChange, ProposalRefused, Role, Step, TransferRefused,
@@ -18,6 +20,9 @@ const TRANSFER_TICKS: u64 = 40;
 /// Entries that a learner may be behind when it is given a vote: with more, it would be counted on and could not keep up.
 const PROMOTE_BEHIND_MAX: u64 = 1_000;
 
+/// Changes that wait until what is known of the members is recorded; more are refused.
+const DEFERRED_MAX: usize = 16;
+
 /// Where the answer to a change goes.
 type Answer = oneshot::Sender<Result<(), ClusterError>>;
 
@@ -29,6 +34,10 @@ pub(in crate::node) struct GroupStatus {
     pub(in crate::node) last: LogIndex,
     pub(in crate::node) progress: Vec<FollowerProgress>,
     pub(in crate::node) fetching: bool,
+    /// Founders that are still to be heard of.
+    pub(in crate::node) awaited: BTreeSet<NodeId>,
+    /// Why others do not want this node.
+    pub(in crate::node) turned_away: Option<String>,
 }
 
 /// Changes under way.
@@ -36,6 +45,10 @@ pub(in crate::node) struct GroupStatus {
 pub(super) struct Changes {
     /// The entry of the change of members, and who waits for it.
     members: Option<(LogIndex, Answer)>,
+    /// The entry by which this leader tells the group what it knows of the members, until it is folded.
+    recording: Option<LogIndex>,
+    /// Changes that came meanwhile.
+    deferred: Vec<(ClusterChange, Answer)>,
     /// Who is to lead, since when, and who waits for that.
     transfer: Option<(NodeId, u64, Answer)>,
     ticks: u64,
@@ -50,6 +63,8 @@ impl Group {
             last: self.replica.last().index,
             progress: self.replica.progress(),
             fetching: self.is_taking_over(),
+            awaited: self.shared.roster.awaited(),
+            turned_away: self.shared.roster.turned_away(),
         }
     }
 
@@ -60,6 +75,10 @@ impl Group {
         }
         if let ClusterChange::TransferLeader(to) = change {
             return self.transfer(to, answer);
+        }
+        if self.changes.recording.is_some() && self.changes.deferred.len() < DEFERRED_MAX {
+            // Nobody asked for what is under way, so nobody should be refused because of it.
+            return self.changes.deferred.push((change, answer));
         }
         match self.plan(change) {
             Err(reason) => drop(answer.send(Err(ClusterError::Refused(reason)))),
@@ -99,8 +118,18 @@ impl Group {
                         "node {node} is a member already; change its address or promote it, or take a number that was never \
                          used"
                     )),
-                    (None, true) => Ok(Some(vec![Step::Learner { node: node.0, member: Some(member) }])),
-                    (None, false) => Ok(Some(vec![Step::Voter { node: node.0, member: Some(member) }])),
+                    (None, true) => {
+                        let mut steps = vec![Step::Learner { node: node.0, member: Some(member) }];
+                        steps.extend(self.incarnation_of(node).ok());
+                        Ok(Some(steps))
+                    }
+                    (None, false) => {
+                        let mut steps = vec![Step::Voter { node: node.0, member: Some(member) }];
+                        steps.push(self.incarnation_of(node)?);
+                        // Nobody gets a vote before it knows who the other voters are.
+                        steps.extend(self.unrecorded());
+                        Ok(Some(steps))
+                    }
                 }
             }
             ClusterChange::Remove(node) => match membership.role(node) {
@@ -111,7 +140,12 @@ impl Group {
                 Some(Role::Voter) => Ok(None),
                 Some(Role::Learner) => {
                     self.check_caught_up(node)?;
-                    Ok(Some(vec![Step::Voter { node: node.0, member: None }]))
+                    let mut steps = vec![Step::Voter { node: node.0, member: None }];
+                    if membership.incarnation(node).is_none() {
+                        steps.push(self.incarnation_of(node)?);
+                    }
+                    steps.extend(self.unrecorded().filter(|step| !steps.contains(step)).collect::<Vec<_>>());
+                    Ok(Some(steps))
                 }
                 _ => Err(format!("node {node} is no member; add it first")),
             },
@@ -128,6 +162,49 @@ impl Group {
                 Ok((!is_known).then(|| vec![Step::Address { node: node.0, member }]))
             }
             ClusterChange::TransferLeader(_) => Ok(None),
+        }
+    }
+
+    /// The step that ties a node's number to the data directory that it has.
+    fn incarnation_of(&self, node: NodeId) -> Result<Step, String> {
+        let heard = self.shared.roster.heard(node).ok_or_else(|| {
+            format!(
+                "node {node} has not called this one yet; start it with `cluster.join` and repeat this, or add it as a \
+                 learner and promote it later"
+            )
+        })?;
+        Ok(Step::Incarnation { node: node.0, incarnation: heard.incarnation })
+    }
+
+    /// Steps that tie the members' numbers to their data directories, as far as they are known and the group does not
+    /// know them yet.
+    fn unrecorded(&self) -> impl Iterator<Item = Step> {
+        let known = self.shared.roster.unrecorded().into_iter();
+        known.map(|(node, incarnation)| Step::Incarnation { node: node.0, incarnation })
+    }
+
+    /// Tells the group which data directories its members have, and which features all of them support, as soon as that
+    /// is known.
+    pub(super) fn record_members(&mut self) {
+        if self.leading.is_none() || self.changes.members.is_some() || self.changes.recording.is_some() {
+            return;
+        }
+        // A group of one has nobody to tell; what it has is told with the change that ends that.
+        let mut steps: Vec<_> = if self.is_alone() { Vec::new() } else { self.unrecorded().collect() };
+        steps.extend(self.shared.roster.features_to_raise().map(|version| Step::Features { version }));
+        if !steps.is_empty() {
+            // Refused while another change is under way; the next tick tries again.
+            let proposed = self.replica.change_members(&MembershipChange::of(steps));
+            self.changes.recording = proposed.ok().map(|position| position.index);
+        }
+    }
+
+    /// Goes on with changes that came while what is known of the members was recorded, once that is folded up to `index`.
+    pub(super) fn resume_changes(&mut self, index: LogIndex) {
+        if self.changes.recording.take_if(|recording| *recording <= index).is_some() {
+            for (change, answer) in std::mem::take(&mut self.changes.deferred) {
+                self.change(change, answer);
+            }
         }
     }
 
@@ -167,6 +244,10 @@ impl Group {
 
     /// Leadership is gone: what was proposed may or may not come into force.
     pub(super) fn fail_changes(&mut self) {
+        self.changes.recording = None;
+        for (_, answer) in std::mem::take(&mut self.changes.deferred) {
+            drop(answer.send(Err(ClusterError::NotLeader { leader: self.leader() })));
+        }
         if let Some((_, answer)) = self.changes.members.take() {
             let reason = "leadership has moved to another node".to_owned();
             drop(answer.send(Err(ClusterError::OutcomeUnknown(reason))));

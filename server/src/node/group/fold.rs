@@ -69,6 +69,7 @@ impl Group {
         self.fold_events(&mut batch)?;
         self.core.view.note_folded(last);
         self.replica.applied(last);
+        self.resume_changes(last);
         if let Some(leading) = &mut self.leading {
             leading.pipeline.folded(last)?;
         }

@@ -13,6 +13,10 @@ mod snapshots;
 #[cfg(test)]
 mod catching_up_tests;
 #[cfg(test)]
+mod founding_tests;
+#[cfg(test)]
+mod features_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{HashMap, VecDeque};
@@ -27,8 +31,8 @@ use steeple_engine::log::LogError;
 use steeple_engine::view::ViewError;
 use steeple_raft::membership::MembershipError;
 use steeple_raft::{
-    Leadership, Member, NotProposed, Outcome, Output, Pipeline, PipelineError, ProposalRefused, Replica, ReplicaError,
-    RequestLedger, Submission, Ticket, WriteNumber,
+    Leadership, Member, MessageRefused, NotProposed, Outcome, Output, Pipeline, PipelineError, ProposalRefused,
+    Replica, ReplicaError, RequestLedger, Submission, Ticket, WriteNumber,
 };
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -142,6 +146,8 @@ pub(super) enum Failure {
     WriterGone,
     #[error("a snapshot could not be taken over: {0}")]
     Install(String),
+    #[error("{0}")]
+    LogLost(MessageRefused),
 }
 
 impl Group {
@@ -227,7 +233,7 @@ impl Group {
                 while self.writing.pop_front_if(|write| *write <= number).is_some() {}
                 self.replica.persisted(number);
             }
-            Message::Peer(delivery) => self.receive(delivery),
+            Message::Peer(delivery) => self.receive(delivery)?,
             Message::Unreachable(node) => self.replica.unreachable(node),
             Message::Tick => self.tick(),
             Message::Read(waiter) => self.read(waiter),
@@ -248,22 +254,34 @@ impl Group {
         }
     }
 
-    fn receive(&mut self, delivery: Delivery) {
+    fn receive(&mut self, delivery: Delivery) -> Result<(), Failure> {
         if self.rests() {
-            return;
+            return Ok(());
+        }
+        let known = self.replica.membership().incarnation(delivery.from);
+        if known.zip(delivery.incarnation).is_some_and(|(known, theirs)| known != theirs) {
+            // It was let in before its data directory was known to be the wrong one.
+            metrics::counter!("steeple_peer_messages_refused_total").increment(delivery.messages.len() as u64);
+            return Ok(());
         }
         for message in delivery.messages {
-            if let Err(refused) = self.replica.receive(message) {
-                metrics::counter!("steeple_peer_messages_refused_total").increment(1);
-                tracing::warn!(from = %delivery.from, %refused, "refused a message of a peer");
+            match self.replica.receive(message) {
+                Ok(()) => {}
+                Err(lost @ MessageRefused::LogLost { .. }) => return Err(Failure::LogLost(lost)),
+                Err(refused) => {
+                    metrics::counter!("steeple_peer_messages_refused_total").increment(1);
+                    tracing::warn!(from = %delivery.from, %refused, "refused a message of a peer");
+                }
             }
         }
+        Ok(())
     }
 
     fn tick(&mut self) {
         if let Some(ticks) = &mut self.stopping {
             *ticks += 1;
         }
+        self.make_contact();
         if self.rests() {
             return;
         }
@@ -274,6 +292,19 @@ impl Group {
         self.repeat_unconfirmed();
         self.tick_checks();
         self.tick_changes();
+        self.record_members();
+    }
+
+    /// Introduces this node to those who have to know it before it can take part.
+    fn make_contact(&self) {
+        let Some(transport) = &self.transport else { return };
+        let awaited = self.shared.roster.awaited();
+        awaited.iter().for_each(|node| transport.greet(*node));
+        if let ClusterOrigin::Joining { members, .. } = &self.shared.options.cluster.origin
+            && self.replica.membership().is_empty()
+        {
+            members.keys().filter(|node| **node != self.id.0).for_each(|node| transport.greet(NodeId(*node)));
+        }
     }
 
     /// Carries out what follows from what was handled.
@@ -361,6 +392,8 @@ impl Group {
         self.leading = Some(Leading { term: leadership.term, pipeline });
         self.publish_leader();
         self.tell_started();
+        // A group of one has no ticks.
+        self.record_members();
         while let Some(waiting) = self.early.pop_front() {
             self.submit(waiting)?;
         }
@@ -446,8 +479,15 @@ impl Group {
         self.shared.alone.store(self.is_alone(), std::sync::atomic::Ordering::SeqCst);
     }
 
-    /// Tells the transport who the others are.
+    /// Tells the transport who the others are, and the roster as whom they are known.
     fn connect(&self) {
+        self.shared.roster.set_membership(self.replica.membership());
+        if let Some(known) = self.replica.membership().member(self.id)
+            && let Some(command) = command_after_moving(self.id, &self.shared.options.cluster.advertised, known)
+        {
+            let message = "the group looks for this node elsewhere than its configuration says; tell it";
+            tracing::warn!(peers = known.peer_address, clients = known.client_address, command, message);
+        }
         if let Some(transport) = &self.transport {
             let members = self.replica.membership();
             let known = match &self.shared.options.cluster.origin {
@@ -459,4 +499,20 @@ impl Group {
         }
         self.publish_leader();
     }
+}
+
+/// What an operator does when the configuration of a node says that it is reached elsewhere than its group knows. A node does
+/// not change that by itself: what it is told may be the mistake, and the group would lose it.
+fn command_after_moving(node: NodeId, advertised: &Member, known: &Member) -> Option<String> {
+    let mut command = format!("steeple cluster change-address {node}");
+    let before = command.len();
+    for (flag, advertised, known) in [
+        ("--peer-address", &advertised.peer_address, &known.peer_address),
+        ("--client-address", &advertised.client_address, &known.client_address),
+    ] {
+        if !advertised.is_empty() && advertised != known {
+            command.push_str(&format!(" {flag} {advertised}"));
+        }
+    }
+    (command.len() > before).then_some(command)
 }

@@ -7,7 +7,7 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::Message;
 use crate::node::Shared;
-use crate::peer::{BoxFuture, Delivered, Delivery, PeerSink};
+use crate::peer::{BoxFuture, Delivered, Delivery, HandshakeError, Introduction, PeerSink};
 
 /// Hands what peers send to the group's thread. Does not keep the node running.
 ///
@@ -51,9 +51,28 @@ impl PeerSink for NodeSink {
         }
     }
 
-    fn admit(&self, _from: NodeId) -> Result<(), String> {
-        let stopped = self.shared.upgrade().is_none_or(|shared| shared.failure.borrow().is_some());
-        if stopped { Err("the node has stopped".into()) } else { Ok(()) }
+    fn admit(&self, peer: &Introduction) -> Result<(), HandshakeError> {
+        let running = self.shared.upgrade().filter(|shared| shared.failure.borrow().is_none());
+        let shared = running.ok_or_else(|| HandshakeError::NotAdmitted("the node has stopped".into()))?;
+        shared.roster.admit(peer)
+    }
+
+    fn admitted_by(&self, node: NodeId) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        if let Err(error) = shared.roster.admitted_by(node) {
+            tracing::error!(%error, "the group is not founded yet");
+        }
+    }
+
+    fn turned_away_by(&self, node: NodeId, reason: &str, for_good: bool) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let text = format!("node {node} refuses this node: {reason}");
+        if for_good && shared.roster.is_worthless(shared.core().log.last().index) {
+            // It has confirmed nothing that its group relies on, and will never be let in.
+            shared.fail(text);
+        } else {
+            shared.roster.note_turned_away(&text);
+        }
     }
 }
 

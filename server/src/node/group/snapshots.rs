@@ -37,9 +37,10 @@ impl Group {
         self.takeover != Takeover::None
     }
 
-    /// Whether the replica must neither hear nor say anything, because its log is being replaced.
+    /// Whether the replica must neither hear nor say anything: its log is being replaced, or it is not certain yet that it
+    /// has not confirmed things that it has forgotten.
     pub(super) fn rests(&self) -> bool {
-        self.takeover == Takeover::Filling
+        self.takeover == Takeover::Filling || !self.shared.roster.is_confirmed()
     }
 
     /// Fetches what the leader offers, unless that is under way. The leader repeats its offer.

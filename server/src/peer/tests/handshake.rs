@@ -1,13 +1,16 @@
 //! Who may speak to whom, and what the others are told.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use steeple_engine::ids::{ClusterId, GroupId};
+use steeple_raft::Incarnation;
 use steeple_wire::peer::v1::peer_client::PeerClient;
 use steeple_wire::peer::v1::{ExchangeRequest, Handshake, Lane, SnapshotRequest};
 use tonic::Code;
 
-use super::super::PeerIdentity;
-use super::support::{Notes, ONE, Served, THREE, TWO, identity};
+use super::super::{PeerIdentity, PlainConnector, SendOptions, SocketTransport, Transport};
+use super::support::{Notes, ONE, Served, THREE, TWO, identity, transport};
 
 fn refusal(handshake: &Handshake) -> String {
     identity(TWO).check(Some(handshake)).unwrap_err().to_string()
@@ -15,7 +18,7 @@ fn refusal(handshake: &Handshake) -> String {
 
 #[test]
 fn the_right_handshake_is_accepted() {
-    assert_eq!(identity(TWO).check(Some(&identity(ONE).handshake(TWO))), Ok(ONE));
+    assert_eq!(identity(TWO).check(Some(&identity(ONE).handshake(TWO))), Ok(identity(ONE).introduction()));
 }
 
 #[test]
@@ -49,6 +52,8 @@ fn every_difference_is_named_with_what_to_do() {
          of one data directory: stop one of them, and add it as a new node with an empty directory"
     );
     assert_eq!(refusal(&Handshake { from: 0, ..right }), "a node cannot have the number 0");
+    let anonymous = Handshake { incarnation: Bytes::from_static(b"short"), ..identity(ONE).handshake(TWO) };
+    assert_eq!(refusal(&anonymous), "node 1 does not say which data directory it has; upgrade it");
     let missing = identity(TWO).check(None).unwrap_err().to_string();
     assert!(missing.starts_with("the call does not begin with a handshake"));
 }
@@ -83,5 +88,39 @@ async fn both_calls_refuse_with_the_text() {
     let status = exchange_refused(&served.address, removed).await;
     assert_eq!(status.message(), "node 1 was removed from the group; add it again as a new node");
     drop(client);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_wiped_node_is_turned_away_with_the_text_and_not_spoken_to() {
+    let notes = Notes::new();
+    let served = Served::start(TWO, notes.clone()).await;
+    let at_one = Notes::new();
+    let one = transport(ONE, at_one.clone());
+    one.set_members(vec![(TWO, served.address.clone())]);
+    at_one.until_admitted_by(TWO).await;
+    drop(one);
+
+    let wiped = PeerIdentity { incarnation: Incarnation([9; 16]), ..identity(ONE) };
+    notes.know(identity(ONE).introduction());
+    let connect = |identity, sink| {
+        let runtime = tokio::runtime::Handle::current();
+        SocketTransport::new(identity, Arc::new(PlainConnector), sink, SendOptions::default(), runtime)
+    };
+    let at_wiped = Notes::new();
+    let transport = connect(wiped, at_wiped.clone());
+    transport.set_members(vec![(TWO, served.address.clone())]);
+    let reason = at_wiped.until_turned_away().await;
+    assert!(reason.contains("wiped or replaced") && reason.contains("a number that was never used"), "{reason}");
+    drop(transport);
+
+    // The other way round: whoever calls a node that is not the one it knows goes away again.
+    let at_one = Notes::new();
+    at_one.know(PeerIdentity { incarnation: Incarnation([8; 16]), ..identity(TWO) }.introduction());
+    let one = connect(identity(ONE), at_one.clone());
+    one.set_members(vec![(TWO, served.address.clone())]);
+    at_one.until_unreachable(1).await;
+    assert!(at_one.received().is_empty());
+    drop(one);
     served.stop().await;
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use steeple_engine::ids::NodeId;
+use steeple_raft::Incarnation;
 
 use super::super::limits::{BULK_UNDELIVERED_BYTES, CONTROL_UNDELIVERED_BYTES};
-use super::super::{LocalHub, LocalTransport, Transport};
-use super::support::{Notes, ONE, THREE, TWO, append, heartbeat, is_heartbeat};
+use super::super::{LocalHub, LocalTransport, PeerIdentity, Transport};
+use super::support::{Notes, ONE, THREE, TWO, append, heartbeat, identity, is_heartbeat};
 
 fn members() -> Vec<(NodeId, String)> {
     [ONE, TWO, THREE].map(|node| (node, String::new())).into()
@@ -14,7 +15,7 @@ fn members() -> Vec<(NodeId, String)> {
 
 fn join(hub: &LocalHub, node: NodeId) -> (Arc<Notes>, LocalTransport) {
     let notes = Notes::new();
-    let transport = hub.join(node, notes.clone(), None);
+    let transport = hub.join(identity(node), notes.clone(), None);
     transport.set_members(members());
     (notes, transport)
 }
@@ -130,4 +131,27 @@ fn only_messages_between_members_travel() {
     one.set_members(members());
     one.send(TWO, heartbeat(ONE, TWO, 1));
     assert_eq!(notes.received(), []);
+}
+
+#[test]
+fn a_node_with_another_data_directory_than_the_known_one_reaches_nobody_and_is_not_reached() {
+    let hub = LocalHub::new();
+    let (at_one, one) = join(&hub, ONE);
+    let (at_two, two) = join(&hub, TWO);
+    one.greet(TWO);
+    two.send(ONE, heartbeat(TWO, ONE, 1));
+    assert_eq!(at_one.received(), [heartbeat(TWO, ONE, 1)]);
+
+    let known = identity(ONE).introduction();
+    at_two.know(known);
+    drop(one);
+    let wiped = PeerIdentity { incarnation: Incarnation([9; 16]), ..identity(ONE) };
+    let notes = Notes::new();
+    let one = hub.join(wiped, notes.clone(), None);
+    one.set_members(members());
+    one.send(TWO, heartbeat(ONE, TWO, 2));
+    two.send(ONE, heartbeat(TWO, ONE, 3));
+    assert_eq!((at_two.received().len(), notes.received().len()), (0, 0));
+    let reason = notes.turned_away();
+    assert!(reason.iter().all(|reason| reason.contains("wiped or replaced")) && !reason.is_empty(), "{reason:?}");
 }

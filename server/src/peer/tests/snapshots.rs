@@ -17,7 +17,7 @@ use super::super::{
     BoxFuture, FetchError, FetchOptions, FetchedSnapshot, LocalHub, SendOptions, SnapshotProvider, Transport,
     WantedSnapshot,
 };
-use super::support::{Notes, ONE, Served, TWO, transport_with};
+use super::support::{Notes, ONE, Served, TWO, identity, transport_with};
 
 const GOLDEN: &[u8] = include_bytes!("../../../../snapshot/testdata/golden/snapshot-v1.bin");
 const ANY: WantedSnapshot = WantedSnapshot { minimum: LogIndex(1) };
@@ -241,8 +241,8 @@ async fn inside_a_process_it_goes_on_after_a_break_too() {
     let (_directory, target) = place();
     let hub = LocalHub::new();
     let golden = Arc::new(Golden::breaking_before(2));
-    let one = hub.join(ONE, Notes::new(), None);
-    let _two = hub.join(TWO, Notes::new(), Some(golden.clone()));
+    let one = hub.join(identity(ONE), Notes::new(), None);
+    let _two = hub.join(identity(TWO), Notes::new(), Some(golden.clone()));
     let fetched = one.fetch_snapshot(TWO, ANY, target.clone()).await.unwrap();
     check_published(fetched, &target);
     assert_eq!(*golden.starts.lock(), [0, 2]);
@@ -252,8 +252,8 @@ async fn inside_a_process_it_goes_on_after_a_break_too() {
 async fn inside_a_process_a_cut_link_is_no_way() {
     let (_directory, target) = place();
     let hub = LocalHub::with_fetch_options(quick(1 << 30, 3).fetch);
-    let one = hub.join(ONE, Notes::new(), None);
-    let _two = hub.join(TWO, Notes::new(), Some(Arc::new(Golden::new())));
+    let one = hub.join(identity(ONE), Notes::new(), None);
+    let _two = hub.join(identity(TWO), Notes::new(), Some(Arc::new(Golden::new())));
     hub.cut(TWO, ONE);
     let error = one.fetch_snapshot(TWO, ANY, target.clone()).await;
     assert!(matches!(error, Err(FetchError::GaveUp { .. })), "{error:?}");

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use raft::eraftpb::{Entry, Message, MessageType};
 use steeple_engine::ids::{ClusterId, GroupId, NodeId};
+use steeple_raft::Incarnation;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
@@ -15,8 +16,8 @@ use tokio::time::timeout;
 use tonic::transport::server::TcpIncoming;
 
 use super::super::{
-    Delivered, Delivery, PeerIdentity, PeerService, PeerSink, PlainConnector, SendOptions, SnapshotProvider,
-    SocketTransport,
+    Delivered, Delivery, HandshakeError, Introduction, PeerIdentity, PeerService, PeerSink, PlainConnector,
+    SendOptions, SnapshotProvider, SocketTransport,
 };
 
 pub(super) const ONE: NodeId = NodeId(1);
@@ -27,7 +28,8 @@ pub(super) const THREE: NodeId = NodeId(3);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) fn identity(node: NodeId) -> PeerIdentity {
-    PeerIdentity { cluster: ClusterId([7; 16]), group: GroupId(1), node }
+    let incarnation = Incarnation([u8::try_from(node.0).expect("a small number"); 16]);
+    PeerIdentity { cluster: ClusterId([7; 16]), group: GroupId(1), node, incarnation, features: 1 }
 }
 
 pub(super) fn heartbeat(from: NodeId, to: NodeId, commit: u64) -> Message {
@@ -76,6 +78,9 @@ struct State {
     unreachable: Vec<NodeId>,
     stuck: Option<Vec<Delivery>>,
     refusal: Option<String>,
+    known: Option<Introduction>,
+    admitted_by: Vec<NodeId>,
+    turned_away: Vec<String>,
     closed: bool,
 }
 
@@ -104,6 +109,26 @@ impl Notes {
 
     pub(super) fn refuse(&self, reason: &str) {
         self.state.lock().refusal = Some(reason.into());
+    }
+
+    /// From now on this node is admitted only as it introduces itself here.
+    pub(super) fn know(&self, peer: Introduction) {
+        self.state.lock().known = Some(peer);
+    }
+
+    /// Waits until a node has admitted this one.
+    pub(super) async fn until_admitted_by(&self, node: NodeId) {
+        until(&self.changed, || self.state.lock().admitted_by.contains(&node).then_some(())).await;
+    }
+
+    /// Waits until this node was turned away, and says why.
+    pub(super) async fn until_turned_away(&self) -> String {
+        until(&self.changed, || self.state.lock().turned_away.first().cloned()).await
+    }
+
+    /// Why this node was turned away.
+    pub(super) fn turned_away(&self) -> Vec<String> {
+        self.state.lock().turned_away.clone()
     }
 
     pub(super) fn close(&self) {
@@ -146,8 +171,25 @@ impl PeerSink for Notes {
         self.changed.notify_waiters();
     }
 
-    fn admit(&self, _from: NodeId) -> Result<(), String> {
-        self.state.lock().refusal.clone().map_or(Ok(()), Err)
+    fn admit(&self, peer: &Introduction) -> Result<(), HandshakeError> {
+        let state = self.state.lock();
+        if let Some(known) = state.known.filter(|known| known.node == peer.node && known != peer) {
+            let (from, known) = (peer.node, known.incarnation);
+            return Err(HandshakeError::WrongDirectory { from, theirs: peer.incarnation, known });
+        }
+        state.refusal.clone().map_or(Ok(()), |reason| Err(HandshakeError::NotAdmitted(reason)))
+    }
+
+    fn admitted_by(&self, node: NodeId) {
+        self.state.lock().admitted_by.push(node);
+        self.changed.notify_waiters();
+    }
+
+    fn turned_away_by(&self, _node: NodeId, reason: &str, for_good: bool) {
+        if for_good {
+            self.state.lock().turned_away.push(reason.to_owned());
+            self.changed.notify_waiters();
+        }
     }
 }
 
