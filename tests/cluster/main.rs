@@ -39,3 +39,4 @@ mod process;
 mod proxy;
 mod register;
 mod settings;
+mod wiped;

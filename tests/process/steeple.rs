@@ -35,7 +35,7 @@ const EVERYTHING_OFTEN: &[&str] = &[
 ];
 
 /// The command, without arguments.
-fn command() -> Command {
+pub(crate) fn command() -> Command {
     command_through(&[])
 }
 

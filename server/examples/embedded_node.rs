@@ -1,7 +1,7 @@
 //! A node inside a program: no sockets, no second process, the same durability.
 //!
 //! ```sh
-//! cargo run -p steeple-server --example embedded -- ./embedded-data
+//! cargo run -p steeple-server --example embedded_node -- ./embedded-data
 //! ```
 
 use std::error::Error;

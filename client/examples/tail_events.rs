@@ -1,7 +1,7 @@
 //! Follows a namespace and goes on where it left off, also after it was killed.
 //!
 //! ```sh
-//! cargo run -p steeple-client --example tail -- http://127.0.0.1:7400 default ./cursor
+//! cargo run -p steeple-client --example tail_events -- http://127.0.0.1:7400 default ./cursor
 //! ```
 
 use std::error::Error;
