@@ -324,6 +324,13 @@ impl Cluster {
         told
     }
 
+    /// No thread or task of a node broke off for a reason that cannot be, which need not end the node.
+    pub(crate) fn assert_nobody_panicked(&self) {
+        for number in self.numbers() {
+            assert_eq!(self.node(number).said("panicked at"), 0, "node {number}:\n{}", self.node(number).messages());
+        }
+    }
+
     /// The end of what each node said.
     pub(crate) fn last_messages(&self) -> String {
         self.members

@@ -72,6 +72,7 @@ fn a_node_whose_log_was_compacted_away_takes_over_a_snapshot_and_survives_kills_
         scene.fall_behind().await;
         scene.come_back(&mut moments).await;
         scene.nodes_tell_the_same().await;
+        scene.cluster.assert_nobody_panicked();
     });
 }
 

@@ -82,6 +82,7 @@ fn memory_and_queues_stay_bounded_whoever_does_not_keep_up() {
         writing.rest().await;
         wait_until_level(&cluster).await;
         check_digests(&cluster.doors_of(&cluster.numbers())).await;
+        cluster.assert_nobody_panicked();
     });
 }
 
