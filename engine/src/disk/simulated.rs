@@ -130,24 +130,41 @@ impl SimulatedDisk {
         let mut chance = Chance(seed);
         let names = surviving_names(&state, loss, &mut chance);
         let first_lost = oldest_lost_operation(&state, loss, &mut chance);
-        let mut files = BTreeMap::new();
-        for id in names.values() {
-            if let Some(file) = state.files.get(id) {
-                let sectors = surviving_sectors(file, loss, first_lost, &mut chance);
-                let survivor =
-                    FileState { bytes: file.bytes, current: sectors.clone(), durable: sectors, ..FileState::default() };
-                files.insert(*id, survivor);
+        state.surviving(names, &mut |_, file| surviving_sectors(file, loss, first_lost, &mut chance))
+    }
+
+    /// What a crash at this moment could leave behind, one thing at a time: how many outcomes each change of a name has
+    /// (2, oldest change first) and then each sector that was written since its last sync (one more than it was written).
+    #[must_use]
+    pub fn crash_outcomes(&self) -> Vec<u32> {
+        let state = self.shared.lock();
+        let names = state.name_changes.iter().map(|_| 2);
+        names.chain(state.unsynced_sectors().map(|versions| count(versions) + 1)).collect()
+    }
+
+    /// What a crash at this moment leaves behind when each thing of [`SimulatedDisk::crash_outcomes`] comes out like this:
+    /// 0 for a change or write that is lost, `n` for a sector as it was after the `n`th write. What is not mentioned is lost.
+    #[must_use]
+    pub fn crash_as(&self, outcomes: &[u32]) -> Self {
+        let state = self.shared.lock();
+        let mut outcomes = outcomes.iter().copied();
+        let mut names = state.durable_names.clone();
+        for change in &state.name_changes {
+            if outcomes.next().unwrap_or(0) > 0 {
+                apply_name_change(&mut names, change);
             }
         }
-        let survivor = State {
-            durable_names: names.clone(),
-            names,
-            files,
-            next_file: state.next_file,
-            capacity_bytes: state.capacity_bytes,
-            ..State::default()
-        };
-        Self { shared: Arc::new(Mutex::new(survivor)) }
+        let mut sectors_left: BTreeMap<u64, Sectors> = BTreeMap::new();
+        for (id, file) in &state.files {
+            let sectors = sectors_left.entry(*id).or_insert_with(|| file.durable.clone());
+            for (number, versions) in &file.unsynced {
+                let kept = versions.iter().take(outcomes.next().unwrap_or(0) as usize).next_back();
+                if let Some((_, sector)) = kept {
+                    sectors.insert(*number, sector.clone());
+                }
+            }
+        }
+        state.surviving(names, &mut |id, _| sectors_left.remove(&id).unwrap_or_default())
     }
 
     /// A disk with the same visible content, all of it durable, and no failures pending.
@@ -352,6 +369,36 @@ impl State {
         }
     }
 
+    /// A disk with these names and nothing but these sectors, all of it durable.
+    fn surviving(
+        &self,
+        names: BTreeMap<String, u64>,
+        sectors: &mut dyn FnMut(u64, &FileState) -> Sectors,
+    ) -> SimulatedDisk {
+        let mut files = BTreeMap::new();
+        for id in names.values() {
+            if let Some(file) = self.files.get(id) {
+                let left = sectors(*id, file);
+                let survivor =
+                    FileState { bytes: file.bytes, current: left.clone(), durable: left, ..FileState::default() };
+                files.insert(*id, survivor);
+            }
+        }
+        let survivor = Self {
+            durable_names: names.clone(),
+            names,
+            files,
+            next_file: self.next_file,
+            capacity_bytes: self.capacity_bytes,
+            ..Self::default()
+        };
+        SimulatedDisk { shared: Arc::new(Mutex::new(survivor)) }
+    }
+
+    fn unsynced_sectors(&self) -> impl Iterator<Item = &Vec<(u64, Sector)>> {
+        self.files.values().flat_map(|file| file.unsynced.values())
+    }
+
     fn file_mut(&mut self, name: &str) -> Option<&mut FileState> {
         let id = *self.names.get(name)?;
         self.files.get_mut(&id)
@@ -410,6 +457,10 @@ impl FileState {
             }
         }
     }
+}
+
+fn count<T>(list: &[T]) -> u32 {
+    u32::try_from(list.len()).unwrap_or(u32::MAX)
 }
 
 fn simulated_error() -> io::Error {
