@@ -21,7 +21,7 @@ use tonic::Status;
 
 use super::convert::{self, times};
 use super::scope::{Scope, blocking, too_large};
-use super::{errors, limits};
+use super::{errors, limits, sending};
 
 /// Messages of a stream that wait for a slow reader at the most.
 const MESSAGES_WAITING_MAX: usize = 2;
@@ -104,7 +104,7 @@ pub(crate) trait Pieces: Clone + Send + Sync + 'static {
         tokio::spawn(async move {
             if let Err(status) = send(&self, &scope, after, limit, pack, &sender).await {
                 // Whoever has gone needs no error.
-                drop(sender.send(Err(status)).await);
+                sending::send(&sender, Err(status)).await;
             }
         });
         ReceiverStream::new(messages)
@@ -135,7 +135,7 @@ async fn send<P: Pieces, M>(
         left -= piece.items.len().min(left);
         next = piece.next;
         for items in split(piece.items, CHUNK_BYTES) {
-            if sender.send(Ok(pack(items))).await.is_err() {
+            if sending::send(sender, Ok(pack(items))).await.is_none() {
                 return Ok(());
             }
         }
