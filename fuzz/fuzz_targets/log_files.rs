@@ -74,7 +74,8 @@ fuzz_target!(|changes: &[u8]| {
     let appended = writer.append(&[next.clone()]).is_ok() && writer.sync().is_ok();
     // Headers that contradict each other while their checksums fit are no damage; nothing is promised about them.
     if appended && !has_forgery {
-        let (_, reader, _) = Log::open(Arc::new(disk), options, identity).expect("a log that took an entry opens again");
+        let (_, reader, _) =
+            Log::open(Arc::new(disk), options, identity).expect("a log that took an entry opens again");
         assert_eq!(reader.read(next.position.index).expect("it is readable"), Some(next));
     }
 });

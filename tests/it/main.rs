@@ -10,6 +10,7 @@ mod documentation;
 mod events;
 mod federation;
 mod filters;
+mod fuzz_seeds;
 mod join_tokens;
 mod logs;
 mod nodes;
