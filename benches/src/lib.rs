@@ -7,6 +7,7 @@ pub mod cpu_time;
 pub mod deployment;
 pub mod population;
 pub mod running;
+pub mod spread;
 
 use std::path::PathBuf;
 
