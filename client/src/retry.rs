@@ -14,12 +14,15 @@ use crate::error::{Error, Failure, sort};
 pub(crate) struct Backoff {
     next: Duration,
     longest: Duration,
+    /// The next one while a group elects its leader.
+    next_in_election: Duration,
 }
 
 impl Backoff {
     /// The first pause is about `shortest`; they double up to `longest`.
     pub(crate) fn new(shortest: Duration, longest: Duration) -> Self {
-        Self { next: shortest.min(longest), longest }
+        let next = shortest.min(longest);
+        Self { next, longest, next_in_election: next.min(ELECTION_PAUSE_MAX) }
     }
 
     /// The next pause, drawn from the upper half of its range so that clients which failed together come back apart.
@@ -29,11 +32,16 @@ impl Backoff {
         jitter(whole)
     }
 
-    /// The next pause after this failure. Elections are over soon, and being late for the end of one is a pause in writing.
+    /// The next pause after this failure. Elections are over soon, and being late for the end of one is a pause in writing:
+    /// so they have short pauses of their own, however many, which make no other one longer. An outcome is unknown because
+    /// leadership has moved, so that is about an election as well.
     fn pause_after(&mut self, status: &Status) -> Duration {
-        let pause = self.pause();
-        let electing = ErrorKind::of(status) == Some(ErrorKind::NotLeader);
-        if electing { pause.min(jitter(ELECTION_PAUSE_MAX)) } else { pause }
+        if !matches!(ErrorKind::of(status), Some(ErrorKind::NotLeader | ErrorKind::OutcomeUnknown)) {
+            return self.pause();
+        }
+        let whole = self.next_in_election;
+        self.next_in_election = (whole * 2).min(ELECTION_PAUSE_MAX);
+        jitter(whole)
     }
 }
 
@@ -199,12 +207,14 @@ mod tests {
     #[test]
     fn pauses_in_an_election_are_short() {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(4));
-        let (electing, busy) = (ErrorKind::NotLeader.status("text"), ErrorKind::Overloaded.status("text"));
-        for _ in 0..20 {
-            let pause = backoff.pause_after(&electing);
+        for kind in [ErrorKind::NotLeader, ErrorKind::OutcomeUnknown].repeat(10) {
+            let pause = backoff.pause_after(&kind.status("text"));
             assert!(pause >= ELECTION_PAUSE_MAX / 2 && pause <= ELECTION_PAUSE_MAX, "{pause:?}");
         }
-        assert!(backoff.pause_after(&busy) >= Duration::from_secs(2));
+        let pauses = [1, 2, 4].map(|_| backoff.pause_after(&ErrorKind::Overloaded.status("busy")).as_secs_f64());
+        for (pause, whole) in pauses.into_iter().zip([1.0, 2.0, 4.0]) {
+            assert!(pause >= whole / 2.0 && pause <= whole, "the election made it longer: {pauses:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

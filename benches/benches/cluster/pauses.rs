@@ -20,7 +20,7 @@ const WRITES_BETWEEN: usize = 20;
 struct Fault {
     /// The longest time without any acknowledged write.
     silence: Duration,
-    /// From the fault to the end of that.
+    /// From the fault until every client has had a write acknowledged that it began after the fault.
     resumed: Duration,
     /// The longest time that any one client had no write acknowledged.
     worst_client: Duration,
@@ -125,10 +125,11 @@ impl Fault {
     fn at(moment: Duration, load: &Steady) -> Self {
         let stretch = load.since(moment.saturating_sub(20 * PACE));
         let silence = |moments: &[Duration]| longest_silence(moments, moment).expect("writes before and after");
-        let (longest, end) = silence(&stretch.writes);
+        let first = |times: Vec<Duration>| times.into_iter().min().unwrap_or_default();
+        let all_resumed = load.begun_after(moment).map(first).into_iter().max().unwrap_or_default();
         Self {
-            silence: longest,
-            resumed: end - moment,
+            silence: silence(&stretch.writes).0,
+            resumed: all_resumed - moment,
             worst_client: stretch.by_writer.iter().map(|writes| silence(writes).0).max().unwrap_or_default(),
             slowest_write: stretch.slowest_write,
             slowest_read: stretch.slowest_read,
@@ -155,12 +156,12 @@ impl Faults {
 
     fn print(&self) {
         println!("\n{}, {} times ({} requests failed)", self.kind, self.silence.count(), self.failed_requests);
-        println!("  {:<44}{:>9}{:>9}{:>9}{:>9}", "milliseconds", "min", "median", "p90", "max");
-        println!("  {:<44}{}", "no write acknowledged to anybody", self.silence);
-        println!("  {:<44}{}", "from the fault to the end of that", self.resumed);
-        println!("  {:<44}{}", "no write acknowledged to the worst client", self.worst_client);
-        println!("  {:<44}{}", "slowest write", self.slowest_write);
-        println!("  {:<44}{}", "slowest read of any node, stale", self.slowest_read);
+        println!("  {:<50}{:>9}{:>9}{:>9}{:>9}", "milliseconds", "min", "median", "p90", "max");
+        println!("  {:<50}{}", "no write acknowledged to anybody", self.silence);
+        println!("  {:<50}{}", "until each client had a new write acknowledged", self.resumed);
+        println!("  {:<50}{}", "no write acknowledged to the worst client", self.worst_client);
+        println!("  {:<50}{}", "slowest write", self.slowest_write);
+        println!("  {:<50}{}", "slowest read of any node, stale", self.slowest_read);
         if let Some(target) = self.target_ms {
             println!("  over the target of {target} ms: {}", self.over_target);
         }

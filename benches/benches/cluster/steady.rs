@@ -92,17 +92,22 @@ impl Steady {
     pub(crate) async fn all_went_on(&self, moment: Duration, count: usize) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let mut counts = [0; WRITERS];
-            let told = self.told();
-            let since = told.acknowledged.iter().rev().take_while(|write| write.at >= moment);
-            since.filter(|write| write.began >= moment).for_each(|write| counts[write.writer] += 1);
-            drop(told);
+            let counts = self.begun_after(moment).map(|times| times.len());
             if counts.iter().all(|written| *written >= count) {
                 return;
             }
             assert!(Instant::now() < deadline, "some client gets no answer: {counts:?}");
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
+    }
+
+    /// When those writes were acknowledged that each writer began after `moment`.
+    pub(crate) fn begun_after(&self, moment: Duration) -> [Vec<Duration>; WRITERS] {
+        let mut times = [const { Vec::new() }; WRITERS];
+        for write in self.told().acknowledged.iter().filter(|write| write.began >= moment) {
+            times[write.writer].push(write.at);
+        }
+        times
     }
 
     /// What happened from `moment` until now.
