@@ -15,6 +15,7 @@ use steeple_engine::domain::{Answer, AnswerSource, Command, Rejection};
 use steeple_engine::event::{Event, RequestStamp};
 use steeple_engine::ids::{LogIndex, LogPosition, NamespaceId, RequestId, Revision, Timestamp};
 use steeple_engine::log::EntryKind;
+use steeple_engine::simulation::{Bug, is_planted, reached};
 use steeple_engine::table::RecordDecodeError;
 use steeple_engine::transaction::{Content, Entropy, Transaction};
 use steeple_engine::view::{Overlay, OverlayReader, Reader, View, ViewError};
@@ -223,8 +224,9 @@ impl Pipeline {
     ) -> Result<(), PipelineError> {
         let Submission { ticket, namespace, request, command } = submission;
         let stamp = request.map(|id| RequestStamp { id, fingerprint: command.fingerprint() });
-        let time = self.time.max(now);
+        let time = if is_planted(Bug::TimeGoesBack) { now } else { self.time.max(now) };
         if let Some(outcome) = stamp.and_then(|stamp| self.recall(namespace, stamp, time, requests)) {
+            reached("request: repeated");
             self.hold(ticket, outcome);
             return Ok(());
         }
@@ -299,6 +301,7 @@ impl Pipeline {
         let mut abandoned = Abandoned::default();
         for in_flight in self.in_flight {
             match in_flight {
+                InFlight::Event { ticket, .. } if is_planted(Bug::UnknownToldAsUndone) => abandoned.undone.push(ticket),
                 InFlight::Event { ticket, .. } => abandoned.unknown.push(ticket),
                 // What an earlier request did is done, but this one does not know it for sure any more.
                 InFlight::Held { ticket, outcome: Outcome::Repeated { .. }, .. } => abandoned.unknown.push(ticket),
@@ -338,6 +341,9 @@ impl Pipeline {
         }
         match requests.look_up(namespace, stamp, now) {
             Known::New => None,
+            Known::Caused(revision) if is_planted(Bug::RepetitionAnswersBefore) => {
+                Some(Outcome::Repeated { revision: Revision(revision.0 - 1) })
+            }
             Known::Caused(revision) => Some(Outcome::Repeated { revision }),
             Known::Reused => Some(Outcome::RequestReused),
         }
@@ -400,8 +406,8 @@ impl Pipeline {
     fn answer_folded(&mut self, folded: LogIndex) -> Result<(), PipelineError> {
         let confirmed = self.confirmed;
         let is_done = |in_flight: &mut InFlight| match in_flight {
-            InFlight::Event { index, .. } => *index <= folded,
-            InFlight::Held { round, .. } => *round <= confirmed,
+            InFlight::Event { index, .. } => *index <= folded || is_planted(Bug::AnswerBeforeFold),
+            InFlight::Held { round, .. } => *round <= confirmed || is_planted(Bug::RejectionNotConfirmed),
         };
         while let Some(done) = self.in_flight.pop_front_if(is_done) {
             self.answers.push(match done {

@@ -13,7 +13,10 @@ use std::collections::VecDeque;
 use raft::eraftpb::{self, ConfChangeV2, EntryType, Message, MessageType};
 use raft::{Config, ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 use steeple_engine::ids::{LogIndex, LogPosition, NodeId, Term};
+use steeple_engine::local::SeededEntropy;
 use steeple_engine::log::{Entry, EntryKind, HardState, LogError, LogReader, Outline};
+use steeple_engine::simulation::{Bug, is_planted, reached};
+use steeple_engine::transaction::Entropy;
 use thiserror::Error;
 
 use crate::group_log::{GroupLog, from_log, to_log};
@@ -251,11 +254,13 @@ pub struct Replica {
     durable_term: Term,
     /// Tags the read requests of this run, so that an answer to an earlier run is not taken for one of this.
     run: u64,
+    /// The shortest election time-out.
+    election_ticks: usize,
 }
 
 impl Replica {
     /// Starts from what is durable. `folded` is how far the view is, and `membership` the one that was in force there;
-    /// `run` is a number that no earlier run of this node had.
+    /// `run` is a random number that no earlier run of this node had. All that is left to chance follows from it.
     ///
     /// # Errors
     /// See [`ReplicaError`].
@@ -277,7 +282,10 @@ impl Replica {
             max_inflight_msgs: options.messages_in_flight_max,
             check_quorum: true,
             pre_vote: true,
-            read_only_option: ReadOnlyOption::Safe,
+            read_only_option: match is_planted(Bug::LeaseReads) {
+                true => ReadOnlyOption::LeaseBased,
+                false => ReadOnlyOption::Safe,
+            },
             max_committed_size_per_ready: 16 << 20,
             ..Config::default()
         };
@@ -302,7 +310,7 @@ impl Replica {
         let mut storage = GroupLog::new(log, start, &membership);
         storage.note_applied(folded, &membership);
         let node = RawNode::new(&config, storage, &slog::Logger::root(slog::Discard, slog::o!()))?;
-        Ok(Self {
+        let mut replica = Self {
             node,
             id,
             membership,
@@ -314,7 +322,20 @@ impl Replica {
             stored: hard_state,
             durable_term: hard_state.term,
             run,
-        })
+            election_ticks: options.election_ticks,
+        };
+        replica.draw_election_timeout();
+        Ok(replica)
+    }
+
+    /// Puts an election time-out of the own in the place of the one that the consensus crate draws from the thread's
+    /// random numbers, so that the same inputs always have the same effect. Like that one it is another one in every
+    /// term, between the shortest one and twice as long.
+    fn draw_election_timeout(&mut self) {
+        let mut entropy = SeededEntropy::new(self.run ^ self.node.raft.term.rotate_left(32));
+        let shortest = self.election_ticks as u128;
+        let drawn = shortest + entropy.next_bits() % shortest.max(1);
+        self.node.raft.set_randomized_election_timeout(usize::try_from(drawn).unwrap_or(self.election_ticks));
     }
 
     /// Who belongs to the group, as far as it is folded.
@@ -365,6 +386,7 @@ impl Replica {
             return;
         }
         self.node.tick();
+        self.draw_election_timeout();
         self.leave_joint_configuration();
         // Nobody reports that a snapshot has arrived: the leader asks again from time to time.
         if self.ticks.is_multiple_of(SNAPSHOT_RETRY_TICKS) {
@@ -380,6 +402,7 @@ impl Replica {
         if !self.may_win_alone() {
             // It says no when a membership entry is still to be folded; the next tick tries again.
             drop(self.node.campaign());
+            self.draw_election_timeout();
         }
     }
 
@@ -526,6 +549,7 @@ impl Replica {
     pub fn receive(&mut self, mut message: Message) -> Result<(), MessageRefused> {
         self.check(&message)?;
         if self.is_untimely(&message) {
+            reached("message: came at a time at which it must not be heard");
             return Ok(());
         }
         for entry in message.mut_entries().iter_mut() {
@@ -539,6 +563,7 @@ impl Replica {
         }
         // What is left to refuse is stale: a response of a node that is no member, a vote of an old term.
         drop(self.node.step(message));
+        self.draw_election_timeout();
         Ok(())
     }
 
@@ -594,7 +619,7 @@ impl Replica {
     #[must_use]
     pub fn needs(&self, position: LogPosition) -> bool {
         let has_it = self.node.raft.raft_log.term(position.index.0).is_ok_and(|term| term == position.term.0);
-        position.index > self.committed() && !has_it
+        position.index > self.committed() && (!has_it || is_planted(Bug::SnapshotNotNeeded))
     }
 
     /// Everything up to and with this write is durable.
@@ -627,7 +652,10 @@ impl Replica {
         for waiting in &self.waiting {
             let is_durable = waiting.number <= durable || !waiting.is_write;
             let is_replaced = waiting.entries.is_some_and(|(_, last)| replaced_from.is_some_and(|from| from <= last));
-            if !is_durable || is_replaced {
+            if is_durable && is_replaced {
+                reached("write: durable, and about to be replaced");
+            }
+            if !is_durable || is_replaced && !is_planted(Bug::ReplacedWriteIsDurable) {
                 break;
             }
             reportable = waiting.number;
@@ -647,8 +675,10 @@ impl Replica {
     /// A joint configuration is left by whoever leads, as soon as it has folded the entry that opened its term.
     fn leave_joint_configuration(&mut self) {
         let raft = &self.node.raft;
-        let is_settled = self.leadership.opened.is_some_and(|opened| raft.raft_log.applied >= opened.0);
+        let is_settled = self.leadership.opened.is_some_and(|opened| raft.raft_log.applied >= opened.0)
+            && !is_planted(Bug::JointConfigurationNotLeft);
         if is_settled && !self.membership.voters_outgoing.is_empty() && !raft.has_pending_conf() {
+            reached("members: joint configuration to be left");
             // Refused while leadership is being handed over. Whoever gets it leaves, or this replica with a later tick.
             drop(self.node.propose_conf_change(Vec::new(), ConfChangeV2::default()));
         }
@@ -686,6 +716,7 @@ impl Replica {
         if (takes_own_vote || leaves_without) && self.node.raft.state != StateRole::Follower {
             let term = self.node.raft.term;
             self.node.raft.become_follower(term, 0);
+            self.draw_election_timeout();
         }
     }
 
@@ -717,7 +748,10 @@ impl Replica {
         let mut ready = self.node.ready();
         let number = ready.number();
         self.output.messages.extend(ready.take_messages());
-        let after_write = ready.take_persisted_messages();
+        let mut after_write = ready.take_persisted_messages();
+        if is_planted(Bug::MessagesBeforeWrite) {
+            self.output.messages.append(&mut after_write);
+        }
         let reads = ready.take_read_states();
         let reads: Vec<_> = reads.iter().filter_map(|read| self.own_read(read)).collect();
         self.output.reads.extend(reads);
@@ -739,6 +773,7 @@ impl Replica {
         self.node.advance_append_async(ready);
         self.waiting.push_back(Waiting { number, is_write, entries: range, messages: after_write });
         if changes_members || !self.held.is_empty() {
+            reached("members: entries held until a commit index is durable");
             self.held.push_back((number, committed));
         } else {
             self.output.committed.extend(committed);

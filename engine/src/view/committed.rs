@@ -16,6 +16,7 @@ use crate::event::Event;
 use crate::ids::{IndexId, LogIndex, NamespaceId, Revision, Sequence, StreamId, StreamSequence, TableId};
 use crate::index::Query;
 use crate::record_store::{RecordStore, RecordStoreError, WriteBatch};
+use crate::simulation::{Bug, is_planted};
 use crate::table::{Catalog, RecordDecodeError};
 
 /// What folding produces; always rebuildable from events.
@@ -266,7 +267,9 @@ fn unreadable(key: &[u8]) -> ViewError {
 
 fn follow_digest(digest: &mut Digest, event: &Event) {
     for change in &event.changes {
-        if let (Some(before), Some(previous)) = (&change.before, change.previous) {
+        if let (Some(before), Some(previous)) = (&change.before, change.previous)
+            && !is_planted(Bug::DigestKeepsReplaced)
+        {
             digest.remove(event.namespace, change.table, change.sequence, previous, before);
         }
         if let Some(after) = &change.after {
@@ -282,7 +285,8 @@ fn follow_streams(state: &mut State, event: &Event) {
     }
     for mark in &event.marks {
         let stream = state.stream_mut(event.namespace, mark.stream);
-        stream.low_water = stream.low_water.max(mark.to);
+        let to = if is_planted(Bug::MarkBeyondRows) { mark.to.next() } else { mark.to };
+        stream.low_water = stream.low_water.max(to);
     }
 }
 

@@ -15,6 +15,7 @@ use super::reader::{ReadError, Reader, Record, StreamRow, StreamState};
 use crate::event::{Change, Event};
 use crate::ids::{IndexId, NamespaceId, Revision, Sequence, StreamId, StreamSequence, TableId};
 use crate::index::{Query, TableIndexes};
+use crate::simulation::{Bug, is_planted};
 use crate::table::{Catalog, RecordDecodeError};
 
 /// Events proposed and not yet folded, and the records that they leave.
@@ -207,7 +208,8 @@ fn merge<T: Ord>(left: Vec<T>, right: Vec<T>, limit: usize) -> Vec<T> {
 
 impl Reader for OverlayReader<'_> {
     fn revision(&self) -> Revision {
-        self.overlay.newest().map_or_else(|| self.below.revision(), |event| event.revision)
+        let newest = self.overlay.newest().filter(|_| !is_planted(Bug::RevisionBeforeCommit));
+        newest.map_or_else(|| self.below.revision(), |event| event.revision)
     }
 
     fn get(&self, namespace: NamespaceId, table: TableId, sequence: Sequence) -> Result<Option<Record>, ReadError> {
@@ -269,11 +271,13 @@ impl Reader for OverlayReader<'_> {
 
     fn last_sequence(&self, namespace: NamespaceId, table: TableId) -> Sequence {
         let below = self.below.last_sequence(namespace, table);
-        self.table(namespace, table).map_or(below, |overlay| below.max(overlay.last_sequence))
+        let overlay = self.table(namespace, table).filter(|_| !is_planted(Bug::SequenceBeforeCommit));
+        overlay.map_or(below, |overlay| below.max(overlay.last_sequence))
     }
 
     fn stream(&self, namespace: NamespaceId, stream: StreamId) -> StreamState {
         let overlay = self.overlay.streams.get(&(namespace, stream));
+        let overlay = overlay.filter(|_| !is_planted(Bug::StreamNumberBeforeCommit));
         overlay.map_or_else(|| self.below.stream(namespace, stream), |overlay| overlay.state)
     }
 

@@ -8,52 +8,91 @@
 //! interrupted takeover is finished with (see [`super::install`]).
 
 use std::fs::{self, File};
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Cursor, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
+use steeple_engine::disk::{Disk, SimulatedDisk};
 use steeple_engine::ids::LogIndex;
 use steeple_engine::log::LogIdentity;
 use steeple_engine::record_store::RecordStore;
-use steeple_snapshot::{Manifest, Origin, ReadError};
+use steeple_snapshot::{Manifest, Origin};
+
+use super::storage::Storage;
 
 /// Name of the file.
 const FILE: &str = "base.snapshot";
 /// Name of a snapshot from a peer that is there wholly and not taken over yet.
 const INCOMING_FILE: &str = "incoming.snapshot";
 
+/// Name of a file of a simulated disk that is not whole yet.
+const PARTIAL_FILE: &str = ".base.snapshot.partial";
+
+/// What a snapshot is read from.
+pub(super) trait Input: Read + Seek + Send {}
+
+impl<T: Read + Seek + Send> Input for T {}
+
 /// The base snapshot of a group.
-#[derive(Debug)]
 pub(super) struct Base {
-    directory: Option<PathBuf>,
+    place: Place,
     /// The log entry up to which it holds everything.
     covers: Mutex<LogIndex>,
 }
 
+/// Where the base snapshot is.
+enum Place {
+    Nowhere,
+    Directory(PathBuf),
+    Simulated(SimulatedDisk),
+}
+
 impl Base {
     /// Looks for a base snapshot; whatever is wrong with it means that there is none.
-    pub(super) fn open(directory: Option<PathBuf>) -> Self {
-        let base = Self { directory, covers: Mutex::new(LogIndex::ZERO) };
+    pub(super) fn open(storage: &Storage) -> Self {
+        let place = match storage {
+            Storage::Simulated(simulated) => Place::Simulated(simulated.base.clone()),
+            _ => storage.directories().base().map_or(Place::Nowhere, Place::Directory),
+        };
+        let base = Self { place, covers: Mutex::new(LogIndex::ZERO) };
         if let Some(manifest) = base.manifest() {
             *base.covers.lock() = manifest.state.index;
         }
         base
     }
 
-    /// Where the file is; `None` for a node in memory.
-    pub(super) fn path(&self) -> Option<PathBuf> {
-        self.directory.as_ref().map(|directory| directory.join(FILE))
+    /// Whether there is a place for one; there is none on a node in memory.
+    pub(super) fn is_kept(&self) -> bool {
+        !matches!(self.place, Place::Nowhere)
     }
 
-    /// Where a snapshot from a peer is put before it is taken over; `None` for a node in memory.
+    /// Where the file is, when it is one of the operating system's.
+    pub(super) fn path(&self) -> Option<PathBuf> {
+        self.directory().map(|directory| directory.join(FILE))
+    }
+
+    /// Where a snapshot from a peer is put before it is taken over, when that is a file of the operating system's.
     pub(super) fn incoming_path(&self) -> Option<PathBuf> {
-        self.directory.as_ref().map(|directory| directory.join(INCOMING_FILE))
+        self.directory().map(|directory| directory.join(INCOMING_FILE))
+    }
+
+    fn directory(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Directory(directory) => Some(directory),
+            Place::Nowhere | Place::Simulated(_) => None,
+        }
     }
 
     /// What the snapshot says that it holds; `None` when there is none that can be used.
     pub(super) fn manifest(&self) -> Option<Manifest> {
-        let path = self.path().filter(|path| path.exists())?;
-        match File::open(&path).map_err(ReadError::from).and_then(steeple_snapshot::inspect) {
+        let input = match self.input() {
+            Ok(input) => input?,
+            Err(error) => {
+                tracing::warn!(%error, "the base snapshot cannot be opened");
+                return None;
+            }
+        };
+        match steeple_snapshot::inspect(input) {
             Ok(manifest) => Some(manifest),
             Err(error) => {
                 tracing::warn!(%error, "the base snapshot cannot be used");
@@ -74,9 +113,24 @@ impl Base {
 
     /// Puts a file, which lies in the same directory and is durable, in the place of the snapshot.
     pub(super) fn replace_by(&self, file: &Path) -> io::Result<()> {
-        let (Some(path), Some(directory)) = (self.path(), &self.directory) else { return Ok(()) };
+        let (Some(path), Some(directory)) = (self.path(), self.directory()) else { return Ok(()) };
         fs::rename(file, path)?;
         File::open(directory)?.sync_all()
+    }
+
+    /// Puts bytes in the place of the snapshot, where it is not a file of the operating system's: durably, whole or not
+    /// at all.
+    pub(super) fn replace_by_bytes(&self, bytes: &[u8]) -> io::Result<()> {
+        let Place::Simulated(disk) = &self.place else { return Ok(()) };
+        match disk.remove(PARTIAL_FILE) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = disk.create(PARTIAL_FILE, bytes.len() as u64)?;
+        file.write_at(bytes, 0)?;
+        file.sync()?;
+        disk.rename(PARTIAL_FILE, FILE)?;
+        disk.sync_directory()
     }
 
     /// Reads the whole snapshot and answers up to which log entry it holds everything, or why it is of no use.
@@ -92,10 +146,34 @@ impl Base {
     }
 
     /// The snapshot from its beginning on.
-    pub(super) fn read(&self) -> Result<BufReader<File>, String> {
-        let path = self.path().filter(|path| path.exists()).ok_or("there is none")?;
-        File::open(path).map(BufReader::new).map_err(|error| format!("it cannot be opened: {error}"))
+    pub(super) fn read(&self) -> Result<Box<dyn Input>, String> {
+        let input = self.input().map_err(|error| format!("it cannot be opened: {error}"))?;
+        Ok(input.ok_or("there is none")?)
     }
+
+    /// The snapshot from its beginning on; `None` when there is none.
+    fn input(&self) -> io::Result<Option<Box<dyn Input>>> {
+        let opened: io::Result<Box<dyn Input>> = match &self.place {
+            Place::Nowhere => return Ok(None),
+            Place::Directory(directory) => {
+                File::open(directory.join(FILE)).map(|file| -> Box<dyn Input> { Box::new(BufReader::new(file)) })
+            }
+            Place::Simulated(disk) => {
+                read_whole(disk, FILE).map(|bytes| -> Box<dyn Input> { Box::new(Cursor::new(bytes)) })
+            }
+        };
+        match opened {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+}
+
+fn read_whole(disk: &SimulatedDisk, name: &str) -> io::Result<Vec<u8>> {
+    let file = disk.open(name)?;
+    let mut bytes = vec![0; usize::try_from(file.size()?).map_err(io::Error::other)?];
+    file.read_at(&mut bytes, 0)?;
+    Ok(bytes)
 }
 
 /// Whose log and whose snapshots these are.

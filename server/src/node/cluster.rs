@@ -179,7 +179,7 @@ impl Node {
             }
         };
         // Whether it has called is looked at when the change is planned.
-        let _ = tokio::time::timeout(CONTACT_PATIENCE, contact).await;
+        let _ = self.shared.work.within(CONTACT_PATIENCE, contact).await;
     }
 
     async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Message) -> Option<T> {

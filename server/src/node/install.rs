@@ -27,6 +27,7 @@ use bytes::Bytes;
 use steeple_engine::domain::CATALOG;
 use steeple_engine::ids::{LogIndex, LogPosition};
 use steeple_engine::log::{LogError, LogIdentity, LogReader, LogWriter};
+use steeple_engine::simulation::reached;
 use steeple_engine::view::{View, ViewError};
 use steeple_raft::RequestLedger;
 use steeple_snapshot::{LoadLogError, Manifest, ReadError, SnapshotId};
@@ -142,25 +143,28 @@ enum Source {
 impl Source {
     fn read(&self) -> Result<Box<dyn Read>, InstallError> {
         Ok(match self {
-            Self::Base(base) => Box::new(base.read().map_err(InstallError::Load)?),
+            Self::Base(base) => base.read().map(|input| -> Box<dyn Read> { input }).map_err(InstallError::Load)?,
             Self::Memory(bytes) => Box::new(Cursor::new(bytes.clone())),
         })
     }
 }
 
 impl Installation {
-    /// Verifies the snapshot, makes it the base snapshot and fills a record store from it. Waits until nobody compacts,
-    /// and for the disk: not for the thread that folds.
+    /// Verifies the snapshot, makes it the base snapshot and fills a record store from it, while the others are kept out
+    /// ([`alone`]). Waits for the disk, not for the thread that folds.
     ///
     /// # Errors
     /// See [`InstallError`]. The node is as it was.
-    pub(crate) fn prepare(shared: Arc<Shared>, arrived: Arrived) -> Result<Self, InstallError> {
-        let alone = alone(&shared);
+    pub(crate) fn prepare(
+        shared: Arc<Shared>,
+        arrived: Arrived,
+        alone: OwnedMutexGuard<()>,
+    ) -> Result<Self, InstallError> {
         let core = shared.core();
         let manifest = verify(&arrived, &shared.identity, core.view.folded().index)?;
         let source = publish(arrived, &core.base)?;
         tracing::info!(snapshot = %manifest.id, records = manifest.records(), "a snapshot has arrived: filling a record store from it");
-        let records = records::beside(group_directory(&shared).as_deref())?;
+        let records = records::beside(&shared.storage)?;
         let view = build_view(&shared.options, &records, &source, &manifest).inspect_err(|_| clear_away(&records))?;
         Ok(Self {
             shared,
@@ -218,6 +222,7 @@ impl Installation {
         }
         self.progress = Progress::Finished;
         self.shared.replace_core(core);
+        reached("snapshot: taken over");
         tracing::info!(snapshot = %self.manifest.id, revision = %self.manifest.state.revision, "took over a snapshot");
         Some(Installed { core: self.shared.core(), requests, position })
     }
@@ -244,17 +249,16 @@ pub(crate) struct Rebuilding {
 }
 
 impl Rebuilding {
-    /// Fills a record store beside the one in use, as far as that one is folded. Waits until nobody compacts, and for
-    /// the disk: not for the thread that folds.
+    /// Fills a record store beside the one in use, as far as that one is folded, while the others are kept out
+    /// ([`alone`]). Waits for the disk, not for the thread that folds.
     ///
     /// # Errors
     /// [`StartError::MissingEvents`] when base snapshot and log do not reach back far enough: then only a snapshot from
     /// a peer helps. See [`InstallError`] for the rest. The node is as it was.
-    pub(crate) fn prepare(shared: Arc<Shared>) -> Result<Self, InstallError> {
-        let alone = alone(&shared);
+    pub(crate) fn prepare(shared: Arc<Shared>, alone: OwnedMutexGuard<()>) -> Result<Self, InstallError> {
         let core = shared.core();
         open::check_rebuildable(&core.log, &core.base)?;
-        let records = records::beside(group_directory(&shared).as_deref())?;
+        let records = records::beside(&shared.storage)?;
         let up_to = core.view.folded().index;
         let view = open::rebuild(&shared.options, &records, &core.log, &core.base, up_to);
         let view = view.inspect_err(|_| clear_away(&records))?;
@@ -290,15 +294,11 @@ impl Drop for Rebuilding {
 }
 
 /// Keeps everybody out who gives space back or takes a snapshot; one that is being taken is broken off.
-fn alone(shared: &Shared) -> OwnedMutexGuard<()> {
+pub(super) async fn alone(shared: &Shared) -> OwnedMutexGuard<()> {
     shared.taking_over.send_replace(true);
-    let alone = Arc::clone(&shared.maintenance).blocking_lock_owned();
+    let alone = Arc::clone(&shared.maintenance).lock_owned().await;
     shared.taking_over.send_replace(false);
     alone
-}
-
-fn group_directory(shared: &Shared) -> Option<PathBuf> {
-    open::Directories::new(shared.options.data.clone()).group()
 }
 
 /// Reads all of the snapshot once, and checks that it is for this node and of use to it.
@@ -325,6 +325,10 @@ fn publish(arrived: Arrived, base: &Arc<Base>) -> Result<Source, InstallError> {
     match arrived {
         Arrived::File(path) => {
             base.replace_by(&path)?;
+            Ok(Source::Base(Arc::clone(base)))
+        }
+        Arrived::Memory(bytes) if base.is_kept() => {
+            base.replace_by_bytes(&bytes)?;
             Ok(Source::Base(Arc::clone(base)))
         }
         Arrived::Memory(bytes) => Ok(Source::Memory(bytes)),
@@ -372,6 +376,7 @@ pub(super) fn resume(base: &Base, identity: &LogIdentity, writer: &mut LogWriter
     if manifest.origin != base::origin(identity) || !is_interrupted(&manifest, &writer.reader())? {
         return Ok(false);
     }
+    reached("snapshot: interrupted takeover finished at the start");
     tracing::info!(snapshot = %manifest.id, "taking over a snapshot was interrupted and is finished now");
     base.verify().map_err(InstallError::Load)?;
     fill_log(base.read().map_err(InstallError::Load)?, &manifest, writer)?;

@@ -1,9 +1,11 @@
 //! The thread that owns the log's writing end: it appends and syncs batches, and gives space back between them.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
 use steeple_engine::log::{HardState, LogError, LogWriter};
+use steeple_engine::simulation::{Bug, is_planted, reached};
 use steeple_raft::{Write, WriteNumber};
 
 use super::group::Message;
@@ -28,39 +30,77 @@ pub(super) struct LogCounters {
     pub(super) entries: AtomicU64,
 }
 
-/// Runs until the sending side is gone or the log fails.
-pub(super) fn run(
-    mut writer: LogWriter,
-    tasks: &mpsc::Receiver<Task>,
-    counters: &LogCounters,
-    mut report: impl FnMut(Message) -> bool,
-) {
-    let mut next = None;
-    while let Some(task) = next.take().or_else(|| tasks.recv().ok()) {
+/// The log's writing end, and what is to be done with it.
+pub(super) struct LogWork {
+    pub(super) writer: LogWriter,
+    pub(super) tasks: mpsc::Receiver<Task>,
+    pub(super) counters: Arc<LogCounters>,
+    /// Taken from the queue, and not done yet.
+    pub(super) next: Option<Task>,
+}
+
+impl LogWork {
+    pub(super) fn new(writer: LogWriter, tasks: mpsc::Receiver<Task>, counters: Arc<LogCounters>) -> Self {
+        Self { writer, tasks, counters, next: None }
+    }
+
+    /// Runs until the sending side is gone or the log fails.
+    pub(super) fn run(mut self, mut report: impl FnMut(Message) -> bool) {
+        while let Some(task) = self.next.take().or_else(|| self.tasks.recv().ok()) {
+            if !self.carry_out(task, &mut report) {
+                return;
+            }
+        }
+        self.close();
+    }
+
+    /// Does what waits first, if there is anything; whether the log goes on.
+    pub(super) fn step(&mut self, report: &mut dyn FnMut(Message) -> bool) -> bool {
+        match self.next.take().or_else(|| self.tasks.try_recv().ok()) {
+            Some(task) => self.carry_out(task, report),
+            None => true,
+        }
+    }
+
+    /// Whether something waits to be done.
+    pub(super) fn is_ready(&mut self) -> bool {
+        if self.next.is_none() {
+            self.next = self.tasks.try_recv().ok();
+        }
+        self.next.is_some()
+    }
+
+    /// A log that was closed has no end to be doubtful about, and opens without looking for one.
+    pub(super) fn close(self) {
+        if let Err(error) = self.writer.close() {
+            tracing::warn!(%error, "the log was not closed; the next start recovers it");
+        }
+    }
+
+    /// Does one thing, and the writes that wait behind a write with it; whether the log goes on.
+    fn carry_out(&mut self, task: Task, report: &mut dyn FnMut(Message) -> bool) -> bool {
         match task {
             Task::Write(write) => {
                 let mut writes = vec![write];
-                next = gather(tasks, &mut writes);
-                let persisted = carry_out(&mut writer, &writes);
-                counters.syncs.fetch_add(1, Ordering::Relaxed);
+                self.next = gather(&self.tasks, &mut writes);
+                let persisted = carry_out(&mut self.writer, &writes);
+                self.counters.syncs.fetch_add(1, Ordering::Relaxed);
                 let entries: usize = writes.iter().map(|write| write.entries.len()).sum();
-                counters.entries.fetch_add(entries as u64, Ordering::Relaxed);
+                self.counters.entries.fetch_add(entries as u64, Ordering::Relaxed);
                 let failed = persisted.is_err();
-                if !report(Message::Persisted(persisted)) || failed {
-                    return;
-                }
+                report(Message::Persisted(persisted)) && !failed
             }
             Task::Note(state) => {
-                if let Err(error) = writer.set_hard_state(state) {
+                if let Err(error) = self.writer.set_hard_state(state) {
                     tracing::warn!(%error, "the log does not take up how far it is committed");
                 }
+                true
             }
-            Task::Run(work) => work(&mut writer),
+            Task::Run(work) => {
+                work(&mut self.writer);
+                true
+            }
         }
-    }
-    // A log that was closed has no end to be doubtful about, and opens without looking for one.
-    if let Err(error) = writer.close() {
-        tracing::warn!(%error, "the log was not closed; the next start recovers it");
     }
 }
 
@@ -89,17 +129,22 @@ fn carry_out(writer: &mut LogWriter, writes: &[Write]) -> Result<WriteNumber, Lo
     let mut number = WriteNumber(0);
     for write in writes {
         number = write.number;
-        if let Some(state) = write.hard_state {
+        if let Some(state) = write.hard_state.filter(|_| !is_planted(Bug::VoteNotKept)) {
             writer.save_hard_state(state)?;
         }
         let Some(first) = write.entries.first() else { continue };
         if first.position.index <= writer.reader().last().index {
-            writer.truncate_suffix(first.position.index)?;
+            reached("log: end replaced by another leader's entries");
+            if !is_planted(Bug::SuffixNotCut) {
+                writer.truncate_suffix(first.position.index)?;
+            }
         }
         writer.append(&write.entries)?;
     }
     let appended = started.elapsed();
-    writer.sync()?;
+    if !is_planted(Bug::WriteNotSynced) {
+        writer.sync()?;
+    }
     metrics::histogram!("steeple_log_append_seconds").record(appended.as_secs_f64());
     metrics::histogram!("steeple_log_sync_seconds").record((started.elapsed() - appended).as_secs_f64());
     let entries: usize = writes.iter().map(|write| write.entries.len()).sum();

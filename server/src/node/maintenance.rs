@@ -21,6 +21,7 @@ use steeple_engine::ids::{
     ClusterId, HistoryId, LogIndex, LogPosition, NamespaceId, NodeId, Revision, StreamSequence, Timestamp,
 };
 use steeple_engine::log::{EntryKind, LogError, LogWriter, Rewritten, SegmentInfo};
+use steeple_engine::simulation::{Bug, is_planted, reached};
 use steeple_engine::spire;
 use steeple_engine::view::{Digest, Reader};
 use steeple_snapshot::{LiveSource, Publication, SnapshotId, SnapshotOptions};
@@ -29,6 +30,7 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::base::origin;
 use super::log_writer::Task;
+use super::work::CutOff;
 use super::{Node, QueryError, Shared, SubmitError};
 
 /// Items pruned in one step at the most.
@@ -175,8 +177,11 @@ impl Node {
     /// When the store fails.
     pub async fn flush(&self) -> Result<(), CompactError> {
         let core = self.shared.core();
-        let flushing = tokio::task::spawn_blocking(move || {
-            let folded = core.view.flush()?.index;
+        let flushing = self.shared.work.blocking(move || {
+            let folded = match is_planted(Bug::FlushNotDone) {
+                true => core.view.folded().index,
+                false => core.view.flush()?.index,
+            };
             let mut flushed = core.flushed.lock();
             *flushed = flushed.max(folded);
             Ok(())
@@ -205,14 +210,14 @@ impl Node {
     /// Compacts in a task of its own, which goes on when the caller does not: what it writes must not meet the next one.
     async fn compact_alone(&self, alone: OwnedMutexGuard<()>, base_bytes_min: u64) -> Result<Compacted, CompactError> {
         let node = self.weakly();
-        let task = tokio::spawn(async move {
+        let task = async move {
             let compacted = node.compact_now(base_bytes_min).await;
             drop(alone);
             compacted
-        });
-        task.await.map_err(|error| match error.is_panic() {
-            true => CompactError::Bug(error.to_string()),
-            false => CompactError::Stopped,
+        };
+        self.shared.work.detached(task).await.map_err(|error| match error {
+            CutOff::Panicked(panic) => CompactError::Bug(panic),
+            CutOff::Stopped => CompactError::Stopped,
         })?
     }
 
@@ -310,7 +315,7 @@ impl Node {
 
     /// Sees to it that a base snapshot covers the log up to `index`; whether one was written for that.
     async fn cover_by_base(&self, index: LogIndex) -> Result<bool, CompactError> {
-        if self.core().base.covers() >= index || self.core().base.path().is_none() {
+        if self.core().base.covers() >= index || !self.core().base.is_kept() {
             return Ok(false);
         }
         self.blocking(|node| write_base(&node.shared)).await?;
@@ -326,6 +331,7 @@ impl Node {
         let is_dead = |segment: &&SegmentInfo| segment.last <= safe && segment.last_tag < first_kept;
         let dead: Vec<LogIndex> = unwanted.iter().take_while(is_dead).map(|segment| segment.last).collect();
         if let Some(up_to) = dead.last().copied() {
+            reached("compaction: segments purged");
             self.on_log(move |writer| writer.purge_prefix(up_to)).await??;
         }
         // Not a difference of two counts: the log goes on at its other end meanwhile.
@@ -346,10 +352,13 @@ impl Node {
 
     /// The newest log entry that neither the record store nor its rebuild needs.
     fn safe_to_drop(&self) -> LogIndex {
+        if is_planted(Bug::PurgedTooEarly) {
+            return LogIndex(u64::MAX);
+        }
         let flushed = *self.core().flushed.lock();
-        match self.core().base.path() {
-            Some(_) => flushed.min(self.core().base.covers()),
-            None => flushed,
+        match self.core().base.is_kept() {
+            true => flushed.min(self.core().base.covers()),
+            false => flushed,
         }
     }
 
@@ -405,18 +414,28 @@ impl Node {
         work: impl FnOnce(&Self) -> Result<T, E> + Send + 'static,
     ) -> Result<T, CompactError> {
         let node = self.weakly();
-        tokio::task::spawn_blocking(move || work(&node)).await.map_err(|_| CompactError::Stopped)?.map_err(Into::into)
+        self.shared.work.blocking(move || work(&node)).await.map_err(|_| CompactError::Stopped)?.map_err(Into::into)
     }
 }
 
 /// Writes a base snapshot, reads it back, and only then lets the log go by it.
 fn write_base(shared: &Arc<Shared>) -> Result<(), CompactError> {
     let core = shared.core();
-    let Some(path) = core.base.path() else { return Ok(()) };
     let failed = |error: &dyn std::fmt::Display| CompactError::Base(error.to_string());
-    let mut publication = Publication::create(&path).map_err(|error| failed(&error))?;
     let source = LiveSource { view: Arc::clone(&core.view), log: core.log.clone() };
-    let options = SnapshotOptions::new(SnapshotId(rand::random()), origin(&shared.identity), shared.clock.now());
+    let id = SnapshotId(shared.random.bytes());
+    let options = SnapshotOptions::new(id, origin(&shared.identity), shared.clock.now());
+    let Some(path) = core.base.path() else {
+        let mut bytes = Vec::new();
+        steeple_snapshot::write(&source, &mut bytes, options, &mut |_| {}).map_err(|error| failed(&error))?;
+        let report = steeple_snapshot::verify(&bytes[..], &mut |_| {}).map_err(|error| failed(&error))?;
+        if !is_planted(Bug::BaseNotPublished) {
+            core.base.replace_by_bytes(&bytes).map_err(|error| failed(&error))?;
+        }
+        core.base.advance(report.manifest.state.index);
+        return Ok(());
+    };
+    let mut publication = Publication::create(&path).map_err(|error| failed(&error))?;
     steeple_snapshot::write(&source, &mut publication, options, &mut |_| {}).map_err(|error| failed(&error))?;
     let mut written = publication.file();
     written.rewind().map_err(|error| failed(&error))?;

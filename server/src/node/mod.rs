@@ -24,6 +24,10 @@ mod restore;
 mod outgoing;
 pub(crate) mod install;
 mod stall;
+mod storage;
+mod random;
+mod work;
+pub mod stepped;
 
 #[cfg(test)]
 mod tests;
@@ -40,6 +44,7 @@ use steeple_engine::event::Event;
 use steeple_engine::ids::{ClusterId, HistoryId, NamespaceId, NodeId, RequestId, Revision};
 use steeple_engine::log::{LogIdentity, LogReader};
 use steeple_engine::namespaces;
+use steeple_engine::simulation::reached;
 use steeple_engine::spire::notices::{self, Notice};
 use steeple_engine::view::{View, ViewReader};
 use steeple_raft::Outcome;
@@ -57,8 +62,12 @@ pub use self::snapshots::{SnapshotError, TakenSnapshot};
 
 use self::core::Core;
 use self::group::{Group, Message, NodeSink, Waiting};
-use self::log_writer::{LogCounters, Task};
+use self::log_writer::{LogCounters, LogWork, Task};
+use self::open::Opened;
+use self::random::Random;
 use self::roster::Roster;
+use self::storage::Storage;
+use self::work::Work;
 use crate::peer::Introduction;
 
 /// Messages on their way to the group's thread at the most.
@@ -103,6 +112,16 @@ impl Drop for StopGuard {
     }
 }
 
+/// The pieces of a node.
+struct Assembled {
+    node: Node,
+    group: Group,
+    log: LogWork,
+    inbox: tokio::sync::mpsc::Sender<Message>,
+    messages: tokio::sync::mpsc::Receiver<Message>,
+    has_started: mpsc::Receiver<()>,
+}
+
 /// What handles and threads share.
 pub(crate) struct Shared {
     identity: LogIdentity,
@@ -137,14 +156,26 @@ pub(crate) struct Shared {
     diverged: AtomicBool,
     /// The log entry from which on a follower that is sent a snapshot will want the log.
     wanted_from: AtomicU64,
-    /// Where fetching from peers runs.
-    runtime: tokio::runtime::Handle,
+    /// Where it keeps what has to survive.
+    storage: Storage,
+    random: Random,
+    work: Arc<Work>,
 }
 
 impl Shared {
     /// The way to the group's thread while the node runs.
     fn inbox_sender(&self) -> Option<tokio::sync::mpsc::Sender<Message>> {
         self.inbox.upgrade()
+    }
+
+    /// Tells the group that time passes, unless it leads alone and has nothing to wait for. Whether there is a group.
+    fn tick(&self) -> bool {
+        if self.leads_alone.load(Ordering::SeqCst) && !self.submissions.is_closed() {
+            return true;
+        }
+        let Some(inbox) = self.inbox_sender() else { return false };
+        // A full inbox has ticks in it.
+        !matches!(inbox.try_send(Message::Tick), Err(TrySendError::Closed(_)))
     }
 
     /// Takes no mutations from now on; the first reason is kept.
@@ -164,14 +195,51 @@ impl Node {
     /// # Errors
     /// See [`StartError`].
     pub fn start(options: NodeOptions, parts: NodeParts) -> Result<Self, StartError> {
-        let opened = open::open(&options, open::fresh_identity(&options.cluster))?;
+        let tick = options.cluster.tick;
+        let (storage, random) = (Storage::new(options.data.clone()), Random::System);
+        let opened = Self::open(&options, &storage, &random)?;
+        // Only now: it must not be dropped where nobody may wait, and opening may fail.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
+        let work = Work::on(runtime.handle().clone());
+        let Assembled { node, group, log, inbox, mut messages, has_started } =
+            Self::assemble(opened, options, &parts, storage, random, work);
+        node.spawn("steeple-log", move || log.run(|message| inbox.blocking_send(message).is_ok()))?;
+        node.spawn("steeple-group", move || group.run(&mut messages))?;
+        let weak = Arc::downgrade(&node.shared);
+        node.spawn("steeple-maintenance", move || {
+            runtime.block_on(async {
+                tokio::join!(maintenance::run(weak.clone()), tick_now_and_then(weak, tick));
+            });
+        })?;
+        // A group whose thread has ended says why in `failure`.
+        let _ = has_started.recv();
+        match node.failure() {
+            Some(reason) => Err(StartError::Failed(reason)),
+            None => Ok(node),
+        }
+    }
+
+    /// Opens what is stored.
+    fn open(options: &NodeOptions, storage: &Storage, random: &Random) -> Result<Opened, StartError> {
+        let opened = open::open_in(storage, options, open::fresh_identity(&options.cluster, random), random)?;
         if let Some(torn) = &opened.recovery.torn {
+            reached("log: torn tail cut off");
             tracing::info!(?torn, "cut off what an unfinished write had left at the end of the log");
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
-        let (inbox, mut messages) = tokio::sync::mpsc::channel(INBOX_MAX);
+        Ok(opened)
+    }
+
+    /// Makes the pieces of a node that has still to be driven.
+    fn assemble(
+        opened: Opened,
+        options: NodeOptions,
+        parts: &NodeParts,
+        storage: Storage,
+        random: Random,
+        work: Work,
+    ) -> Assembled {
+        let (inbox, messages) = tokio::sync::mpsc::channel(INBOX_MAX);
         let (tasks, task_queue) = mpsc::channel();
-        let cluster = options.cluster.clone();
         let shared = Arc::new(Shared {
             identity: opened.identity,
             roster: opened.roster,
@@ -194,33 +262,19 @@ impl Node {
             alone: AtomicBool::new(false),
             diverged: AtomicBool::new(false),
             wanted_from: AtomicU64::new(outgoing::NOTHING_WANTED),
-            runtime: runtime.handle().clone(),
+            storage,
+            random,
+            work: Arc::new(work),
         });
         let guard = StopGuard { inbox: inbox.clone(), shared: Arc::downgrade(&shared) };
         let node = Self { shared, _guard: Some(Arc::new(guard)) };
-        let transport = node.connect(&parts, &inbox);
+        let transport = node.connect(parts, &inbox);
         let (started, has_started) = mpsc::channel();
         let shared = Arc::clone(&node.shared);
         let core = shared.core();
         let group = Group::new(opened.replica, core, opened.requests, shared, tasks, transport, started);
-        let counters = Arc::clone(&node.shared.log_counters);
-        let writer = opened.writer;
-        node.spawn("steeple-log", move || {
-            log_writer::run(writer, &task_queue, &counters, |message| inbox.blocking_send(message).is_ok());
-        })?;
-        node.spawn("steeple-group", move || group.run(&mut messages))?;
-        let weak = Arc::downgrade(&node.shared);
-        node.spawn("steeple-maintenance", move || {
-            runtime.block_on(async {
-                tokio::join!(maintenance::run(weak.clone()), tick_now_and_then(weak, cluster.tick));
-            });
-        })?;
-        // A group whose thread has ended says why in `failure`.
-        let _ = has_started.recv();
-        match node.failure() {
-            Some(reason) => Err(StartError::Failed(reason)),
-            None => Ok(node),
-        }
+        let log = LogWork::new(opened.writer, task_queue, Arc::clone(&node.shared.log_counters));
+        Assembled { node, group, log, inbox, messages, has_started }
     }
 
     fn connect(
@@ -387,25 +441,31 @@ impl Node {
     /// # Errors
     /// [`QueryError::NotConfirmed`] when nobody can confirm that now.
     pub async fn current(&self) -> Result<(), QueryError> {
-        if self.shared.diverged.load(Ordering::SeqCst) {
-            return Err(QueryError::NotConfirmed(
-                "its records differed from the leader's and are being rebuilt".into(),
-            ));
-        }
-        if self.shared.leads_alone.load(Ordering::SeqCst) {
-            // It acknowledges only what it has folded.
+        if self.is_current()? {
             return Ok(());
         }
+        let patience = self.shared.options.cluster.read_patience;
+        let answer = tokio::time::timeout(patience, self.confirm()).await;
+        answer.unwrap_or_else(|_| Err(QueryError::NotConfirmed("no leader was found in time".into())))
+    }
+
+    /// Whether the view reflects everything that was acknowledged and nobody has to be asked.
+    fn is_current(&self) -> Result<bool, QueryError> {
+        if self.shared.diverged.load(Ordering::SeqCst) {
+            let reason = "its records differed from the leader's and are being rebuilt";
+            return Err(QueryError::NotConfirmed(reason.into()));
+        }
+        // A leader alone acknowledges only what it has folded.
+        Ok(self.shared.leads_alone.load(Ordering::SeqCst))
+    }
+
+    /// Asks the group for its word that the view reflects what was acknowledged, and waits as long as it takes.
+    async fn confirm(&self) -> Result<(), QueryError> {
         let stopped = || QueryError::NotConfirmed(self.failure().unwrap_or_else(|| "it is stopping".into()));
         let inbox = self.shared.inbox_sender().ok_or_else(stopped)?;
         let (confirmed, confirmation) = oneshot::channel();
-        let asking = async {
-            inbox.send(Message::Read(confirmed)).await.map_err(|_| stopped())?;
-            confirmation.await.map_err(|_| stopped())?
-        };
-        let patience = self.shared.options.cluster.read_patience;
-        let answer = tokio::time::timeout(patience, asking).await;
-        answer.unwrap_or_else(|_| Err(QueryError::NotConfirmed("no leader was found in time".into())))
+        inbox.send(Message::Read(confirmed)).await.map_err(|_| stopped())?;
+        confirmation.await.map_err(|_| stopped())?
     }
 
     /// The namespace with this name, if there is one.
@@ -573,12 +633,7 @@ async fn tick_now_and_then(shared: std::sync::Weak<Shared>, every: Duration) {
     loop {
         interval.tick().await;
         let Some(shared) = shared.upgrade() else { return };
-        if shared.leads_alone.load(Ordering::SeqCst) && !shared.submissions.is_closed() {
-            continue;
-        }
-        let Some(inbox) = shared.inbox_sender() else { return };
-        // A full inbox has ticks in it.
-        if let Err(TrySendError::Closed(_)) = inbox.try_send(Message::Tick) {
+        if !shared.tick() {
             return;
         }
     }

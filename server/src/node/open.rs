@@ -16,6 +16,7 @@ use steeple_engine::event::Event;
 use steeple_engine::ids::{ClusterId, GroupId, HistoryId, LogIndex, LogPosition, NodeId, Term, Timestamp};
 use steeple_engine::log::{Entry, EntryKind, HardState, Log, LogError, LogIdentity, LogReader, LogWriter, Recovery};
 use steeple_engine::record_store::{RecordStore, RecordStoreError};
+use steeple_engine::simulation::{Bug, is_planted, reached};
 use steeple_engine::view::{Committed, View};
 use steeple_raft::{Incarnation, Member, Membership, MembershipChange, Replica, RequestLedger};
 
@@ -24,9 +25,11 @@ use super::core::Core;
 use super::errors::StartError;
 use super::install;
 use super::options::{ClusterOptions, ClusterOrigin, NodeOptions};
+use super::random::Random;
 use super::records::{self, Records};
 use super::roster::{Roster, RosterError};
 use super::stall;
+use super::storage::Storage;
 
 /// Events folded in one batch while catching up.
 const FOLD_BATCH: usize = 256;
@@ -67,16 +70,27 @@ impl Directories {
     }
 }
 
-/// Opens log and view.
+/// Opens log and view in the data directory.
+#[cfg(test)]
 pub(super) fn open(options: &NodeOptions, fresh: LogIdentity) -> Result<Opened, StartError> {
-    let directories = Directories::new(options.data.clone());
-    if let Some(root) = &options.data {
+    open_in(&Storage::new(options.data.clone()), options, fresh, &Random::System)
+}
+
+/// Opens log and view.
+pub(super) fn open_in(
+    storage: &Storage,
+    options: &NodeOptions,
+    fresh: LogIdentity,
+    random: &Random,
+) -> Result<Opened, StartError> {
+    let directories = storage.directories();
+    if let Storage::Directory(root) = storage {
         steeple_snapshot::check_finished(root)?;
         for directory in [directories.log(), directories.base()].into_iter().flatten() {
             make_directory(&directory)?;
         }
     }
-    let disk = open_disk(directories.log().as_deref())?;
+    let disk = open_disk(storage)?;
     let found_identity = steeple_engine::log::read_identity(disk.as_ref())?;
     if found_identity.is_none() && Roster::is_left_over(disk.as_ref())? {
         return Err(RosterError::LogLost.into());
@@ -87,18 +101,17 @@ pub(super) fn open(options: &NodeOptions, fresh: LogIdentity) -> Result<Opened, 
         return Err(StartError::OtherNode { found, cluster: identity.cluster, wanted });
     }
     let (mut writer, log, recovery) = Log::open(Arc::clone(&disk), options.log, identity)?;
-    let roster = open_roster(disk, options, &log)?;
-    let base = Arc::new(Base::open(directories.base()));
+    let roster = open_roster(disk, options, &log, Incarnation(random.bytes()))?;
+    let base = Arc::new(Base::open(storage));
     if !install::resume(&base, &identity, &mut writer).map_err(Box::new)? {
         found(&mut writer, &log, &options.cluster)?;
     }
     let committed = writer.hard_state().commit;
-    let OpenedView { view, records, rebuilt } =
-        open_view(options, &directories, &log, &base, committed, recovery.clean)?;
+    let OpenedView { view, records, rebuilt } = open_view(options, storage, &log, &base, committed, recovery.clean)?;
     settle_alone(&mut writer, &log, &view, &options.cluster)?;
     let core = Core::new(view, log, base, records);
     let requests = recall_requests(options, &core.log, core.view.folded().time, core.view.folded().index)?;
-    let replica = replica(options, identity.node, &core, writer.hard_state())?;
+    let replica = replica(options, identity.node, &core, writer.hard_state(), random.number())?;
     let (supported, active) = (options.cluster.features, replica.membership().features());
     if supported < active {
         return Err(StartError::Features { supported, active });
@@ -107,26 +120,30 @@ pub(super) fn open(options: &NodeOptions, fresh: LogIdentity) -> Result<Opened, 
     Ok(Opened { identity, writer, recovery, core, requests, replica, roster, rebuilt })
 }
 
-fn open_roster(disk: Arc<dyn Disk>, options: &NodeOptions, log: &LogReader) -> Result<Roster, StartError> {
+fn open_roster(
+    disk: Arc<dyn Disk>,
+    options: &NodeOptions,
+    log: &LogReader,
+    fresh: Incarnation,
+) -> Result<Roster, StartError> {
     let founds_with_others = match &options.cluster.origin {
         ClusterOrigin::Founding { members, .. } => members.keys().any(|node| *node != options.cluster.node.0),
         ClusterOrigin::Alone(_) | ClusterOrigin::Joining { .. } => false,
     };
     let is_used = log.last().index > LogIndex::ZERO;
-    let fresh = Incarnation(rand::random());
     Ok(Roster::open(disk, options.cluster.node, options.cluster.features, fresh, founds_with_others, is_used)?)
 }
 
-/// A replica that goes on from what is stored.
+/// A replica that goes on from what is stored. `run` is a number that no earlier run of this node had.
 pub(super) fn replica(
     options: &NodeOptions,
     node: NodeId,
     core: &Core,
     hard_state: HardState,
+    run: u64,
 ) -> Result<Replica, StartError> {
     let folded = core.view.folded().index;
     let membership = membership(&core.view)?;
-    let run = rand::random();
     Ok(Replica::new(node, options.cluster.replica, core.log.clone(), hard_state, folded, membership, run)?)
 }
 
@@ -199,9 +216,9 @@ pub(super) fn append_founding(
 }
 
 /// The identity of a node that is started for the first time.
-pub(super) fn fresh_identity(cluster: &ClusterOptions) -> LogIdentity {
+pub(super) fn fresh_identity(cluster: &ClusterOptions, random: &Random) -> LogIdentity {
     let (id, history) = match &cluster.origin {
-        ClusterOrigin::Alone(_) => (ClusterId(rand::random()), HistoryId(rand::random())),
+        ClusterOrigin::Alone(_) => (ClusterId(random.bytes()), HistoryId(random.bytes())),
         ClusterOrigin::Founding { cluster, history, .. } | ClusterOrigin::Joining { cluster, history, .. } => {
             (*cluster, *history)
         }
@@ -213,12 +230,15 @@ fn make_directory(path: &Path) -> Result<(), StartError> {
     fs::create_dir_all(path).map_err(|source| StartError::Directory { action: "create", path: path.to_owned(), source })
 }
 
-fn open_disk(path: Option<&Path>) -> Result<Arc<dyn Disk>, StartError> {
-    Ok(match path {
+fn open_disk(storage: &Storage) -> Result<Arc<dyn Disk>, StartError> {
+    if let Storage::Simulated(simulated) = storage {
+        return Ok(Arc::clone(&simulated.log));
+    }
+    Ok(match storage.directories().log() {
         None => Arc::new(SimulatedDisk::new()),
-        Some(path) => Arc::new(RealDisk::open(path).map_err(|source| StartError::Directory {
+        Some(path) => Arc::new(RealDisk::open(&path).map_err(|source| StartError::Directory {
             action: "lock (is another node running on it?)",
-            path: path.to_owned(),
+            path,
             source,
         })?),
     })
@@ -234,13 +254,13 @@ struct OpenedView {
 /// Opens the view on the newest record store that is of use, or rebuilds it. The other stores are deleted.
 fn open_view(
     options: &NodeOptions,
-    directories: &Directories,
+    storage: &Storage,
     log: &LogReader,
     base: &Base,
     up_to: LogIndex,
     was_stopped: bool,
 ) -> Result<OpenedView, StartError> {
-    let found = records::found(directories.group().as_deref())?;
+    let found = records::found(storage)?;
     let mut reason = None;
     for (place, records) in found.iter().enumerate() {
         match use_store(options, records, log, up_to, was_stopped) {
@@ -257,12 +277,13 @@ fn open_view(
             Err(error) => reason = reason.or_else(|| Some(error.to_string())),
         }
     }
+    reached("records: rebuilt at the start");
     tracing::warn!(reason, "the record store cannot be used as it is and is rebuilt from base snapshot and log");
     check_rebuildable(log, base)?;
     for records in &found {
         records.destroy()?;
     }
-    let records = records::first(directories.group().as_deref());
+    let records = records::first(storage);
     let view = rebuild(options, &records, log, base, up_to)?;
     Ok(OpenedView { view, records, rebuilt: reason })
 }
@@ -395,6 +416,9 @@ pub(super) fn recall_requests(
 ) -> Result<RequestLedger, StartError> {
     let window = u64::try_from(options.request_window.as_micros()).unwrap_or(u64::MAX);
     let mut requests = RequestLedger::new(window);
+    if is_planted(Bug::RequestsNotRecalled) {
+        return Ok(requests);
+    }
     let oldest = Timestamp(now.0.saturating_sub(window));
     let mut from = log.last().index.next();
     for segment in log.segments().iter().rev() {

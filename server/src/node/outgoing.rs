@@ -9,16 +9,16 @@ use std::io::{BufReader, Cursor, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use steeple_engine::ids::{LogIndex, NodeId};
 use steeple_engine::log::LogReader;
 use steeple_snapshot::{EncodedChunk, Manifest, Publication, ReadError, SnapshotId};
-use tokio::task::spawn_blocking;
 
-use super::{Node, Shared, open};
+use super::work::Work;
+use super::{Node, Shared};
 use crate::peer::{BoxFuture, ProvideError, ServedFile, ServedSnapshot, SnapshotProvider};
 
 /// How long a snapshot is kept that nobody reads: long enough for one who was interrupted to come back.
@@ -82,7 +82,7 @@ impl Outgoing {
         };
         tracing::info!(snapshot = %made.manifest.id, index = %made.manifest.state.index, "made a snapshot for followers");
         *slot = Some(Arc::clone(&made));
-        shared.runtime.spawn(forget_unused(Arc::downgrade(&self.slot), Weak::clone(&self.shared), self.kept));
+        shared.work.spawn(forget_unused(Arc::downgrade(&self.slot), Weak::clone(&self.shared), self.kept));
         made.open().await
     }
 }
@@ -100,7 +100,7 @@ impl SnapshotProvider for Outgoing {
 
 /// Where snapshots for followers are; `None` for a node in memory.
 fn directory(shared: &Shared) -> Option<PathBuf> {
-    open::Directories::new(shared.options.data.clone()).group().map(|group| group.join("outgoing"))
+    shared.storage.directories().group().map(|group| group.join("outgoing"))
 }
 
 /// Takes a snapshot into a file that appears when it is whole, or into memory.
@@ -108,28 +108,29 @@ async fn make(shared: &Arc<Shared>) -> Result<Made, ProvideError> {
     let opened = match directory(shared) {
         None => Writing::Memory(Vec::new()),
         Some(directory) => {
-            let path = directory.join(format!("{:032x}.snapshot", rand::random::<u128>()));
+            let path = directory.join(format!("{:032x}.snapshot", shared.random.bits()));
             let create = move || {
                 fs::create_dir_all(&directory)?;
                 Publication::create(&path).map(|publication| Writing::File(publication, path))
             };
-            on_disk(create).await?
+            on_disk(&shared.work, create).await?
         }
     };
     let writing = Arc::new(Mutex::new(opened));
     let sink = {
-        let writing = Arc::clone(&writing);
+        let (writing, work) = (Arc::clone(&writing), Arc::clone(&shared.work));
         move |bytes: Bytes| {
-            let writing = Arc::clone(&writing);
-            async move { on_disk(move || writing.lock().write(&bytes)).await.is_ok() }
+            let (writing, work) = (Arc::clone(&writing), Arc::clone(&work));
+            async move { on_disk(&work, move || writing.lock().write(&bytes)).await.is_ok() }
         }
     };
     let taken = Node::unguarded(Arc::clone(shared)).snapshot(true, sink).await;
     let taken = taken.map_err(|error| not_now(&error.to_string()))?;
     let manifest = taken.ok_or_else(|| not_now("the snapshot cannot be written"))?.manifest;
     let Some(writing) = Arc::into_inner(writing) else { return Err(not_now("the snapshot is still being written")) };
-    let place = on_disk(move || writing.into_inner().finish()).await?;
-    Ok(Made { manifest, place, used: Mutex::new(Instant::now()) })
+    let place = on_disk(&shared.work, move || writing.into_inner().finish()).await?;
+    let (work, used) = (Arc::clone(&shared.work), Mutex::new(shared.work.now()));
+    Ok(Made { manifest, place, work, used })
 }
 
 /// A snapshot being written.
@@ -158,8 +159,9 @@ impl Writing {
 struct Made {
     manifest: Manifest,
     place: Place,
+    work: Arc<Work>,
     /// When somebody was last known to use it.
-    used: Mutex<Instant>,
+    used: Mutex<Duration>,
 }
 
 enum Place {
@@ -168,6 +170,10 @@ enum Place {
 }
 
 impl Made {
+    fn note_use(&self) {
+        *self.used.lock() = self.work.now();
+    }
+
     /// Whether it reaches far enough and the log goes on where it ends.
     fn is_of_use(&self, minimum: LogIndex, log: &LogReader) -> bool {
         let end = self.manifest.state.index;
@@ -177,14 +183,14 @@ impl Made {
     async fn open(self: &Arc<Self>) -> Result<Box<dyn ServedSnapshot>, ProvideError> {
         let made = Arc::clone(self);
         let open = move || -> Result<Box<dyn ServedSnapshot>, ReadError> {
-            *made.used.lock() = Instant::now();
+            made.note_use();
             let served: Box<dyn ServedSnapshot> = match &made.place {
                 Place::File(path) => Box::new(ServedFile::open(BufReader::new(File::open(path)?))?),
                 Place::Memory(bytes) => Box::new(ServedFile::open(Cursor::new(bytes.clone()))?),
             };
             Ok(Box::new(InUse { served, made }))
         };
-        let opened = spawn_blocking(open).await.map_err(|_| not_now("the node is stopping"))?;
+        let opened = self.work.blocking(open).await.map_err(|_| not_now("the node is stopping"))?;
         opened.map_err(|error| not_now(&format!("the snapshot cannot be read: {error}")))
     }
 }
@@ -223,7 +229,7 @@ impl ServedSnapshot for InUse {
     }
 
     fn next_chunk(&mut self) -> Result<Option<EncodedChunk>, ReadError> {
-        *self.made.used.lock() = Instant::now();
+        self.made.note_use();
         self.served.next_chunk()
     }
 }
@@ -231,12 +237,13 @@ impl ServedSnapshot for InUse {
 /// Lets go of the snapshot once nobody has used it for some time.
 async fn forget_unused(slot: Weak<tokio::sync::Mutex<Option<Arc<Made>>>>, shared: Weak<Shared>, kept: Duration) {
     loop {
-        tokio::time::sleep(kept / LOOKS).await;
+        let Some(work) = shared.upgrade().map(|shared| Arc::clone(&shared.work)) else { return };
+        work.sleep(kept / LOOKS).await;
         let (Some(slot), Some(shared)) = (slot.upgrade(), shared.upgrade()) else { return };
         let mut slot = slot.lock().await;
         let Some(made) = slot.as_ref() else { return };
         // Whoever sends it holds it too.
-        if Arc::strong_count(made) == 1 && made.used.lock().elapsed() >= kept {
+        if Arc::strong_count(made) == 1 && work.now().saturating_sub(*made.used.lock()) >= kept {
             *slot = None;
             shared.wanted_from.store(NOTHING_WANTED, Ordering::SeqCst);
             return;
@@ -245,9 +252,10 @@ async fn forget_unused(slot: Weak<tokio::sync::Mutex<Option<Arc<Made>>>>, shared
 }
 
 async fn on_disk<T: Send + 'static>(
+    disk: &Work,
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, ProvideError> {
-    let done = spawn_blocking(work).await.map_err(|_| not_now("the node is stopping"))?;
+    let done = disk.blocking(work).await.map_err(|_| not_now("the node is stopping"))?;
     done.map_err(|error| not_now(&format!("the snapshot cannot be written: {error}")))
 }
 

@@ -15,46 +15,73 @@ use steeple_engine::record_store::{self, RecordStore, RecordStoreError, RecordSt
 
 use super::errors::StartError;
 use super::options::NodeOptions;
+use super::storage::{SimulatedStorage, Storage};
 
 /// Name of the first directory, and the beginning of the names of the others.
 const NAME: &str = "records";
 
 /// The place of one record store.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Records {
-    /// `None` for one in memory.
-    directory: Option<PathBuf>,
+    place: Place,
     retired: Arc<AtomicBool>,
 }
 
+#[derive(Clone)]
+enum Place {
+    Memory,
+    Directory(PathBuf),
+    Simulated(Arc<SimulatedStorage>, u64),
+}
+
 impl Records {
-    /// One in memory.
-    pub(super) fn in_memory() -> Self {
-        Self { directory: None, retired: Arc::default() }
+    fn at(place: Place) -> Self {
+        Self { place, retired: Arc::default() }
     }
 
-    /// One in a directory.
-    pub(super) fn at(directory: PathBuf) -> Self {
-        Self { directory: Some(directory), retired: Arc::default() }
+    /// One of those that belong to a storage.
+    fn numbered(storage: &Storage, number: u64) -> Self {
+        Self::at(match storage {
+            Storage::Memory => Place::Memory,
+            Storage::Simulated(simulated) => Place::Simulated(Arc::clone(simulated), number),
+            Storage::Directory(_) => {
+                storage.directories().group().map_or(Place::Memory, |group| Place::Directory(directory(&group, number)))
+            }
+        })
     }
 
     pub(super) fn directory(&self) -> Option<&Path> {
-        self.directory.as_deref()
+        match &self.place {
+            Place::Directory(directory) => Some(directory),
+            Place::Memory | Place::Simulated(..) => None,
+        }
     }
 
     /// Opens what is there, or an empty store.
     pub(super) fn open(&self, options: &NodeOptions) -> Result<Arc<dyn RecordStore>, StartError> {
-        let Some(directory) = &self.directory else {
-            return Ok(record_store::open(RecordStoreKind::Memory, Path::new(""), &options.store_options)?);
+        let store: Arc<dyn RecordStore> = match &self.place {
+            Place::Memory => {
+                return Ok(record_store::open(RecordStoreKind::Memory, Path::new(""), &options.store_options)?);
+            }
+            Place::Directory(directory) => {
+                fs::create_dir_all(directory).map_err(failed("create", directory))?;
+                record_store::open(options.store, directory, &options.store_options)?
+            }
+            Place::Simulated(simulated, number) => simulated.stores.open(*number),
         };
-        fs::create_dir_all(directory).map_err(failed("create", directory))?;
-        let store = record_store::open(options.store, directory, &options.store_options)?;
         Ok(Arc::new(Owned { store: Some(store), records: self.clone() }))
     }
 
     /// Removes it with all it holds; nobody may have it open.
     pub(super) fn destroy(&self) -> Result<(), RecordStoreError> {
-        self.directory.as_deref().map_or(Ok(()), record_store::destroy)
+        match &self.place {
+            Place::Memory => Ok(()),
+            Place::Directory(directory) => record_store::destroy(directory),
+            Place::Simulated(simulated, number) => {
+                simulated.stores.remove(*number);
+                Ok(())
+            }
+        }
     }
 
     /// Lets the directory go away with the last user of its store.
@@ -64,27 +91,24 @@ impl Records {
 }
 
 /// The record stores of a group, the newest first; the first one that there will be when there is none.
-pub(super) fn found(group: Option<&Path>) -> Result<Vec<Records>, StartError> {
-    let Some(group) = group else { return Ok(vec![Records::in_memory()]) };
-    let mut numbers = numbers(group).map_err(failed("list", group))?;
+pub(super) fn found(storage: &Storage) -> Result<Vec<Records>, StartError> {
+    let mut numbers = numbers(storage)?;
     if numbers.is_empty() {
         numbers.push(0);
     }
     numbers.sort_unstable_by(|a, b| b.cmp(a));
-    Ok(numbers.into_iter().map(|number| Records::at(directory(group, number))).collect())
+    Ok(numbers.into_iter().map(|number| Records::numbered(storage, number)).collect())
 }
 
 /// The first record store of a group.
-pub(super) fn first(group: Option<&Path>) -> Records {
-    group.map_or_else(Records::in_memory, |group| Records::at(directory(group, 0)))
+pub(super) fn first(storage: &Storage) -> Records {
+    Records::numbered(storage, 0)
 }
 
 /// A place for a record store that is to replace the current one; there is nothing in it.
-pub(super) fn beside(group: Option<&Path>) -> Result<Records, StartError> {
-    let Some(group) = group else { return Ok(Records::in_memory()) };
-    let numbers = numbers(group).map_err(failed("list", group))?;
-    let next = numbers.into_iter().max().map_or(0, |number| number.saturating_add(1));
-    Ok(Records::at(directory(group, next)))
+pub(super) fn beside(storage: &Storage) -> Result<Records, StartError> {
+    let next = numbers(storage)?.into_iter().max().map_or(0, |number| number.saturating_add(1));
+    Ok(Records::numbered(storage, next))
 }
 
 fn directory(group: &Path, number: u64) -> PathBuf {
@@ -94,7 +118,18 @@ fn directory(group: &Path, number: u64) -> PathBuf {
     }
 }
 
-fn numbers(group: &Path) -> io::Result<Vec<u64>> {
+fn numbers(storage: &Storage) -> Result<Vec<u64>, StartError> {
+    match storage {
+        Storage::Memory => Ok(Vec::new()),
+        Storage::Simulated(simulated) => Ok(simulated.stores.numbers()),
+        Storage::Directory(_) => {
+            let Some(group) = storage.directories().group() else { return Ok(Vec::new()) };
+            numbers_in(&group).map_err(failed("list", &group))
+        }
+    }
+}
+
+fn numbers_in(group: &Path) -> io::Result<Vec<u64>> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(group)? {
         let name = entry?.file_name();
@@ -167,25 +202,28 @@ mod tests {
 
     #[test]
     fn the_newest_comes_first_and_the_next_one_stands_beside_it() {
-        let group = tempfile::tempdir().unwrap();
+        let data = tempfile::tempdir().unwrap();
+        let storage = Storage::Directory(data.path().to_owned());
+        let group = data.path().join("group-0");
+        fs::create_dir(&group).unwrap();
         let names = |found: Vec<Records>| -> Vec<String> {
             let name = |one: Records| one.directory().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
             found.into_iter().map(name).collect()
         };
-        assert_eq!(names(found(Some(group.path())).unwrap()), ["records"]);
+        assert_eq!(names(found(&storage).unwrap()), ["records"]);
         for name in ["records", "records-2", "records-10", "records-x", "log"] {
-            fs::create_dir(group.path().join(name)).unwrap();
+            fs::create_dir(group.join(name)).unwrap();
         }
-        assert_eq!(names(found(Some(group.path())).unwrap()), ["records-10", "records-2", "records"]);
-        assert_eq!(names(vec![beside(Some(group.path())).unwrap()]), ["records-11"]);
+        assert_eq!(names(found(&storage).unwrap()), ["records-10", "records-2", "records"]);
+        assert_eq!(names(vec![beside(&storage).unwrap()]), ["records-11"]);
     }
 
     #[test]
     fn a_retired_store_takes_its_directory_along_and_another_does_not() {
-        let group = tempfile::tempdir().unwrap();
+        let data = tempfile::tempdir().unwrap();
         for retired in [false, true] {
-            let records = first(Some(group.path()));
-            let store = records.open(&NodeOptions::at(group.path())).unwrap();
+            let records = first(&Storage::Directory(data.path().to_owned()));
+            let store = records.open(&NodeOptions::at(data.path())).unwrap();
             let another_user = Arc::clone(&store);
             if retired {
                 records.retire();

@@ -15,6 +15,7 @@ use steeple_snapshot::restore::{Lineage, RestoreError, RestoreOptions, RestoreTa
 use super::open::Directories;
 use super::options::NodeOptions;
 use super::records;
+use super::storage::Storage;
 
 /// Restores a snapshot into `data`, which must be empty or not there. The node that is started on it goes on from the
 /// snapshot's revision, in a history of its own, so that cursors into what the old history had after it are refused, and
@@ -46,6 +47,6 @@ fn open_target(
     fs::create_dir_all(&log)?;
     let (writer, _, _) = Log::open(Arc::new(RealDisk::open(&log)?), LogOptions::default(), identity)?;
     let options = NodeOptions { store, ..NodeOptions::at(data) };
-    let store = records::first(directories.group().as_deref()).open(&options)?;
+    let store = records::first(&Storage::Directory(data.to_owned())).open(&options)?;
     Ok(RestoreTarget { store, log: Box::new(writer) })
 }

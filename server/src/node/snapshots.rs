@@ -53,14 +53,14 @@ impl Node {
     {
         let _alone = self.shared.maintenance.lock().await;
         let mut taking_over = self.shared.taking_over.subscribe();
-        let id = SnapshotId(rand::random());
+        let id = SnapshotId(self.shared.random.bytes());
         let options = SnapshotOptions::new(id, origin(&self.shared.identity), self.shared.clock.now());
         let core = self.shared.core();
         let source = LiveSource { view: Arc::clone(&core.view), log: core.log.clone() };
         let mut stream: SnapshotStream<LiveSource<Arc<View>, LogReader>> =
             SnapshotStream::new(source, SnapshotOptions { include_history, ..options });
         loop {
-            let step = tokio::task::spawn_blocking(move || {
+            let step = self.shared.work.blocking(move || {
                 let chunk = stream.next_chunk();
                 (stream, chunk)
             });

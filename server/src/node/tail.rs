@@ -10,6 +10,7 @@ use std::time::Duration;
 use steeple_engine::domain::CATALOG;
 use steeple_engine::event::{Event, StreamItem};
 use steeple_engine::ids::{NamespaceId, Revision, StreamId, StreamSequence};
+use steeple_engine::simulation::{Bug, is_planted};
 use steeple_engine::view::{Reader, StreamRow, StreamState, ViewReader};
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -130,6 +131,11 @@ impl Node {
             Ok(())
         })?;
         let failure = self.shared.failure.subscribe();
+        let mut positions = positions;
+        if is_planted(Bug::TailRepeatsItem) {
+            let back = |position: &mut StreamPosition| position.after.0 = position.after.0.saturating_sub(1);
+            positions.iter_mut().for_each(back);
+        }
         Ok(Tail {
             node: self.clone(),
             namespace,
@@ -188,18 +194,10 @@ impl Tail {
         let now = tokio::time::Instant::now();
         let (deadline, turn_end) = (now + patience, now + patience.max(BEHIND_TURN));
         loop {
-            while let Some((item, positions)) = self.ready.pop_front() {
-                self.positions = positions;
-                if item.is_some() {
-                    return Ok(item);
-                }
+            if let Some(item) = self.take_ready() {
+                return Ok(Some(item));
             }
-            self.folded.borrow_and_update();
-            self.behind = match self.read_chunk() {
-                // Everybody is woken once what comes next can be read again.
-                Err(TailError::Query(QueryError::Replaced)) => !self.ready.is_empty(),
-                read => read?,
-            };
+            self.look()?;
             if self.behind {
                 if tokio::time::Instant::now() >= turn_end && self.pass_over_ready() {
                     return Ok(None);
@@ -218,6 +216,49 @@ impl Tail {
                 _ = self.failure.wait_for(Option::is_some) => return Err(TailError::Stopped),
             }
         }
+    }
+
+    /// The next event, if there is one now; [`Tail::positions`] may have advanced even when there is none.
+    ///
+    /// # Errors
+    /// See [`TailError`].
+    pub fn try_next(&mut self) -> Result<Option<TailItem>, TailError> {
+        loop {
+            if let Some(item) = self.take_ready() {
+                return Ok(Some(item));
+            }
+            self.look()?;
+            if !self.behind {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The first event that was read and is for the consumer, which then stands behind it.
+    fn take_ready(&mut self) -> Option<TailItem> {
+        while let Some((item, positions)) = self.ready.pop_front() {
+            self.positions = positions;
+            if item.is_some() {
+                return item;
+            }
+        }
+        None
+    }
+
+    /// Looks for what comes next.
+    fn look(&mut self) -> Result<(), TailError> {
+        self.folded.borrow_and_update();
+        self.behind = match self.read_chunk() {
+            // Everybody is woken once what comes next can be read again.
+            Err(TailError::Query(QueryError::Replaced)) => !self.ready.is_empty(),
+            read => read?,
+        };
+        if is_planted(Bug::TailAheadOfDelivery)
+            && let Some((_, positions)) = self.ready.back()
+        {
+            self.positions = positions.clone();
+        }
+        Ok(())
     }
 
     /// Whether the tail has more to look through before it has caught up.
@@ -319,7 +360,7 @@ impl Tail {
 }
 
 fn check_position(position: StreamPosition, state: StreamState) -> Result<(), TailError> {
-    if position.after < state.last && position.after.next() < state.low_water {
+    if position.after < state.last && position.after.next() < state.low_water && !is_planted(Bug::TailSkipsPruned) {
         let StreamPosition { stream, after } = position;
         return Err(TailError::Compacted { stream, after, oldest: state.low_water });
     }

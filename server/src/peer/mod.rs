@@ -143,6 +143,12 @@ impl Delivery {
         Self { from, messages, incarnation: None, _room: None }
     }
 
+    /// Messages of a node that was introduced, which count against nothing.
+    #[must_use]
+    pub fn introduced(from: &Introduction, messages: Vec<Message>) -> Self {
+        Self { incarnation: Some(from.incarnation), ..Self::new(from.node, messages) }
+    }
+
     fn holding(from: &Introduction, messages: Vec<Message>, room: Room) -> Self {
         Self { from: from.node, messages, incarnation: Some(from.incarnation), _room: Some(room) }
     }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use steeple_engine::event::Event;
 use steeple_engine::ids::LogIndex;
 use steeple_engine::log::{Entry, EntryKind};
+use steeple_engine::simulation::{Bug, is_planted, reached};
 use steeple_engine::view::{Committed, Digest};
 
 use super::{Failure, Group};
@@ -92,7 +93,10 @@ impl Group {
             Some(event) => Ok(event),
             None => {
                 let index = entry.position.index;
-                let event = Event::decode(&entry.payload).map_err(|source| Failure::Event { index, source })?;
+                let mut event = Event::decode(&entry.payload).map_err(|source| Failure::Event { index, source })?;
+                if is_planted(Bug::ChangeNotFolded) && entry.tag.is_multiple_of(5) && !event.changes.is_empty() {
+                    event.changes.remove(0);
+                }
                 Ok(Arc::new(event))
             }
         }
@@ -101,7 +105,9 @@ impl Group {
     fn fold_events(&mut self, batch: &mut Vec<Committed>) -> Result<(), Failure> {
         self.core.view.fold(batch)?;
         for Committed { event, .. } in batch.drain(..) {
-            self.requests.remember(&event);
+            if !is_planted(Bug::RequestsOfOthersForgotten) || self.decides() {
+                self.requests.remember(&event);
+            }
             self.core.recent.push(event);
         }
         Ok(())
@@ -111,7 +117,9 @@ impl Group {
         let index = entry.position.index;
         let membership =
             self.replica.apply_membership(entry).map_err(|source| Failure::Membership { index, source })?.encode();
-        self.core.view.fold_membership(index, &membership)?;
+        if !is_planted(Bug::MembershipNotKept) {
+            self.core.view.fold_membership(index, &membership)?;
+        }
         tracing::info!(%index, members = %String::from_utf8_lossy(&membership), "the members of the group have changed");
         self.connect();
         self.settle_changes(index);
@@ -132,6 +140,7 @@ impl Group {
         if let Some(own) = before.filter(|own| own.index == leaders.index)
             && own != leaders
         {
+            reached("check: records differ from the leader's");
             metrics::counter!("steeple_divergence_total").increment(1);
             tracing::error!(?own, ?leaders, "this replica's records are not those of the leader; they are rebuilt");
             self.rebuild_records();

@@ -28,6 +28,7 @@ use steeple_engine::event::EventDecodeError;
 use steeple_engine::ids::{LogIndex, LogPosition, NamespaceId, NodeId, RequestId, Term};
 use steeple_engine::local::SeededEntropy;
 use steeple_engine::log::LogError;
+use steeple_engine::simulation::{Bug, is_planted, reached};
 use steeple_engine::view::ViewError;
 use steeple_raft::membership::MembershipError;
 use steeple_raft::{
@@ -193,30 +194,50 @@ impl Group {
     }
 
     fn serve(&mut self, inbox: &mut tokio::sync::mpsc::Receiver<Message>) -> Result<(), Failure> {
+        self.begin()?;
+        while self.goes_on() {
+            let Some(message) = inbox.blocking_recv() else { return Ok(()) };
+            self.take_turn(message, inbox)?;
+        }
+        self.end();
+        Ok(())
+    }
+
+    /// Comes before the first turn.
+    pub(super) fn begin(&mut self) -> Result<(), Failure> {
         self.connect();
         if self.is_alone() {
             self.replica.campaign();
         } else {
             self.tell_started();
         }
-        self.turn()?;
-        while self.goes_on() {
-            let Some(message) = inbox.blocking_recv() else { return Ok(()) };
-            self.handle(message)?;
-            for _ in 1..TURN_MAX {
-                let Ok(message) = inbox.try_recv() else { break };
-                self.handle(message)?;
-            }
-            if self.shared.submissions.is_closed() {
-                self.begin_to_stop();
-            }
-            self.turn()?;
-        }
-        drop(self.tasks.send(Task::Note(self.replica.handed_out())));
-        Ok(())
+        self.turn()
     }
 
-    fn goes_on(&self) -> bool {
+    /// Takes up a message, and those that wait behind it, and does what follows from them.
+    pub(super) fn take_turn(
+        &mut self,
+        message: Message,
+        inbox: &mut tokio::sync::mpsc::Receiver<Message>,
+    ) -> Result<(), Failure> {
+        self.handle(message)?;
+        for _ in 1..TURN_MAX {
+            let Ok(message) = inbox.try_recv() else { break };
+            self.handle(message)?;
+        }
+        if self.shared.submissions.is_closed() {
+            self.begin_to_stop();
+        }
+        self.turn()
+    }
+
+    /// Comes after the last turn of a group that was asked to stop.
+    pub(super) fn end(&mut self) {
+        drop(self.tasks.send(Task::Note(self.replica.handed_out())));
+    }
+
+    /// Whether there is anything left to do for a group; `false` only after it was asked to stop.
+    pub(super) fn goes_on(&self) -> bool {
         let is_busy = !self.writing.is_empty() || self.leading.as_ref().is_some_and(|it| !it.pipeline.is_idle());
         match self.stopping {
             None => true,
@@ -368,6 +389,9 @@ impl Group {
         for (ticket, outcome) in leading.pipeline.take_answers() {
             self.reply(ticket, Ok(outcome));
         }
+        if leading.pipeline.undecided() > 0 {
+            reached("leadership: lost with undecided events");
+        }
         let abandoned = leading.pipeline.abandon();
         for ticket in abandoned.unknown {
             self.reply(ticket, Err(SubmitError::OutcomeUnknown("leadership has moved to another node".into())));
@@ -382,11 +406,11 @@ impl Group {
     fn open_term(&mut self) -> Result<(), Failure> {
         let leadership = self.replica.leadership();
         let folded = self.core.view.folded().index;
-        let is_open = leadership.opened.is_some_and(|opened| folded >= opened);
+        let is_open = leadership.opened.is_some_and(|opened| folded >= opened || is_planted(Bug::TermNotOpened));
         if !is_open || self.leading.is_some() {
             return Ok(());
         }
-        let entropy = Box::new(SeededEntropy::new(rand::random()));
+        let entropy = Box::new(SeededEntropy::new(self.shared.random.number()));
         let pipeline = Pipeline::lead(Arc::clone(&self.core.view), entropy, self.reads.pipeline_round)
             .with_event_bytes_max(self.shared.options.log.max_payload_bytes());
         self.leading = Some(Leading { term: leadership.term, pipeline });
@@ -424,6 +448,7 @@ impl Group {
     /// A command that comes while nobody decides here.
     fn submit_early(&mut self, waiting: Waiting) {
         if self.replica.leadership().opened.is_some() || self.is_alone() {
+            reached("leadership: a command waited for the term to be opened");
             self.early.push_back(waiting);
         } else {
             drop(waiting.answer.send(Err(self.not_leader())));
@@ -466,6 +491,11 @@ impl Group {
         let leader = self.replica.leadership().leader.filter(|leader| *leader != self.id)?;
         let member = self.replica.membership().member(leader);
         Some((leader, member.map(|member| member.client_address.clone()).unwrap_or_default()))
+    }
+
+    /// Whether commands are decided here now.
+    pub(super) fn decides(&self) -> bool {
+        self.leading.is_some()
     }
 
     fn is_alone(&self) -> bool {

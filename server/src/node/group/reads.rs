@@ -4,6 +4,7 @@
 //! asked for again, under another number, until the reader gives up.
 
 use steeple_engine::ids::LogIndex;
+use steeple_engine::simulation::{Bug, is_planted, reached};
 use steeple_raft::ReadIndex;
 use tokio::sync::oneshot;
 
@@ -44,6 +45,9 @@ impl Reads {
 
 impl Group {
     pub(super) fn read(&mut self, reader: Reader) {
+        if is_planted(Bug::ReadNotConfirmed) && self.decides() {
+            return drop(reader.send(Ok(())));
+        }
         self.reads.new.push(reader);
     }
 
@@ -77,6 +81,9 @@ impl Group {
         let (again, wait): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.reads.asked).into_iter().partition(|(_, asked, _)| late(*asked, now));
         self.reads.asked = wait;
+        if !again.is_empty() {
+            reached("read: confirmation asked for again");
+        }
         let still_there = |reader: &Reader| !reader.is_closed();
         self.reads.new.extend(again.into_iter().flat_map(|(.., readers)| readers).filter(still_there));
     }
@@ -90,8 +97,9 @@ impl Group {
             return Ok(());
         }
         let round = readers_round(read.round);
-        let (done, wait): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.reads.asked).into_iter().partition(|(asked, ..)| *asked <= round);
+        let (done, wait): (Vec<_>, Vec<_>) = std::mem::take(&mut self.reads.asked)
+            .into_iter()
+            .partition(|(asked, ..)| *asked <= round || is_planted(Bug::ReadOfLaterRound));
         self.reads.asked = wait;
         let readers: Vec<_> = done.into_iter().flat_map(|(.., readers)| readers).collect();
         if !readers.is_empty() {
@@ -104,7 +112,7 @@ impl Group {
     /// Lets those read whose entry is folded.
     pub(super) fn serve_readers(&mut self) {
         let folded = self.core.view.folded().index;
-        let ready = |(index, _): &mut (LogIndex, Vec<Reader>)| *index <= folded;
+        let ready = |(index, _): &mut (LogIndex, Vec<Reader>)| *index <= folded || is_planted(Bug::ReadBeforeFold);
         for (_, readers) in self.reads.confirmed.extract_if(.., ready) {
             for reader in readers {
                 // It may have given up.

@@ -13,10 +13,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use steeple_engine::ids::{LogPosition, Term};
 use steeple_engine::log::LogWriter;
+use steeple_engine::simulation::reached;
 use steeple_raft::SnapshotOffer;
+use tokio::sync::OwnedMutexGuard;
 
 use super::{Failure, Group, Message};
-use crate::node::install::{Arrived, InstallError, Installation, Rebuilding};
+use crate::node::install::{self, Arrived, InstallError, Installation, Rebuilding};
 use crate::node::log_writer::Task;
 use crate::node::{Shared, open};
 use crate::peer::{FetchedSnapshot, WantedSnapshot};
@@ -33,7 +35,7 @@ pub(super) enum Takeover {
 }
 
 impl Group {
-    pub(super) fn is_taking_over(&self) -> bool {
+    pub(in crate::node) fn is_taking_over(&self) -> bool {
         self.takeover != Takeover::None
     }
 
@@ -55,12 +57,14 @@ impl Group {
         let fetching = transport.fetch_snapshot(offer.from, wanted, target.clone());
         let shared = Arc::clone(&self.shared);
         self.takeover = Takeover::Preparing;
-        self.shared.runtime.spawn(async move {
+        self.shared.work.spawn(async move {
             let prepared = match fetching.await {
                 Err(error) => Err(format!("it was not fetched: {error}")),
                 Ok(fetched) => {
-                    let prepare = move || prepare(shared, fetched, target, is_kept);
-                    let prepared = tokio::task::spawn_blocking(prepare).await;
+                    let alone = install::alone(&shared).await;
+                    let work = Arc::clone(&shared.work);
+                    let prepare = move || prepare(shared, fetched, target, is_kept, alone);
+                    let prepared = work.blocking(prepare).await;
                     prepared.map_err(|error| error.to_string()).and_then(|done| done.map_err(|error| error.to_string()))
                 }
             };
@@ -82,6 +86,7 @@ impl Group {
         let manifest = installation.manifest();
         let end = LogPosition { term: manifest.term.unwrap_or(Term(0)), index: manifest.state.index };
         if !self.replica.needs(end) {
+            reached("snapshot: not needed any more");
             tracing::info!(index = %end.index, "a snapshot is not needed any more");
             return Ok(());
         }
@@ -113,7 +118,7 @@ impl Group {
         let installed = installation.finish().ok_or_else(missing)?;
         tracing::info!(index = %installed.position.index, "goes on from a snapshot");
         let options = &self.shared.options;
-        self.replica = open::replica(options, self.id, &installed.core, state)
+        self.replica = open::replica(options, self.id, &installed.core, state, self.shared.random.number())
             .map_err(|error| Failure::Install(error.to_string()))?;
         self.requests = installed.requests;
         self.core = installed.core;
@@ -130,8 +135,10 @@ impl Group {
         self.takeover = Takeover::Preparing;
         self.shared.diverged.store(true, std::sync::atomic::Ordering::SeqCst);
         let shared = Arc::clone(&self.shared);
-        self.shared.runtime.spawn(async move {
-            let rebuilt = tokio::task::spawn_blocking(move || Rebuilding::prepare(shared)).await;
+        self.shared.work.spawn(async move {
+            let alone = install::alone(&shared).await;
+            let work = Arc::clone(&shared.work);
+            let rebuilt = work.blocking(move || Rebuilding::prepare(shared, alone)).await;
             let rebuilt = rebuilt.map_err(|error| error.to_string());
             let rebuilt = rebuilt.and_then(|done| done.map_err(|error| error.to_string()));
             drop(inbox.send(Message::Rebuilt(rebuilt.map(Box::new))).await);
@@ -154,7 +161,7 @@ fn target(shared: &Shared) -> (PathBuf, bool) {
     match shared.core().base.incoming_path() {
         Some(path) => (path, true),
         None => {
-            let name = format!("steeple-snapshot-{:032x}", rand::random::<u128>());
+            let name = format!("steeple-snapshot-{:032x}", shared.random.bits());
             (std::env::temp_dir().join(name), false)
         }
     }
@@ -165,14 +172,20 @@ fn prepare(
     fetched: FetchedSnapshot,
     target: PathBuf,
     is_kept: bool,
+    alone: OwnedMutexGuard<()>,
 ) -> Result<Installation, InstallError> {
-    fetched.publish()?;
-    let arrived = if is_kept {
-        Arrived::File(target)
-    } else {
-        let bytes = Bytes::from(fs::read(&target)?);
-        fs::remove_file(&target)?;
-        Arrived::Memory(bytes)
+    let arrived = match fetched.into_memory() {
+        Ok(bytes) => Arrived::Memory(bytes),
+        Err(in_file) => {
+            in_file.publish()?;
+            if is_kept {
+                Arrived::File(target)
+            } else {
+                let bytes = Bytes::from(fs::read(&target)?);
+                fs::remove_file(&target)?;
+                Arrived::Memory(bytes)
+            }
+        }
     };
-    Installation::prepare(shared, arrived)
+    Installation::prepare(shared, arrived, alone)
 }

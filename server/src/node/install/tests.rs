@@ -12,8 +12,10 @@ use steeple_snapshot::manifest::LogBase;
 use steeple_snapshot::restore::EntrySink;
 use steeple_snapshot::{LiveSource, Origin, SnapshotOptions};
 
-use super::super::open::{Opened, fresh_identity};
+use super::super::open::{self, Opened};
 use super::super::options::ClusterOptions;
+use super::super::random::Random;
+use super::super::storage::Storage;
 use super::super::tail::StreamPosition;
 use super::super::tests::{create, prune_events};
 use super::super::{Node, NodeParts, QueryError};
@@ -139,7 +141,8 @@ fn arrived(node: &Node, bytes: &[u8]) -> Arrived {
 
 async fn prepared(node: &Node, bytes: &[u8]) -> Result<Installation, InstallError> {
     let (shared, arrived) = (Arc::clone(&node.shared), arrived(node, bytes));
-    tokio::task::spawn_blocking(move || Installation::prepare(shared, arrived)).await.unwrap()
+    let alone = alone(&shared).await;
+    tokio::task::spawn_blocking(move || Installation::prepare(shared, arrived, alone)).await.unwrap()
 }
 
 /// Does something on the log's thread.
@@ -305,7 +308,12 @@ async fn records_that_are_wrong_are_rebuilt_while_the_node_serves() {
     drop(view);
     assert_ne!(node.view().recompute_digest().unwrap().1, right.digest);
     let shared = Arc::clone(&node.shared);
-    let rebuilt = tokio::task::spawn_blocking(move || Rebuilding::prepare(shared)?.finish()).await.unwrap();
+    let rebuilt = {
+        let alone = alone(&shared).await;
+        tokio::task::spawn_blocking(move || Rebuilding::prepare(shared, alone)?.finish())
+    }
+    .await
+    .unwrap();
     drop(rebuilt.unwrap());
     assert_same(&shown(&node), &right, &"rebuilt");
     for expected in 2..=300 {
@@ -372,8 +380,7 @@ const PROMISED: HardState =
 /// Takes a snapshot over as far as `cut`, on a node that then dies.
 fn take_over_until(cut: Cut, data: &Path, bytes: &[u8]) {
     let options = options(Some(data));
-    let Opened { identity, mut writer, core, .. } =
-        open::open(&options, fresh_identity(&ClusterOptions::default())).unwrap();
+    let Opened { identity, mut writer, core, .. } = open::open(&options, fresh_identity()).unwrap();
     writer.set_hard_state(PROMISED).unwrap();
     writer.sync().unwrap();
     let path = core.base.incoming_path().unwrap();
@@ -387,8 +394,7 @@ fn take_over_until(cut: Cut, data: &Path, bytes: &[u8]) {
     if cut == Cut::Published {
         return;
     }
-    let group = open::Directories::new(options.data.clone()).group();
-    let records = records::beside(group.as_deref()).unwrap();
+    let records = records::beside(&Storage::Directory(data.to_owned())).unwrap();
     if cut == Cut::RecordsBegun {
         let store = records.open(&options).unwrap();
         let mut fold = StoreFold::new(store.as_ref());
@@ -432,8 +438,8 @@ async fn a_takeover_cut_off_anywhere_is_finished_at_the_next_start() {
 
 /// Opens the log as a start does that is killed while it fills it.
 fn interrupt_resumption(data: &Path) {
-    let directories = open::Directories::new(Some(data.to_owned()));
-    let base = Base::open(directories.base());
+    let storage = Storage::Directory(data.to_owned());
+    let (directories, base) = (storage.directories(), Base::open(&storage));
     let Some(manifest) = base.manifest() else { return };
     let disk = Arc::new(steeple_engine::disk::RealDisk::open(directories.log().unwrap()).unwrap());
     let identity = steeple_engine::log::read_identity(disk.as_ref()).unwrap().unwrap();
@@ -443,8 +449,7 @@ fn interrupt_resumption(data: &Path) {
 }
 
 async fn check_recovered(cut: Cut, data: &Path, group: &Group, expected: &Shown) {
-    let Opened { core, writer, .. } =
-        open::open(&options(Some(data)), fresh_identity(&ClusterOptions::default())).unwrap();
+    let Opened { core, writer, .. } = open::open(&options(Some(data)), fresh_identity()).unwrap();
     let hard_state = writer.hard_state();
     assert_eq!((hard_state.term, hard_state.vote), (PROMISED.term, PROMISED.vote), "{cut:?}");
     assert!(hard_state.commit >= core.view.folded().index || cut == Cut::Arrived, "{cut:?}");
@@ -454,7 +459,7 @@ async fn check_recovered(cut: Cut, data: &Path, group: &Group, expected: &Shown)
     let node = started(data);
     assert_same(&shown(&node), if cut == Cut::Arrived { &group.shown_behind } else { expected }, &cut);
     assert!(!data.join("group-0").join("base").join("incoming.snapshot").exists());
-    let stores = records::found(Some(&data.join("group-0"))).unwrap().len();
+    let stores = records::found(&Storage::Directory(data.to_owned())).unwrap().len();
     assert_eq!(stores, 1, "{cut:?}");
     create(&node, group.namespace, 9000..9001).await;
     node.stop().await;
@@ -466,7 +471,7 @@ async fn a_log_that_went_another_way_is_recognised_by_its_term() {
     let bytes = group.own_snapshot();
     {
         let Opened { mut writer, core, .. } =
-            open::open(&options(Some(group.behind.path())), fresh_identity(&ClusterOptions::default())).unwrap();
+            open::open(&options(Some(group.behind.path())), fresh_identity()).unwrap();
         let (last, tag) = (core.log.last(), core.log.last_tag());
         let stray = |index| Entry {
             position: LogPosition { term: last.term, index: LogIndex(index) },
@@ -481,8 +486,11 @@ async fn a_log_that_went_another_way_is_recognised_by_its_term() {
     }
     let group_directory = group.behind.path().join("group-0");
     fs::write(group_directory.join("base").join("base.snapshot"), &bytes).unwrap();
-    let Opened { core, .. } =
-        open::open(&options(Some(group.behind.path())), fresh_identity(&ClusterOptions::default())).unwrap();
+    let Opened { core, .. } = open::open(&options(Some(group.behind.path())), fresh_identity()).unwrap();
     assert_eq!(core.log.last(), group.ahead.log().last());
     assert_eq!(core.view.folded(), group.ahead.view().folded());
+}
+
+fn fresh_identity() -> LogIdentity {
+    open::fresh_identity(&ClusterOptions::default(), &Random::System)
 }

@@ -186,7 +186,7 @@ impl Partial {
         let mut file = publication.file();
         file.rewind()?;
         let report = steeple_snapshot::verify(BufReader::with_capacity(1 << 20, file), &mut |_| {})?;
-        Ok(FetchedSnapshot { report, publication })
+        Ok(FetchedSnapshot::in_file(report, publication))
     }
 
     fn discard(&mut self) {

@@ -12,6 +12,7 @@ mod remote;
 use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
 use steeple_engine::ids::LogIndex;
 use steeple_snapshot::{Publication, ReadError, Report};
 use thiserror::Error;
@@ -57,22 +58,49 @@ impl Default for FetchOptions {
 pub struct FetchedSnapshot {
     /// What it holds.
     pub report: Report,
-    publication: Publication,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    File(Publication),
+    Memory(Bytes),
 }
 
 impl FetchedSnapshot {
-    /// The file, under its temporary name.
-    #[must_use]
-    pub fn file(&self) -> &std::fs::File {
-        self.publication.file()
+    /// One in a file under a temporary name.
+    fn in_file(report: Report, publication: Publication) -> Self {
+        Self { report, content: Content::File(publication) }
     }
 
-    /// Makes it durable under its final name.
+    /// One in memory, for transports without files. Verifies it.
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub fn in_memory(bytes: Bytes) -> Result<Self, FetchError> {
+        let report = steeple_snapshot::verify(&bytes[..], &mut |_| {})?;
+        Ok(Self { report, content: Content::Memory(bytes) })
+    }
+
+    /// Its bytes, when it is in memory; otherwise itself again.
+    ///
+    /// # Errors
+    /// When it is in a file.
+    pub(crate) fn into_memory(self) -> Result<Bytes, Self> {
+        match self.content {
+            Content::Memory(bytes) => Ok(bytes),
+            Content::File(_) => Err(self),
+        }
+    }
+
+    /// Makes it durable under its final name, when it is in a file.
     ///
     /// # Errors
     /// When that fails; the file is gone then.
     pub fn publish(self) -> io::Result<Report> {
-        self.publication.publish()?;
+        if let Content::File(publication) = self.content {
+            publication.publish()?;
+        }
         Ok(self.report)
     }
 }

@@ -1,0 +1,222 @@
+//! A node without threads, clock and chance, which whoever owns it drives: the way into a simulator.
+//!
+//! It is made of the same pieces as a [`Node`] with threads, and holds no logic of its own. Each of the threads is a
+//! method here that does what the thread would do next, when the owner says so:
+//!
+//! | thread | here |
+//! | --- | --- |
+//! | of the group | [`SteppedNode::turn`] |
+//! | log writer | [`SteppedNode::write`] |
+//! | runtime with fetching, preparing, flushing and compacting | [`SteppedNode::work`] |
+//! | ticks and timers | [`SteppedNode::tick`], [`SteppedNode::pass`] |
+//!
+//! Time comes from the clock in the [`NodeParts`], messages go out through their transport and come in through the sink
+//! that it was given, all random numbers follow from one seed. Mutations, reads and tails go through the handle
+//! ([`SteppedNode::node`]), whose futures need no runtime as long as they do not wait with patience: [`Node::submit`],
+//! [`Node::flush`], [`Node::compact`], [`Node::change_cluster`], and [`SteppedNode::current`] in the place of
+//! [`Node::current`]. Dropping a node is a crash: what it had not written is lost, and the owner decides what of the
+//! rest survives.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use steeple_engine::ids::{LogIndex, LogPosition};
+use steeple_raft::{Leadership, Membership};
+use tokio::sync::mpsc::{Receiver, Sender};
+
+use super::group::{Failure, Group, Message};
+use super::log_writer::LogWork;
+use super::random::Random;
+use super::storage::Storage;
+use super::work::{Steps, Work};
+use super::{Assembled, INBOX_MAX, Node, NodeOptions, NodeParts, QueryError, StartError};
+
+pub use super::storage::{Shelf, SimulatedStorage};
+
+/// A node that its owner drives.
+pub struct SteppedNode {
+    node: Node,
+    group: Group,
+    /// Until the log has failed.
+    log: Option<LogWork>,
+    /// Keeps the inbox open.
+    inbox: Sender<Message>,
+    messages: Receiver<Message>,
+    steps: Arc<Steps>,
+    has_ended: bool,
+}
+
+impl SteppedNode {
+    /// Opens what is stored and recovers. Takes as many steps as that takes.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start(
+        options: NodeOptions,
+        parts: &NodeParts,
+        storage: Arc<SimulatedStorage>,
+        seed: u64,
+    ) -> Result<Self, StartError> {
+        let steps = Arc::<Steps>::default();
+        let work = Work::Steps(Arc::clone(&steps));
+        let (storage, random) = (Storage::Simulated(storage), Random::seeded(seed));
+        let opened = Node::open(&options, &storage, &random)?;
+        let assembled = Node::assemble(opened, options, parts, storage, random, work);
+        let Assembled { node, group, log, inbox, messages, has_started: _ } = assembled;
+        let mut stepped = Self { node, group, log: Some(log), inbox, messages, steps, has_ended: false };
+        let begun = stepped.group.begin();
+        stepped.note(begun);
+        match stepped.node.failure() {
+            Some(reason) => Err(StartError::Failed(reason)),
+            None => Ok(stepped),
+        }
+    }
+
+    /// The handle, for mutations, reads and tails.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Tells the group that a tick has passed.
+    pub fn tick(&mut self) {
+        // A group that has ended needs no ticks.
+        let _ = self.node.shared.tick();
+    }
+
+    /// Lets time pass for what waits with a timer.
+    pub fn pass(&mut self, time: Duration) {
+        self.steps.pass(time);
+    }
+
+    /// Whether [`SteppedNode::turn`] would find something to do.
+    #[must_use]
+    pub fn has_messages(&self) -> bool {
+        !self.has_ended && !self.messages.is_empty()
+    }
+
+    /// Lets the group take up what has come in, and do what follows from it; whether there was anything.
+    pub fn turn(&mut self) -> bool {
+        if self.has_ended {
+            return false;
+        }
+        let Ok(message) = self.messages.try_recv() else { return false };
+        let done = self.group.take_turn(message, &mut self.messages);
+        self.note(done);
+        true
+    }
+
+    /// Whether [`SteppedNode::write`] would find something to do.
+    #[must_use]
+    pub fn has_writes(&mut self) -> bool {
+        self.inbox.capacity() > 0 && self.log.as_mut().is_some_and(LogWork::is_ready)
+    }
+
+    /// Carries out what waits for the log, in the order in which it came: writes that wait together with one sync.
+    pub fn write(&mut self) {
+        // Its report has to find room, because the log does not wait for the group here.
+        if self.inbox.capacity() == 0 {
+            return;
+        }
+        let inbox = &self.inbox;
+        let report = &mut |message| inbox.try_send(message).is_ok();
+        if self.log.as_mut().is_some_and(|log| !log.step(report)) {
+            self.log = None;
+        }
+    }
+
+    /// Whether [`SteppedNode::work`] would find something to do.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        self.steps.is_ready()
+    }
+
+    /// Goes on with one thing that is done in the background: fetching and preparing a snapshot, rebuilding records,
+    /// flushing, compacting; whether there was one.
+    pub fn work(&mut self) -> bool {
+        self.steps.step()
+    }
+
+    /// As [`Node::current`], for as long as it takes. It must not borrow the node while that is driven.
+    pub fn current(&self) -> impl Future<Output = Result<(), QueryError>> + Send + 'static {
+        let node = self.node.clone();
+        async move { if node.is_current()? { Ok(()) } else { node.confirm().await } }
+    }
+
+    /// Asks the node to finish what is in flight and to end; [`SteppedNode::has_ended`] says when it has.
+    pub fn begin_to_stop(&mut self) {
+        // With a full inbox it looks after each turn whether the doors were closed.
+        drop(self.inbox.try_send(Message::Stop));
+        self.node.shared.fail("node stopped".into());
+    }
+
+    /// Whether the group has ended, because it was asked to or because the log or the view has failed.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// Closes the log of a node that has ended, as the end of the process does.
+    pub fn close(mut self) {
+        self.node.shared.tasks.lock().take();
+        while self.has_writes() {
+            self.write();
+        }
+        if let Some(log) = self.log.take() {
+            log.close();
+        }
+    }
+
+    /// Who leads, as far as this node knows.
+    #[must_use]
+    pub fn leadership(&self) -> Leadership {
+        self.group.replica.leadership()
+    }
+
+    /// Whether the node decides commands now.
+    #[must_use]
+    pub fn decides(&self) -> bool {
+        self.group.decides()
+    }
+
+    /// Who belongs to the group, as far as it is folded here.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        self.group.replica.membership()
+    }
+
+    /// The newest entry that is known to be committed.
+    #[must_use]
+    pub fn committed(&self) -> LogIndex {
+        self.group.replica.committed()
+    }
+
+    /// The end of the log, durable or not.
+    #[must_use]
+    pub fn last(&self) -> LogPosition {
+        self.group.replica.last()
+    }
+
+    /// Whether a snapshot is being taken over, or the records are being rebuilt.
+    #[must_use]
+    pub fn is_taking_over(&self) -> bool {
+        self.group.is_taking_over()
+    }
+
+    /// Messages that wait, and how many may.
+    #[must_use]
+    pub fn waiting_messages(&self) -> (usize, usize) {
+        (self.messages.len(), INBOX_MAX)
+    }
+
+    fn note(&mut self, done: Result<(), Failure>) {
+        if let Err(failure) = done {
+            tracing::error!(%failure, "node stops taking mutations");
+            self.node.shared.fail(failure.to_string());
+            self.has_ended = true;
+        } else if !self.group.goes_on() {
+            self.group.end();
+            self.has_ended = true;
+        }
+    }
+}

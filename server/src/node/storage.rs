@@ -1,0 +1,85 @@
+//! Where a node keeps what has to survive it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use steeple_engine::disk::{Disk, SimulatedDisk};
+use steeple_engine::record_store::MemoryStore;
+
+use super::open::Directories;
+
+/// Where a node keeps what has to survive it.
+#[derive(Clone)]
+pub(crate) enum Storage {
+    /// Nowhere: it does not survive.
+    Memory,
+    /// Below a directory.
+    Directory(PathBuf),
+    /// On what a simulator owns.
+    Simulated(Arc<SimulatedStorage>),
+}
+
+impl Storage {
+    /// As the settings say.
+    pub(super) fn new(data: Option<PathBuf>) -> Self {
+        data.map_or(Self::Memory, Self::Directory)
+    }
+
+    /// Its directories; none when there are no files.
+    pub(super) fn directories(&self) -> Directories {
+        match self {
+            Self::Directory(path) => Directories::new(Some(path.clone())),
+            Self::Memory | Self::Simulated(_) => Directories::new(None),
+        }
+    }
+}
+
+/// What a simulator keeps of a node between two of its lives.
+pub struct SimulatedStorage {
+    /// The disk with the log.
+    pub log: Arc<dyn Disk>,
+    /// The disk with the base snapshot.
+    pub base: SimulatedDisk,
+    /// The record stores.
+    pub stores: Shelf,
+}
+
+/// Record stores by number, in the place of directories. What a crash takes away from them, the simulator decides.
+#[derive(Default)]
+pub struct Shelf {
+    stores: Mutex<BTreeMap<u64, Arc<MemoryStore>>>,
+}
+
+impl Shelf {
+    /// What a crash leaves: of each store the flushed batches and some of those after them, as `surviving` says for the
+    /// number of batches that were not flushed.
+    #[must_use]
+    pub fn crash(&self, mut surviving: impl FnMut(usize) -> usize) -> Self {
+        let stores = self.stores.lock();
+        let crashed = stores.iter().map(|(number, store)| {
+            let kept = surviving(store.unflushed_batches());
+            (*number, Arc::new(store.crash(kept)))
+        });
+        Self { stores: Mutex::new(crashed.collect()) }
+    }
+
+    /// Makes every store fail from now on, as a broken disk would.
+    pub fn fail(&self, detail: &str) {
+        self.stores.lock().values().for_each(|store| store.fail(detail));
+    }
+
+    pub(super) fn numbers(&self) -> Vec<u64> {
+        self.stores.lock().keys().copied().collect()
+    }
+
+    pub(super) fn open(&self, number: u64) -> Arc<MemoryStore> {
+        let mut stores = self.stores.lock();
+        Arc::clone(stores.entry(number).or_insert_with(|| Arc::new(MemoryStore::crashing())))
+    }
+
+    pub(super) fn remove(&self, number: u64) {
+        self.stores.lock().remove(&number);
+    }
+}

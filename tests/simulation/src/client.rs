@@ -1,0 +1,124 @@
+//! A client: one operation after the other, each repeated with the same request id until somebody knows what became of
+//! it.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use steeple_engine::ids::{NamespaceId, RequestId};
+use steeple_engine::spire::entries::queries::fetch_entry;
+use steeple_engine::view::Reader;
+use steeple_server::node::stepped::SteppedNode;
+use steeple_server::node::{Accepted, Node, SubmitError};
+
+use crate::chance::Chance;
+use crate::history::Held;
+use crate::machine::Serving;
+use crate::network::machine_of;
+use crate::time::Instant;
+use crate::workload::Call;
+
+/// What a member says to an attempt.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    Submitted(Result<Accepted, SubmitError>),
+    /// At this revision the key held this.
+    Read(Result<(u64, Option<Held>), String>),
+    /// Nobody listens there.
+    Refused,
+    /// The connection broke.
+    Broken,
+}
+
+/// Replies on their way out of members.
+pub(crate) type Mailbox = Arc<Mutex<Vec<(usize, u64, Reply)>>>;
+
+/// An operation under way.
+#[derive(Clone, Debug)]
+pub(crate) struct Operation {
+    pub(crate) call: Call,
+    pub(crate) request: RequestId,
+    pub(crate) began: Instant,
+    /// No answer may stand below this revision.
+    pub(crate) floor: u64,
+    /// A stale read must not be older.
+    pub(crate) seen: u64,
+    pub(crate) attempts: u32,
+    /// Whether an earlier attempt may have been carried out.
+    pub(crate) uncertain: bool,
+}
+
+/// One client.
+pub(crate) struct Client {
+    pub(crate) chance: Chance,
+    pub(crate) operation: Option<Operation>,
+    /// Tells answers to the newest attempt from those to earlier ones.
+    pub(crate) attempt: u64,
+    /// The member that it calls.
+    pub(crate) target: usize,
+    pub(crate) namespace: Option<NamespaceId>,
+    /// The newest revision that it was told of.
+    pub(crate) seen: u64,
+    pub(crate) done: u64,
+    /// Operations done since the faults have ended.
+    pub(crate) done_after: u64,
+}
+
+impl Client {
+    pub(crate) fn new(mut chance: Chance, members: u64) -> Self {
+        let target = chance.below(members) as usize;
+        Self { chance, operation: None, attempt: 0, target, namespace: None, seen: 0, done: 0, done_after: 0 }
+    }
+
+    /// Whom to call after one that did not lead.
+    pub(crate) fn follow(&mut self, error: &SubmitError, machines: usize) {
+        match error {
+            SubmitError::NotLeader { leader: Some((leader, _)) } if machine_of(*leader) < machines => {
+                self.target = machine_of(*leader);
+            }
+            _ => self.turn_elsewhere(machines),
+        }
+    }
+
+    pub(crate) fn turn_elsewhere(&mut self, machines: usize) {
+        self.target = self.chance.below(machines as u64) as usize;
+    }
+}
+
+/// What a member does for an attempt, as its services would.
+pub(crate) fn serve(
+    node: &SteppedNode,
+    operation: &Operation,
+    namespace: NamespaceId,
+    to: (usize, u64),
+    mailbox: &Mailbox,
+) -> Serving {
+    let mailbox = Arc::clone(mailbox);
+    let handle = node.node().clone();
+    let (client, attempt) = to;
+    if let Some(command) = operation.call.command() {
+        let request = operation.request;
+        return Box::pin(async move {
+            let submitted = handle.submit(namespace, Some(request), command).await;
+            mailbox.lock().push((client, attempt, Reply::Submitted(submitted)));
+        });
+    }
+    let key = operation.call.key().unwrap_or_default().to_owned();
+    let current = matches!(operation.call, Call::Read(_)).then(|| node.current());
+    let seen = operation.seen;
+    Box::pin(async move {
+        let confirmed = match current {
+            Some(current) => current.await.map_err(|error| error.to_string()),
+            None if handle.revision().0 < seen => Err("the member is behind".into()),
+            None => Ok(()),
+        };
+        let read = confirmed.and_then(|()| read(&handle, namespace, &key));
+        mailbox.lock().push((client, attempt, Reply::Read(read)));
+    })
+}
+
+fn read(node: &Node, namespace: NamespaceId, key: &str) -> Result<(u64, Option<Held>), String> {
+    node.read(|reader| {
+        let entry = fetch_entry(reader, namespace, key).map_err(|error| error.to_string())?;
+        Ok((reader.revision().0, entry.as_ref().map(Held::of)))
+    })
+}

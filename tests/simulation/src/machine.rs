@@ -1,0 +1,226 @@
+//! A machine with a member of the cluster on it: its process may end and stand still, its clock may be wrong, its disk
+//! forgets what was not synced.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use parking_lot::Mutex;
+use raft::eraftpb::Message;
+use steeple_engine::disk::SimulatedDisk;
+use steeple_engine::disk::simulated::CrashLoss;
+use steeple_engine::ids::NodeId;
+use steeple_engine::log::FaultPolicy;
+use steeple_server::node::stepped::{Shelf, SimulatedStorage, SteppedNode};
+use steeple_server::node::{Connect, NodeOptions, NodeParts, StartError};
+use steeple_server::peer::{Delivery, Introduction, PeerSink, SnapshotProvider};
+
+use crate::chance::Chance;
+use crate::network::Outbox;
+use crate::time::{Instant, MachineClock, WorldTime};
+
+/// What a member works on for somebody.
+pub(crate) type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A call that a member serves: polled when it was woken.
+pub(crate) struct Served {
+    future: Serving,
+    woken: Arc<Woken>,
+}
+
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What connects a member to the others.
+#[derive(Clone, Default)]
+struct Connected {
+    sink: Arc<Mutex<Option<Arc<dyn PeerSink>>>>,
+    snapshots: Arc<Mutex<Option<Arc<dyn SnapshotProvider>>>>,
+    introduction: Arc<Mutex<Option<Introduction>>>,
+}
+
+/// One machine.
+pub(crate) struct Machine {
+    pub(crate) number: usize,
+    pub(crate) node: Option<SteppedNode>,
+    pub(crate) clock: MachineClock,
+    pub(crate) disk: SimulatedDisk,
+    pub(crate) base: SimulatedDisk,
+    storage: Arc<SimulatedStorage>,
+    pub(crate) outbox: Outbox,
+    connected: Connected,
+    options: NodeOptions,
+    /// Counts the processes that were started; what was meant for an earlier one is thrown away.
+    pub(crate) life: u32,
+    pub(crate) paused_until: Instant,
+    pub(crate) slow_until: Instant,
+    pub(crate) turn_due: bool,
+    pub(crate) write_due: bool,
+    pub(crate) work_due: bool,
+    serving: Vec<Served>,
+    /// How far the checkers have looked.
+    pub(crate) observed: u64,
+    pub(crate) observed_revision: u64,
+    /// Took part in a group that has since removed it.
+    pub(crate) retired: bool,
+    /// Its disk or its record store was made to fail in this life, so that the process may end by itself.
+    pub(crate) is_failing: bool,
+    /// Its disk has no room.
+    pub(crate) is_full: bool,
+}
+
+impl Machine {
+    pub(crate) fn new(number: usize, world: WorldTime, options: NodeOptions) -> Self {
+        let (disk, base) = (SimulatedDisk::new(), SimulatedDisk::new());
+        let storage = storage(&disk, &base, Shelf::default());
+        Self {
+            number,
+            node: None,
+            clock: MachineClock::new(world),
+            disk,
+            base,
+            storage,
+            outbox: Outbox::default(),
+            connected: Connected::default(),
+            options,
+            life: 0,
+            paused_until: 0,
+            slow_until: 0,
+            turn_due: false,
+            write_due: false,
+            work_due: false,
+            serving: Vec::new(),
+            observed: 0,
+            observed_revision: 0,
+            retired: false,
+            is_failing: false,
+            is_full: false,
+        }
+    }
+
+    pub(crate) fn id(&self) -> NodeId {
+        NodeId(self.number as u64 + 1)
+    }
+
+    /// Starts a process. Where damage in the last batch cannot be told from an unfinished write, an operator who knows that
+    /// nothing but a crash has happened decides that it was one; that is told by the answer.
+    pub(crate) fn start(&mut self, chance: &mut Chance) -> Result<bool, StartError> {
+        self.life += 1;
+        self.is_failing = self.is_full;
+        (self.turn_due, self.write_due, self.work_due) = (false, false, false);
+        (self.observed, self.observed_revision) = (0, 0);
+        self.connected = Connected::default();
+        let (outbox, connected) = (self.outbox.clone(), self.connected.clone());
+        let connect: Connect = Arc::new(move |identity, sink, snapshots| {
+            *connected.introduction.lock() = Some(identity.introduction());
+            *connected.sink.lock() = Some(sink);
+            *connected.snapshots.lock() = snapshots;
+            Arc::new(outbox.clone())
+        });
+        let parts = NodeParts { clock: Arc::new(self.clock.clone()), connect: Some(connect) };
+        let mut options = self.options.clone();
+        let start = |options| SteppedNode::start(options, &parts, Arc::clone(&self.storage), chance.number());
+        let mut start = start;
+        match start(options.clone()) {
+            Ok(node) => {
+                self.node = Some(node);
+                Ok(false)
+            }
+            Err(StartError::Log(_)) => {
+                options.log.faults = FaultPolicy::CutUndecided;
+                self.node = Some(start(options)?);
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The process ends at once, and the power goes with it unless `loss` says that nothing is lost.
+    pub(crate) fn crash(&mut self, loss: CrashLoss, chance: &mut Chance) {
+        self.serving.clear();
+        self.node = None;
+        drop(self.outbox.take());
+        self.disk = self.disk.crash(loss, chance.number());
+        self.base = self.base.crash(loss, chance.number());
+        let stores = self.storage.stores.crash(|unflushed| match loss {
+            CrashLoss::Everything => 0,
+            CrashLoss::Nothing => unflushed,
+            _ => chance.below(unflushed as u64 + 1) as usize,
+        });
+        self.storage = storage(&self.disk, &self.base, stores);
+    }
+
+    /// The process has ended in order.
+    pub(crate) fn end(&mut self, chance: &mut Chance) {
+        self.serving.clear();
+        if let Some(node) = self.node.take() {
+            node.close();
+        }
+        self.crash(CrashLoss::Nothing, chance);
+    }
+
+    /// Hands messages to the process, if there is one and the sender was introduced.
+    pub(crate) fn deliver(&self, from: &Introduction, messages: Vec<Message>) {
+        if let Some(sink) = self.sink() {
+            // A process that is ending takes nothing.
+            let _ = sink.deliver(Delivery::introduced(from, messages));
+        }
+    }
+
+    /// Where messages and introductions of others go, while a process runs.
+    pub(crate) fn sink(&self) -> Option<Arc<dyn PeerSink>> {
+        self.connected.sink.lock().clone().filter(|_| self.node.is_some())
+    }
+
+    /// As whom the process introduces itself.
+    pub(crate) fn introduction(&self) -> Option<Introduction> {
+        self.connected.introduction.lock().clone().filter(|_| self.node.is_some())
+    }
+
+    /// Where other members fetch snapshots from.
+    pub(crate) fn snapshots(&self) -> Option<Arc<dyn SnapshotProvider>> {
+        self.connected.snapshots.lock().clone()
+    }
+
+    /// Whether its disk or record store may be to blame when the process ends.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.is_failing
+    }
+
+    /// Breaks every record store of the machine.
+    pub(crate) fn fail_stores(&self) {
+        self.storage.stores.fail("simulated failure");
+    }
+
+    pub(crate) fn serve(&mut self, future: Serving) {
+        self.serving.push(Served { future, woken: Arc::new(Woken(AtomicBool::new(true))) });
+    }
+
+    /// Goes on with the calls that were woken; whether there were any.
+    pub(crate) fn poll_served(&mut self) -> bool {
+        let mut went_on = false;
+        self.serving.retain_mut(|served| {
+            if !served.woken.0.swap(false, Ordering::Relaxed) {
+                return true;
+            }
+            went_on = true;
+            let waker = Waker::from(Arc::clone(&served.woken));
+            served.future.as_mut().poll(&mut Context::from_waker(&waker)) == Poll::Pending
+        });
+        went_on
+    }
+
+    pub(crate) fn served(&self) -> usize {
+        self.serving.len()
+    }
+}
+
+fn storage(disk: &SimulatedDisk, base: &SimulatedDisk, stores: Shelf) -> Arc<SimulatedStorage> {
+    Arc::new(SimulatedStorage { log: Arc::new(disk.clone()), base: base.clone(), stores })
+}

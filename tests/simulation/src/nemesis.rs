@@ -1,0 +1,356 @@
+//! What goes wrong: faults of processes, disks, clocks and the network, and what operators do meanwhile.
+
+use std::sync::Arc;
+
+use steeple_engine::disk::simulated::{CrashLoss, Failure};
+use steeple_engine::ids::NodeId;
+use steeple_raft::Membership;
+use steeple_server::node::ClusterOrigin;
+use steeple_server::node::cluster::ClusterChange;
+
+use crate::machine::{Machine, Serving};
+use crate::network::machine_of;
+use crate::time::{MILLISECOND, SECOND};
+use crate::violation::Checked;
+use crate::world::{Event, World};
+
+/// Machines at the most.
+const MACHINES_MAX: usize = 7;
+
+/// What may happen to a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Crash,
+    Pause,
+    Partition,
+    ClockJump,
+    SlowDisk,
+    Stop,
+    Flush,
+    Compact,
+    Transfer,
+    Membership,
+    FullDisk,
+    FailedSync,
+    FailedWrite,
+    FailedStore,
+}
+
+const FAULTS: [Fault; 14] = [
+    Fault::Crash,
+    Fault::Pause,
+    Fault::Partition,
+    Fault::ClockJump,
+    Fault::SlowDisk,
+    Fault::Stop,
+    Fault::Flush,
+    Fault::Compact,
+    Fault::Transfer,
+    Fault::Membership,
+    Fault::FullDisk,
+    Fault::FailedSync,
+    Fault::FailedWrite,
+    Fault::FailedStore,
+];
+
+impl World {
+    fn interval(&self, fault: Fault) -> u64 {
+        let intervals = &self.settings.intervals;
+        match fault {
+            Fault::Crash => intervals.crash,
+            Fault::Pause => intervals.pause,
+            Fault::Partition => intervals.partition,
+            Fault::ClockJump => intervals.clock_jump,
+            Fault::SlowDisk => intervals.slow_disk,
+            Fault::Stop => intervals.stop,
+            Fault::Flush => intervals.flush,
+            Fault::Compact => intervals.compact,
+            Fault::Transfer => intervals.transfer,
+            Fault::Membership => intervals.membership,
+            Fault::FullDisk => intervals.full_disk,
+            Fault::FailedSync => intervals.failed_sync,
+            Fault::FailedWrite => intervals.failed_write,
+            Fault::FailedStore => intervals.failed_store,
+        }
+    }
+
+    pub(crate) fn begin_faults(&mut self) {
+        for fault in FAULTS {
+            self.plan(fault);
+        }
+    }
+
+    fn plan(&mut self, fault: Fault) {
+        let interval = self.interval(fault);
+        if interval > 0 {
+            let delay = self.chance.around(interval / 2) + MILLISECOND;
+            self.put(delay, Event::Strike(fault));
+        }
+    }
+
+    /// Lets a fault happen to a machine that is drawn, and plans the next one of its kind.
+    pub(crate) fn strike(&mut self, fault: Fault) -> Checked {
+        if self.healing_since.is_some() {
+            return Ok(());
+        }
+        self.plan(fault);
+        let number = self.chance.below(self.machines.len() as u64) as usize;
+        self.note("strike", &[fault as u64, number as u64]);
+        match fault {
+            Fault::Partition => {
+                let machines = self.machines.len();
+                self.network.partition(machines, &mut self.counters);
+                let duration = 100 * MILLISECOND + self.chance.around(2 * SECOND);
+                self.put(duration, Event::Mend);
+                Ok(())
+            }
+            Fault::Crash => self.crash(number),
+            Fault::Pause => {
+                let duration = 10 * MILLISECOND + self.chance.around(SECOND);
+                self.machines[number].paused_until = self.time.now() + duration;
+                self.counters.fault("process paused");
+                Ok(())
+            }
+            Fault::ClockJump => {
+                // Two clocks differ by less than a request is remembered: more than that, and an id may be forgotten.
+                let distance = self.chance.below(self.settings.window / 10) as i64;
+                let (jump, kind) = match self.chance.happens(500) {
+                    true => (distance, "clock jumped ahead"),
+                    false => (-distance, "clock jumped back"),
+                };
+                self.machines[number].clock.jump(jump);
+                self.counters.fault(kind);
+                Ok(())
+            }
+            Fault::SlowDisk => {
+                let duration = self.chance.around(2 * SECOND);
+                self.machines[number].slow_until = self.time.now() + duration;
+                self.counters.fault("disk slow");
+                Ok(())
+            }
+            Fault::Stop => {
+                if let Some(node) = &mut self.machines[number].node {
+                    node.begin_to_stop();
+                    self.counters.fault("process asked to stop");
+                }
+                self.schedule(number);
+                Ok(())
+            }
+            Fault::Flush => self.maintain(number, false),
+            Fault::Compact => self.maintain(number, true),
+            Fault::Transfer => self.transfer(number),
+            Fault::Membership => self.change_members(),
+            Fault::FullDisk => self.fill_disk(number),
+            Fault::FailedSync => self.fail_disk(number, Failure::Sync, "sync failed"),
+            Fault::FailedWrite => self.fail_disk(number, Failure::Once, "write failed half-way"),
+            Fault::FailedStore => {
+                if self.machines[number].node.is_some() {
+                    self.machines[number].fail_stores();
+                    self.machines[number].is_failing = true;
+                    self.counters.fault("record store failed");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn crash(&mut self, number: usize) -> Checked {
+        if self.machines[number].node.is_none() {
+            return Ok(());
+        }
+        let loss = *self.chance.pick(&CrashLoss::ALL);
+        self.counters.fault(match loss {
+            CrashLoss::Everything => "power lost: nothing unsynced survives",
+            CrashLoss::Nothing => "process killed",
+            CrashLoss::Suffix => "power lost: a prefix of the unsynced writes survives",
+            CrashLoss::Sectors => "power lost: some unsynced sectors survive",
+            CrashLoss::Bytes => "power lost: unsynced sectors are torn",
+        });
+        self.trace.explain(|| format!("member {number} crashes with {loss:?}"));
+        self.machines[number].crash(loss, &mut self.chance);
+        self.break_connections(number);
+        let pause = 50 * MILLISECOND + self.chance.around(SECOND);
+        self.put(pause, Event::Start(number));
+        self.settle_others(number)
+    }
+
+    fn maintain(&mut self, number: usize, compact: bool) -> Checked {
+        let machine = &mut self.machines[number];
+        let Some(node) = &machine.node else { return Ok(()) };
+        let handle = node.node().clone();
+        let work: Serving = if compact {
+            Box::pin(async move { drop(handle.compact().await) })
+        } else {
+            Box::pin(async move { drop(handle.flush().await) })
+        };
+        machine.serve(work);
+        self.counters.fault(if compact { "compaction" } else { "flush" });
+        self.settle(number)
+    }
+
+    /// Asks whoever leads to add, promote or remove a member.
+    fn change_members(&mut self) -> Checked {
+        let Some(leader) = self.leader() else { return Ok(()) };
+        let Some(node) = &self.machines[leader].node else { return Ok(()) };
+        let membership = node.membership().clone();
+        let learners: Vec<u64> = membership.learners.iter().copied().collect();
+        let others: Vec<u64> = membership.voters.iter().copied().filter(|id| *id != leader as u64 + 1).collect();
+        let change = match self.chance.below(3) {
+            0 if self.machines.len() < MACHINES_MAX => {
+                let number = self.machines.len();
+                self.add_machine(&membership);
+                self.start(number)?;
+                let address = format!("member-{}", number + 1);
+                self.counters.fault("member added");
+                ClusterChange::Add {
+                    node: NodeId(number as u64 + 1),
+                    peer_address: address.clone(),
+                    client_address: address,
+                    as_learner: self.chance.happens(500),
+                }
+            }
+            1 if !learners.is_empty() => {
+                self.counters.fault("learner promoted");
+                ClusterChange::Promote(NodeId(*self.chance.pick(&learners)))
+            }
+            _ if others.len() >= 2 => {
+                self.counters.fault("member removed");
+                ClusterChange::Remove(NodeId(*self.chance.pick(&others)))
+            }
+            _ => return Ok(()),
+        };
+        let machine = &mut self.machines[leader];
+        let Some(node) = &machine.node else { return Ok(()) };
+        let (handle, changed) = (node.node().clone(), Arc::clone(&self.changed));
+        machine.serve(Box::pin(async move {
+            let made = handle.change_cluster(change.clone()).await.is_ok();
+            changed.lock().push((change, made));
+        }));
+        self.settle(leader)
+    }
+
+    /// A machine that is no member yet.
+    fn add_machine(&mut self, membership: &Membership) {
+        let mut options = self.options.clone();
+        let number = self.machines.len();
+        options.cluster.node = NodeId(number as u64 + 1);
+        if let ClusterOrigin::Founding { cluster, history, .. } = options.cluster.origin {
+            options.cluster.origin = ClusterOrigin::Joining { cluster, history, members: membership.members.clone() };
+        }
+        self.machines.push(Machine::new(number, self.time.clone(), options));
+        let first = self.chance.below(self.settings.tick);
+        self.put(first, Event::Tick(number));
+    }
+
+    /// Switches off the machines of members that were removed.
+    pub(crate) fn retire_removed(&mut self) -> Checked {
+        let changed = std::mem::take(&mut *self.changed.lock());
+        for (change, made) in changed {
+            let ClusterChange::Remove(node) = change else { continue };
+            let number = machine_of(node);
+            if made && !self.machines[number].retired {
+                self.note("retire", &[number as u64]);
+                self.machines[number].retired = true;
+                self.machines[number].crash(CrashLoss::Nothing, &mut self.chance);
+                self.break_connections(number);
+                self.settle_others(number)?;
+                self.counters.branch("members: removed member switched off");
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks whoever leads to hand over to the machine.
+    fn transfer(&mut self, to: usize) -> Checked {
+        let Some(leader) = self.leader() else { return Ok(()) };
+        let id = self.machines[to].id();
+        let machine = &mut self.machines[leader];
+        let Some(node) = &machine.node else { return Ok(()) };
+        let handle = node.node().clone();
+        machine.serve(Box::pin(async move { drop(handle.change_cluster(ClusterChange::TransferLeader(id)).await) }));
+        self.counters.fault("leadership handed over");
+        self.settle(leader)
+    }
+
+    fn fill_disk(&mut self, number: usize) -> Checked {
+        let machine = &mut self.machines[number];
+        machine.disk.limit_capacity(0);
+        machine.base.limit_capacity(0);
+        (machine.is_failing, machine.is_full) = (true, true);
+        self.counters.fault("disk full");
+        let duration = self.chance.between(SECOND, 5 * SECOND);
+        self.put(duration, Event::Free(number));
+        Ok(())
+    }
+
+    fn fail_disk(&mut self, number: usize, failure: Failure, kind: &'static str) -> Checked {
+        let machine = &mut self.machines[number];
+        if machine.node.is_none() {
+            return Ok(());
+        }
+        machine.disk.fail_after(self.chance.below(4), failure);
+        machine.is_failing = true;
+        self.counters.fault(kind);
+        Ok(())
+    }
+
+    /// A full disk has room again.
+    pub(crate) fn free(&mut self, number: usize) -> Checked {
+        let machine = &mut self.machines[number];
+        machine.disk.limit_capacity(u64::MAX);
+        machine.base.limit_capacity(u64::MAX);
+        machine.is_full = false;
+        Ok(())
+    }
+
+    /// Nothing goes wrong from now on.
+    pub(crate) fn end_faults(&mut self) -> Checked {
+        self.note("end of faults", &[]);
+        self.healing_since = Some(self.time.now());
+        self.network.behave();
+        for number in 0..self.machines.len() {
+            let now = self.time.now();
+            let machine = &mut self.machines[number];
+            machine.clock.set_right();
+            machine.slow_until = now;
+            machine.paused_until = machine.paused_until.min(now);
+            self.free(number)?;
+            self.start(number)?;
+        }
+        Ok(())
+    }
+
+    /// The member that decides, if one does.
+    pub(crate) fn leader(&self) -> Option<usize> {
+        let leads = |machine: &crate::machine::Machine| machine.node.as_ref().is_some_and(|node| node.decides());
+        let newest = self.machines.iter().filter(|machine| leads(machine));
+        newest
+            .max_by_key(|machine| machine.node.as_ref().map(|node| node.leadership().term))
+            .map(|machine| machine.number)
+    }
+
+    /// What the members look like, for whoever wants to know why they do not get on.
+    pub(crate) fn describe_members(&self) -> String {
+        let describe = |machine: &crate::machine::Machine| match &machine.node {
+            None => format!("member {} is down", machine.number),
+            Some(node) => {
+                let leadership = node.leadership();
+                format!(
+                    "member {}: term {}, leader {:?}, revision {}, log to {}, committed {}, serves {} calls, takes over {}",
+                    machine.number,
+                    leadership.term,
+                    leadership.leader.map(machine_of),
+                    node.node().revision(),
+                    node.last(),
+                    node.committed(),
+                    machine.served(),
+                    node.is_taking_over()
+                )
+            }
+        };
+        let members: Vec<String> = self.machines.iter().map(describe).collect();
+        let waiting = self.clients.iter().filter_map(|client| client.operation.as_ref());
+        let waiting: Vec<String> = waiting.map(|operation| format!("{operation:?}")).collect();
+        format!("the cluster has not recovered in time.\n  {}\n  {}", members.join("\n  "), waiting.join("\n  "))
+    }
+}
