@@ -40,6 +40,27 @@ pub async fn serve(
         .await
 }
 
+/// Serves for a node that does not run yet, until the reason why is gone. Alive is not ready.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve_waiting(
+    listener: TcpListener,
+    reason: tokio::sync::watch::Receiver<String>,
+    metrics: PrometheusHandle,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let readiness = move || {
+        let reason = format!("{}\n", *reason.borrow());
+        async move { (StatusCode::SERVICE_UNAVAILABLE, reason) }
+    };
+    let routes = Router::new()
+        .route("/metrics", get(move || async move { metrics.render() }))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readiness));
+    axum::serve(listener, routes.into_make_service()).with_graceful_shutdown(shutdown).await
+}
+
 /// Alive is not ready: a node whose log failed still answers, and must get no mutations.
 async fn readiness(State(parts): State<Parts>) -> (StatusCode, String) {
     match parts.node.failure() {

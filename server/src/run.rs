@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use steeple_engine::log::{FaultPolicy, LogOptions, Verification};
+use steeple_engine::log::{FaultPolicy, LogError, LogOptions, Verification};
 use steeple_engine::record_store::RecordStoreKind;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -16,8 +16,10 @@ use tokio::sync::watch;
 use crate::authorization::Access;
 use crate::cluster::{self, JoinError};
 use crate::config::{Config, StoreKind};
+use crate::node::repair::{self, Damaged};
 use crate::node::{Node, NodeOptions, NodeParts, StartError, SubmitError};
-use crate::peer::PeerService;
+use crate::peer::repair::RepairClient;
+use crate::peer::{EncryptedConnector, PeerConnector, PeerService, PlainConnector};
 use crate::tls::{self, MaterialError, RELOAD_INTERVAL, Tls};
 use crate::{grpc, http};
 
@@ -87,7 +89,13 @@ pub struct Running {
 /// # Errors
 /// See [`RunError`].
 pub async fn run(config: Config, shutdown: impl Future<Output = ()> + Send) -> Result<(), RunError> {
-    Running::start(&config).await?.serve(shutdown).await
+    let mut shutdown = std::pin::pin!(shutdown);
+    // A start may wait for other members to repair the log.
+    let running = tokio::select! {
+        started = Running::start(&config) => started?,
+        () = &mut shutdown => return Ok(()),
+    };
+    running.serve(shutdown).await
 }
 
 impl Running {
@@ -117,8 +125,13 @@ impl Running {
         if listener.is_some() {
             parts.connect = Some(cluster::connect(tls.clone(), Arc::clone(&service)));
         }
-        let starting = tokio::task::spawn_blocking(move || Node::start(options, parts));
-        let node = starting.await.map_err(|error| RunError::Failed(error.to_string()))??;
+        let node = match &listener {
+            None => start_node(&options, &parts).await?,
+            Some(listener) => {
+                let faces = Faces { peers: listener, http: &http, tls: tls.as_ref(), access: access(config) };
+                start_member(options, &parts, &faces).await?
+            }
+        };
         let peers = listener.zip(service.lock().take());
         if peers.is_none() {
             open_namespace(&node, &config.node.namespace).await?;
@@ -179,6 +192,107 @@ impl Running {
         }
         failure.map_or(Ok(()), |reason| Err(RunError::Failed(reason)))
     }
+}
+
+/// Where a member is found while its log is being repaired.
+struct Faces<'a> {
+    peers: &'a TcpListener,
+    http: &'a TcpListener,
+    tls: Option<&'a Tls>,
+    access: Access,
+}
+
+impl Faces<'_> {
+    /// The same socket again, for a while.
+    fn again(listener: &TcpListener) -> Result<TcpListener, RunError> {
+        let copy = std::os::fd::AsFd::as_fd(listener).try_clone_to_owned().map(std::net::TcpListener::from);
+        copy.and_then(TcpListener::from_std).map_err(|error| RunError::Failed(error.to_string()))
+    }
+}
+
+async fn start_node(options: &NodeOptions, parts: &NodeParts) -> Result<Node, RunError> {
+    let (options, parts) = (options.clone(), parts.clone());
+    let starting = tokio::task::spawn_blocking(move || Node::start(options, parts));
+    Ok(starting.await.map_err(|error| RunError::Failed(error.to_string()))??)
+}
+
+/// Starts a member of a group. If its log is damaged, the other members help to repair it first.
+async fn start_member(mut options: NodeOptions, parts: &NodeParts, faces: &Faces<'_>) -> Result<Node, RunError> {
+    let is_suspect = repair::is_suspect(&options);
+    if is_suspect {
+        options.log.verification = Verification::Everything;
+    }
+    let cautious = NodeOptions { log: LogOptions { faults: FaultPolicy::Refuse, ..options.log }, ..options.clone() };
+    let node = match start_node(&cautious, parts).await {
+        Err(RunError::Start(StartError::Log(LogError::Corrupt { faults }))) => {
+            if repair_log(&options, faces, Loss::Entries).await? {
+                start_node(&cautious, parts).await?
+            } else if options.log.faults == FaultPolicy::CutUndecided {
+                // It has nobody to ask, and its operator has decided.
+                start_node(&options, parts).await?
+            } else {
+                return Err(StartError::Log(LogError::Corrupt { faults }).into());
+            }
+        }
+        Err(RunError::Start(error @ StartError::MissingEvents { .. })) => {
+            if !repair_log(&options, faces, Loss::Records).await? {
+                return Err(error.into());
+            }
+            start_node(&cautious, parts).await?
+        }
+        started => started?,
+    };
+    if is_suspect {
+        repair::clear_suspicion(&options);
+    }
+    Ok(node)
+}
+
+/// What a member needs the others for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loss {
+    /// Entries of the log.
+    Entries,
+    /// The records of what the log does not hold any more.
+    Records,
+}
+
+/// Repairs the log with the help of the other members, and answers theirs meanwhile. Whether there are any.
+async fn repair_log(options: &NodeOptions, faces: &Faces<'_>, loss: Loss) -> Result<bool, RunError> {
+    let opening = {
+        let options = options.clone();
+        tokio::task::spawn_blocking(move || Damaged::open(&options))
+    };
+    let opened = opening.await.map_err(|error| RunError::Failed(error.to_string()))??;
+    let Some(damaged) = opened else { return Ok(false) };
+    let connector: Arc<dyn PeerConnector> = match faces.tls {
+        Some(tls) => Arc::new(EncryptedConnector::new(tls.clone())),
+        None => Arc::new(PlainConnector),
+    };
+    let client = RepairClient::new(damaged.identity, connector);
+    let (progress, reason) = watch::channel("the log is damaged".to_owned());
+    let (leave, leaving) = watch::channel(false);
+    let left = |mut leaving: watch::Receiver<bool>| async move {
+        drop(leaving.wait_for(|leaving| *leaving).await);
+    };
+    let service = PeerService::new(damaged.identity, damaged.sink(), None, 0);
+    let incoming = tls::incoming(Faces::again(faces.peers)?, faces.tls.cloned());
+    let mut serving = tokio::task::JoinSet::new();
+    let answering = service.serve(faces.access.clone(), incoming, left(leaving.clone()));
+    serving.spawn(async move { answering.await.map_err(|error| error.to_string()) });
+    let waiting = http::serve_waiting(Faces::again(faces.http)?, reason, prometheus(), left(leaving));
+    serving.spawn(async move { waiting.await.map_err(|error| error.to_string()) });
+    let repaired = match loss {
+        Loss::Entries => damaged.repair(&client, &progress).await,
+        Loss::Records => damaged.replace_by_snapshot(&client, &progress).await,
+    };
+    leave.send_replace(true);
+    // Whoever still holds a connection is cut off: the node itself listens now.
+    if tokio::time::timeout(FAREWELL, async { while serving.join_next().await.is_some() {} }).await.is_err() {
+        serving.shutdown().await;
+    }
+    repaired?;
+    Ok(true)
 }
 
 fn joined(service: &'static str, served: Result<Result<(), String>, tokio::task::JoinError>) -> Result<(), RunError> {

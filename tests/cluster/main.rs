@@ -38,5 +38,6 @@ mod pressure;
 mod process;
 mod proxy;
 mod register;
+mod repair;
 mod settings;
 mod wiped;

@@ -180,6 +180,20 @@ impl SimulatedDisk {
         Self { shared: Arc::new(Mutex::new(state)) }
     }
 
+    /// As [`SimulatedDisk::duplicate`], with what cannot be read or opened.
+    #[must_use]
+    pub fn duplicate_with_failures(&self) -> Self {
+        let copy = self.duplicate();
+        let state = self.shared.lock();
+        {
+            let mut copied = copy.shared.lock();
+            copied.unreadable.clone_from(&state.unreadable);
+            copied.unopenable.clone_from(&state.unopenable);
+        }
+        drop(state);
+        copy
+    }
+
     /// How many changing operations there have been.
     #[must_use]
     pub fn operations(&self) -> u64 {

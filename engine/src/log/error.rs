@@ -35,10 +35,10 @@ pub enum LogError {
         faults: Vec<Fault>,
     },
     /// There are segments and no state file: term and vote are lost.
-    #[error("the log's state file is missing, with it term and vote")]
+    #[error("the log's state file and its twin are missing, with them term and vote")]
     StateMissing,
     /// No copy of the state is intact: term and vote are lost.
-    #[error("all four copies of the log's state are damaged, with them term and vote")]
+    #[error("all copies of the log's state are damaged, with them term and vote")]
     StateDamaged,
     /// There is no log, and the options do not allow to create one.
     #[error("there is no log here, and creating one is not allowed")]

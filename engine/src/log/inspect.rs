@@ -3,7 +3,7 @@
 use super::recovery::{Found, extent_of, find_segments, list, segment_of};
 use super::scan::{Extent, scan_segment};
 use super::segment::SegmentHeader;
-use super::state::{LogState, STATE_FILE, StateCopy, StateFile, read_copies};
+use super::state::{LogState, STATE_FILE, STATE_TWIN, StateCopy, StateFile, read_copies};
 use super::{Fault, FaultKind, FrameHeader, LogError, PersistRecord};
 use crate::disk::Disk;
 
@@ -12,7 +12,7 @@ use crate::disk::Disk;
 pub enum Finding {
     /// A copy of the state.
     State {
-        /// Which of the four.
+        /// Which of them: four of the state file, then four of its twin.
         copy: usize,
         /// Its content, or why there is none.
         content: StateCopy,
@@ -69,9 +69,11 @@ pub enum RecordVerdict {
 /// # Errors
 /// When the directory or the state cannot be read at all; damage to segments is a finding.
 pub fn inspect(disk: &dyn Disk, visit: &mut dyn FnMut(Finding)) -> Result<(), LogError> {
-    if let Ok(file) = disk.open(STATE_FILE) {
-        for (copy, content) in read_copies(file.as_ref()).into_iter().enumerate() {
-            visit(Finding::State { copy, content });
+    let mut copies = 0;
+    for file in [STATE_FILE, STATE_TWIN].into_iter().filter_map(|name| disk.open(name).ok()) {
+        for content in read_copies(file.as_ref()) {
+            visit(Finding::State { copy: copies, content });
+            copies += 1;
         }
     }
     let Some((_, loaded)) = StateFile::open(disk)? else { return Err(LogError::Missing) };

@@ -300,8 +300,11 @@ impl Surveyed {
             let bytes = &mut buffer[..length];
             match file.read_at(bytes, offset) {
                 Ok(()) => file.write_at(bytes, offset)?,
-                // What cannot be read has been reported, and what is damaged need not be durable.
-                Err(_) if !self.scan.faults.is_empty() => self.write_back_readable(file, offset, length)?,
+                // What cannot be read has been reported, or is a record that is written anew; what is damaged need not
+                // be durable.
+                Err(_) if !self.scan.faults.is_empty() || !self.scan.lost_records.is_empty() => {
+                    self.write_back_readable(file, offset, length)?;
+                }
                 Err(error) => return Err(error),
             }
             offset += length as u64;
@@ -500,16 +503,16 @@ impl Opening {
     ///
     /// What was read may be in memory only: the process that wrote it died before its sync, or the sync failed, which
     /// leaves pages that count as clean, so that syncing them again would write nothing.
-    fn settle_found(&self, surveyed: &[Surveyed]) -> Result<(), LogError> {
+    fn settle_found(&mut self, surveyed: &[Surveyed]) -> Result<(), LogError> {
         if self.created {
             return Ok(());
         }
-        let state = &self.writer.state;
+        let LogWriter { state, state_file, disk, .. } = &mut self.writer;
         if state.clean {
-            return self.writer.state_file.settle(state);
+            return state_file.settle(disk.as_ref(), state);
         }
-        self.writer.disk.sync_directory().map_err(LogError::io("sync", "the directory"))?;
-        self.writer.state_file.settle(state)?;
+        disk.sync_directory().map_err(LogError::io("sync", "the directory"))?;
+        state_file.settle(disk.as_ref(), state)?;
         match surveyed.last() {
             // Segments in front of the newest one were synced before the state spoke of another.
             Some(newest) => newest.write_back().map_err(LogError::io("write back", &newest.filled.segment.name)),

@@ -147,7 +147,7 @@ impl<'a> Scanner<'a> {
                 (Ok(header), record) => self.take_good(slot, &header, record),
                 (Err(found), Some(record)) => self.take_damaged(&record, found),
                 (Err(found), None) => {
-                    if !self.skip_traceless(slot, found) {
+                    if !self.skip_traceless(slot, found, &mut walk) {
                         break;
                     }
                 }
@@ -212,32 +212,57 @@ impl<'a> Scanner<'a> {
     }
 
     /// Frame and record are bad. Says whether there is anything behind them that counts.
-    fn skip_traceless(&mut self, slot: u64, found: String) -> bool {
+    fn skip_traceless(&mut self, slot: u64, found: String, walk: &mut FrameWalk) -> bool {
         let first = self.scan.tail.last.index.next();
         if first.0 > self.durable {
             return false;
         }
         let next = self.records.range(slot + 1..).next().map(|(slot, record)| (*slot, *record));
+        if let Some(header) = self.find_frame(first, next.map(|(_, record)| record), walk) {
+            let last = LogIndex(header.position.index.0 - 1);
+            self.report_traceless(first, last, found);
+            let position = LogPosition { index: last, term: self.scan.tail.last.term };
+            self.advance(position, self.scan.tail.last_tag, walk.offset, header.position.index.0 - first.0);
+            return true;
+        }
         let last = match (next, self.segment.is_dense()) {
             (Some((next_slot, _)), true) => first.0 + (next_slot - slot) - 1,
             (Some((_, record)), false) => record.position.index.0.saturating_sub(1),
             (None, _) => self.durable,
         };
         let last = last.max(first.0);
-        self.scan.faults.push(Fault {
-            segment: self.segment.name.clone(),
-            offset: Some(self.scan.tail.frames_end),
-            first,
-            last: Some(LogIndex(last)),
-            identity: None,
-            kind: FaultKind::FrameAndRecord { found },
-        });
+        self.report_traceless(first, LogIndex(last), found);
         let position = LogPosition { index: LogIndex(last), term: self.scan.tail.last.term };
         let skipped = next.map_or(last - first.0 + 1, |(next_slot, _)| next_slot - slot);
         let end = next.map_or(self.scan.tail.frames_end, |(_, record)| u64::from(record.offset));
         self.advance(position, self.scan.tail.last_tag, end, skipped);
         self.scan.end_unknown = next.is_none();
         next.is_some()
+    }
+
+    /// An intact frame without a record, between a traceless one and the next record: where it lies is not known, but it
+    /// says itself which entry it is.
+    fn find_frame(&self, first: LogIndex, next: Option<PersistRecord>, walk: &mut FrameWalk) -> Option<FrameHeader> {
+        let limit = next.map_or(self.segment.header.records_offset, |record| u64::from(record.offset));
+        let last = next.map_or(self.durable, |record| record.position.index.0 - 1);
+        let (term, tag) = (self.scan.tail.last.term, self.scan.tail.last_tag);
+        let fits = |header: &FrameHeader| {
+            let index = header.position.index;
+            index > first && index.0 <= last && header.position.term >= term && header.tag >= tag
+        };
+        walk.offset = self.scan.tail.frames_end;
+        if self.segment.is_dense() { walk.find(limit, &fits) } else { None }
+    }
+
+    fn report_traceless(&mut self, first: LogIndex, last: LogIndex, found: String) {
+        self.scan.faults.push(Fault {
+            segment: self.segment.name.clone(),
+            offset: Some(self.scan.tail.frames_end),
+            first,
+            last: Some(last),
+            identity: None,
+            kind: FaultKind::FrameAndRecord { found },
+        });
     }
 
     fn advance(&mut self, last: LogPosition, last_tag: u64, frames_end: u64, entries: u64) {

@@ -1,4 +1,5 @@
-//! The state file: hard state, identity and the range of segments, in two pairs of copies that are written in turn.
+//! The state file: hard state, identity and the range of segments, in two pairs of copies that are written in turn, and
+//! a twin of the file.
 //!
 //! Both copies of a pair are written and synced together, so a damaged copy always has an intact twin, and a write that
 //! a crash interrupts leaves the other pair untouched.
@@ -14,7 +15,11 @@ use crate::ids::{ClusterId, GroupId, HistoryId, LogIndex, LogPosition, NodeId, T
 
 /// Name of the file.
 pub(super) const STATE_FILE: &str = "state";
-/// Name under which it is prepared.
+/// Name of its twin, which holds the same: term and vote cannot be had from anybody else.
+pub(super) const STATE_TWIN: &str = "state-twin";
+/// Both, in the order in which they are written.
+const STATE_FILES: [&str; 2] = [STATE_FILE, STATE_TWIN];
+/// Name under which they are prepared.
 const STATE_FILE_NEW: &str = "state.new";
 
 const MAGIC: [u8; 8] = *b"STEPSTAT";
@@ -22,6 +27,7 @@ const VERSION: u32 = 1;
 const COPY_BYTES: usize = 512;
 const COPY_SPACING: u64 = 4096;
 const COPIES: u64 = 4;
+const FILE_BYTES: u64 = COPIES * COPY_SPACING;
 /// Most segments of a log, those included that were merged into others.
 pub(super) const SEGMENTS_MAX: u64 = 1 << 22;
 const CHECKSUM_OFFSET: usize = COPY_BYTES - 4;
@@ -159,7 +165,7 @@ impl LogState {
         };
         let write_number = u64_at(block, 16);
         if write_number < NUMBER_LIMIT && state.is_sound() {
-            StateCopy::Intact { write_number, state }
+            StateCopy::Intact { write_number, state: Box::new(state) }
         } else {
             StateCopy::Damaged
         }
@@ -186,14 +192,14 @@ impl LogState {
 }
 
 /// One of the four copies, as found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StateCopy {
     /// Its checksum holds.
     Intact {
         /// Counts the writes; the highest one is the current state.
         write_number: u64,
         /// The content.
-        state: LogState,
+        state: Box<LogState>,
     },
     /// Its checksum does not hold, or it cannot be read.
     Damaged,
@@ -201,9 +207,10 @@ pub enum StateCopy {
     Version(u32),
 }
 
-/// The open state file.
+/// The open state file and its twin.
 pub(super) struct StateFile {
-    file: Arc<dyn DiskFile>,
+    /// Both, in the order of [`STATE_FILES`]; `None` for one that is missing or of no use until it is made anew.
+    files: [Option<Arc<dyn DiskFile>>; 2],
     write_number: u64,
     /// The pair that holds the last synced state and must not be touched. After opening it is the pair that was found
     /// newest, which is durable only once it is settled.
@@ -217,41 +224,31 @@ pub(super) struct LoadedState {
 }
 
 impl StateFile {
-    /// Creates the file with this state in all copies. It exists only once its content is durable.
+    /// Creates both files with this state in all copies. Each exists only once its content is durable.
     pub(super) fn create(disk: &dyn Disk, state: &LogState) -> Result<Self, LogError> {
-        match disk.remove(STATE_FILE_NEW) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(LogError::io("remove", STATE_FILE_NEW)(error));
-            }
-            _ => {}
-        }
-        let create = || {
-            let file = disk.create(STATE_FILE_NEW, COPIES * COPY_SPACING)?;
-            (0..COPIES).try_for_each(|copy| file.write_at(&state.encode(1), copy * COPY_SPACING))?;
-            file.sync()?;
-            disk.rename(STATE_FILE_NEW, STATE_FILE)?;
-            disk.sync_directory()?;
-            Ok(file)
-        };
-        let file = create().map_err(LogError::io("create", STATE_FILE))?;
-        Ok(Self { file, write_number: 1, synced_pair: 0 })
+        let create = |name| create_file(disk, name, &state.encode(1));
+        Ok(Self { files: [Some(create(STATE_FILE)?), Some(create(STATE_TWIN)?)], write_number: 1, synced_pair: 0 })
     }
 
-    /// Opens the file and finds the current state; `None` when there is no file.
+    /// Opens the files and finds the current state; `None` when there are none. Changes nothing.
     pub(super) fn open(disk: &dyn Disk) -> Result<Option<(Self, LoadedState)>, LogError> {
-        let file = match disk.open(STATE_FILE) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.map_err(LogError::io("open", STATE_FILE))?,
-        };
-        let copies = read_copies(file.as_ref());
+        let opened = STATE_FILES.map(|name| disk.open(name));
+        if opened.iter().all(|file| file.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)) {
+            return Ok(None);
+        }
+        let files = opened.map(|file| file.ok().filter(|file| file.size().is_ok_and(|bytes| bytes >= FILE_BYTES)));
+        if files.iter().all(Option::is_none) {
+            return Err(LogError::StateDamaged);
+        }
+        let copies: Vec<StateCopy> = files.iter().flatten().flat_map(|file| read_copies(file.as_ref())).collect();
         let damaged_copies = copies.iter().filter(|copy| !matches!(copy, StateCopy::Intact { .. })).count();
         let newest = copies.iter().enumerate().filter_map(|(place, copy)| match copy {
-            StateCopy::Intact { write_number, state } => Some((*write_number, place as u64 / 2, *state)),
+            StateCopy::Intact { write_number, state } => Some((*write_number, place as u64 % COPIES / 2, **state)),
             _ => None,
         });
         if let Some((write_number, synced_pair, state)) = newest.max_by_key(|(write_number, ..)| *write_number) {
             let loaded = LoadedState { state, damaged_copies: u32::try_from(damaged_copies).unwrap_or(u32::MAX) };
-            return Ok(Some((Self { file, write_number, synced_pair }, loaded)));
+            return Ok(Some((Self { files, write_number, synced_pair }, loaded)));
         }
         let version = copies.iter().find_map(|copy| match copy {
             StateCopy::Version(found) => Some(*found),
@@ -261,15 +258,22 @@ impl StateFile {
     }
 
     /// Makes durable what opening has found: it may have been written and never synced, or its sync may have failed.
-    /// Before that the other pair, which may be the only durable one, must not be touched.
+    /// Before that the other pair, which may be the only durable one, must not be touched. A file that is missing or of
+    /// no use is made anew.
     ///
     /// One copy is written after the other, so that one of them stays whole if they were durable already.
-    pub(super) fn settle(&self, state: &LogState) -> Result<(), LogError> {
+    pub(super) fn settle(&mut self, disk: &dyn Disk, state: &LogState) -> Result<(), LogError> {
         let block = state.encode(self.write_number);
-        for copy in 0..2 {
-            let offset = (self.synced_pair * 2 + copy) * COPY_SPACING;
-            self.file.write_at(&block, offset).map_err(LogError::io("write", STATE_FILE))?;
-            self.file.sync().map_err(LogError::io("sync", STATE_FILE))?;
+        for (file, name) in self.files.iter_mut().zip(STATE_FILES) {
+            let Some(file) = file else {
+                *file = Some(create_file(disk, name, &block)?);
+                continue;
+            };
+            for copy in 0..2 {
+                let offset = (self.synced_pair * 2 + copy) * COPY_SPACING;
+                file.write_at(&block, offset).map_err(LogError::io("write", name))?;
+                file.sync().map_err(LogError::io("sync", name))?;
+            }
         }
         Ok(())
     }
@@ -279,29 +283,53 @@ impl StateFile {
         let pair = 1 - self.synced_pair;
         self.write_number += 1;
         let block = state.encode(self.write_number);
-        for copy in 0..2 {
-            self.file.write_at(&block, (pair * 2 + copy) * COPY_SPACING).map_err(LogError::io("write", STATE_FILE))?;
+        for (file, name) in self.open_files() {
+            for copy in 0..2 {
+                file.write_at(&block, (pair * 2 + copy) * COPY_SPACING).map_err(LogError::io("write", name))?;
+            }
         }
         Ok(())
     }
 
-    /// Writes the state and makes it durable.
+    /// Writes the state and makes it durable, in both files.
     pub(super) fn save(&mut self, state: &LogState) -> Result<(), LogError> {
         self.note(state)?;
-        self.file.sync().map_err(LogError::io("sync", STATE_FILE))?;
+        for (file, name) in self.open_files() {
+            file.sync().map_err(LogError::io("sync", name))?;
+        }
         self.synced_pair = 1 - self.synced_pair;
         Ok(())
     }
+
+    fn open_files(&self) -> impl Iterator<Item = (&Arc<dyn DiskFile>, &'static str)> {
+        self.files.iter().zip(STATE_FILES).filter_map(|(file, name)| Some((file.as_ref()?, name)))
+    }
+}
+
+/// Makes a state file with the same content in all copies, in the place of whatever has its name.
+fn create_file(disk: &dyn Disk, name: &'static str, block: &[u8; COPY_BYTES]) -> Result<Arc<dyn DiskFile>, LogError> {
+    match disk.remove(STATE_FILE_NEW) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(LogError::io("remove", STATE_FILE_NEW)(error));
+        }
+        _ => {}
+    }
+    let create = || {
+        let file = disk.create(STATE_FILE_NEW, FILE_BYTES)?;
+        (0..COPIES).try_for_each(|copy| file.write_at(block, copy * COPY_SPACING))?;
+        file.sync()?;
+        disk.rename(STATE_FILE_NEW, name)?;
+        disk.sync_directory()?;
+        Ok(file)
+    };
+    create().map_err(LogError::io("create", name))
 }
 
 /// Reads all copies.
 pub(super) fn read_copies(file: &dyn DiskFile) -> [StateCopy; COPIES as usize] {
-    let mut copies = [StateCopy::Damaged; COPIES as usize];
-    for (place, copy) in copies.iter_mut().enumerate() {
+    std::array::from_fn(|place| {
         let mut block = [0; COPY_BYTES];
-        if file.read_at(&mut block, place as u64 * COPY_SPACING).is_ok() {
-            *copy = LogState::decode(&block);
-        }
-    }
-    copies
+        let read = file.read_at(&mut block, place as u64 * COPY_SPACING);
+        read.map_or(StateCopy::Damaged, |()| LogState::decode(&block))
+    })
 }

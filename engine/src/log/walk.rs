@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::frame::{FRAME_HEADER_BYTES, FrameError, FrameHeader, decode_frame};
+use super::layout::ALIGNMENT;
 use crate::disk::DiskFile;
 
 /// How much is read at once; more only for a frame that is larger.
@@ -68,6 +69,27 @@ impl FrameWalk {
             Ok((header, payload)) => {
                 self.offset += header.frame_bytes();
                 Step::Frame(header, frame.slice(payload))
+            }
+        }
+    }
+
+    /// Looks for an intact frame that `fits` behind a bad one, before `limit`; the walk is there then. Frames begin at
+    /// multiples of 8, and the checksum covers the generation, so that nothing else is taken for one.
+    pub(super) fn find(&mut self, limit: u64, fits: &dyn Fn(&FrameHeader) -> bool) -> Option<FrameHeader> {
+        loop {
+            self.offset += ALIGNMENT;
+            if self.offset + FRAME_HEADER_BYTES as u64 > limit {
+                return None;
+            }
+            let header = self.bytes(FRAME_HEADER_BYTES).ok().and_then(|bytes| FrameHeader::parse(&bytes).ok());
+            let Some(header) = header.filter(|header| self.offset + header.frame_bytes() <= limit && fits(header))
+            else {
+                continue;
+            };
+            let offset = self.offset;
+            if matches!(self.step(), Step::Frame(..)) {
+                self.offset = offset;
+                return Some(header);
             }
         }
     }

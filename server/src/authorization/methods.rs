@@ -50,7 +50,7 @@ const METHODS: &[(&str, Permission, &[&str])] = &[
         ],
     ),
     ("steeple.events.v1.Events", EVENTS, &["Bootstrap", "History", "ListItems", "StateAt", "StreamStatus", "Tail"]),
-    ("steeple.peer.v1.Peer", Permission::Peer, &["Exchange", "Snapshot"]),
+    ("steeple.peer.v1.Peer", Permission::Peer, &["Exchange", "Snapshot", "DescribeLog", "FetchEntries"]),
     (
         "steeple.spire.v1.Datastore",
         READ,

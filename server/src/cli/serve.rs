@@ -62,8 +62,12 @@ fn run(
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(async {
         // Before anything is opened, so that no signal is missed.
-        let shutdown = shutdown_signal()?;
-        let running = Running::start_with(config, parts).await.map_err(run_error)?;
+        let mut shutdown = std::pin::pin!(shutdown_signal()?);
+        // A start may wait for other members to repair the log.
+        let running = tokio::select! {
+            started = Running::start_with(config, parts) => started.map_err(run_error)?,
+            () = &mut shutdown => return Ok(()),
+        };
         let (grpc, http) = running.addresses().map_err(failed)?;
         tracing::info!(%grpc, %http, data = %config.node.data.display(), "serving");
         greet(grpc, http)?;

@@ -297,7 +297,8 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Flag,
         summary: "After a power failure, take damage in the very last batch of the log for an unfinished write and cut it \
                   off. Nothing tells it from damage to what was acknowledged, so a node refuses to start without this; \
-                  with it, the mutations of that one batch may be lost.",
+                  with it, the mutations of that one batch may be lost. Members of a group ask the others instead and need \
+                  it never.",
         set: |config, text| store(&mut config.log.cut_undecided, flag(text)),
         get: |config| config.log.cut_undecided.to_string(),
     },

@@ -20,7 +20,7 @@ mod tests;
 
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -381,6 +381,23 @@ pub(super) fn resume(base: &Base, identity: &LogIdentity, writer: &mut LogWriter
     base.verify().map_err(InstallError::Load)?;
     fill_log(base.read().map_err(InstallError::Load)?, &manifest, writer)?;
     Ok(true)
+}
+
+/// Puts a snapshot from a peer, which holds all that was confirmed here, in the place of a log that cannot be repaired
+/// otherwise. The records are rebuilt from it when the node starts.
+///
+/// # Errors
+/// When the snapshot is of no use, or the log cannot be written. Trying again is safe.
+pub(super) fn replace_log(base: &Base, fetched: &Path, writer: &mut LogWriter) -> Result<(), InstallError> {
+    base.replace_by(fetched)?;
+    let manifest = base.manifest().ok_or_else(|| InstallError::Load("it cannot be read".into()))?;
+    if manifest.origin != base::origin(&writer.identity()) {
+        return Err(InstallError::Foreign { id: manifest.id });
+    }
+    if manifest.term.is_none() || !manifest.includes_history {
+        return Err(InstallError::NoTerm { id: manifest.id });
+    }
+    fill_log(base.read().map_err(InstallError::Load)?, &manifest, writer).map(drop)
 }
 
 /// Whether the log lacks what the base snapshot holds. Those that the node writes itself have no history and never do.

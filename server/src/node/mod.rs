@@ -20,6 +20,7 @@ mod events;
 mod snapshots;
 pub mod tail;
 mod maintenance;
+pub(crate) mod repair;
 mod restore;
 mod outgoing;
 pub(crate) mod install;

@@ -230,7 +230,7 @@ fn make_directory(path: &Path) -> Result<(), StartError> {
     fs::create_dir_all(path).map_err(|source| StartError::Directory { action: "create", path: path.to_owned(), source })
 }
 
-fn open_disk(storage: &Storage) -> Result<Arc<dyn Disk>, StartError> {
+pub(super) fn open_disk(storage: &Storage) -> Result<Arc<dyn Disk>, StartError> {
     if let Storage::Simulated(simulated) = storage {
         return Ok(Arc::clone(&simulated.log));
     }

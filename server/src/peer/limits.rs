@@ -46,6 +46,17 @@ pub const SNAPSHOTS_MAX: usize = 2;
 /// Largest item of a snapshot stream: a chunk and what surrounds it.
 pub const SNAPSHOT_ITEM_BYTES_MAX: usize = steeple_snapshot::limits::MAX_CHUNK_PAYLOAD_BYTES + (64 << 10);
 
+/// Entries of one answer to a member that repairs its log take about this much, or are one.
+pub const FETCHED_ENTRIES_BYTES: usize = 1 << 20;
+/// Largest such answer: one entry as large as entries get.
+pub const FETCHED_BYTES_MAX: usize = FETCHED_ENTRIES_BYTES + MAX_PAYLOAD_BYTES + (64 << 10);
+/// Entries of such an answer at the most.
+pub const FETCHED_ENTRIES_MAX: u64 = 4_096;
+/// Largest description of a log.
+pub const LOG_DESCRIPTION_BYTES_MAX: usize = 1 << 20;
+/// How long an answer to a member that repairs its log may take.
+pub const REPAIR_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How long a connection may take to come about, handshake included.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often an idle connection is probed.

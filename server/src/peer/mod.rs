@@ -16,6 +16,7 @@ pub mod messages;
 mod metrics;
 mod outgoing;
 mod queue;
+pub mod repair;
 mod service;
 pub mod snapshots;
 
@@ -27,7 +28,8 @@ use std::pin::Pin;
 
 use raft::eraftpb::Message;
 use steeple_engine::ids::NodeId;
-use steeple_raft::Incarnation;
+use steeple_engine::log::Entry;
+use steeple_raft::{Incarnation, Question, Statement};
 use tokio::sync::OwnedSemaphorePermit;
 
 use self::metrics::LaneCounters;
@@ -87,6 +89,16 @@ pub trait PeerSink: Send + Sync {
     /// A node cannot be reached any more. Called once when its connection breaks or cannot be made, or when messages to
     /// it were dropped because it is too slow, and not again before messages went through to it.
     fn unreachable(&self, _node: NodeId) {}
+
+    /// What this node's log holds, for a member whose log is damaged; the term of the question is taken up.
+    fn describe_log(&self, _from: NodeId, _question: Question) -> BoxFuture<'static, Result<Statement, String>> {
+        Box::pin(async { Err("this node does not tell what its log holds".into()) })
+    }
+
+    /// Entries of this node's log for such a member, as many as are there, intact and fit into one answer.
+    fn entries(&self, _wanted: repair::WantedEntries) -> BoxFuture<'static, Result<Vec<Entry>, String>> {
+        Box::pin(async { Err("this node hands out no entries".into()) })
+    }
 
     /// Whether a node may send to this one, or be sent to. What has to be remembered of it is durable when this returns.
     ///

@@ -27,11 +27,12 @@ use tonic::{Request, Response, Status, Streaming};
 use super::connect::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 use super::identity::{HandshakeError, Introduction, PeerIdentity, WRONG_DIRECTORY};
 use super::limits::{
-    BULK_UNDELIVERED_BYTES, CONNECT_TIMEOUT, CONTROL_UNDELIVERED_BYTES, EXCHANGE_BYTES_MAX, KEEP_ALIVE_INTERVAL,
-    KEEP_ALIVE_TIMEOUT, PEERS_MAX, SNAPSHOT_ITEM_BYTES_MAX, SNAPSHOTS_MAX,
+    BULK_UNDELIVERED_BYTES, CONNECT_TIMEOUT, CONTROL_UNDELIVERED_BYTES, EXCHANGE_BYTES_MAX, FETCHED_BYTES_MAX,
+    KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, PEERS_MAX, REPAIR_PATIENCE, SNAPSHOT_ITEM_BYTES_MAX, SNAPSHOTS_MAX,
 };
 use super::messages::decode_batch;
 use super::metrics::{LaneCounters, refusals, violations};
+use super::repair;
 use super::snapshots::{ProvideError, Throttle, send_chunks};
 use super::{Delivered, Delivery, Lane, Link, PeerSink, Room, SnapshotProvider};
 use crate::authorization::{Access, Authorize};
@@ -148,7 +149,7 @@ impl PeerService {
     pub fn into_server(self) -> PeerServer<Self> {
         PeerServer::new(self)
             .max_decoding_message_size(EXCHANGE_BYTES_MAX)
-            .max_encoding_message_size(SNAPSHOT_ITEM_BYTES_MAX)
+            .max_encoding_message_size(SNAPSHOT_ITEM_BYTES_MAX.max(FETCHED_BYTES_MAX))
     }
 }
 
@@ -220,6 +221,35 @@ impl Peer for PeerService {
         });
         Ok(Response::new(ReceiverStream::new(sending)))
     }
+
+    async fn describe_log(
+        &self,
+        request: Request<wire::DescribeLogRequest>,
+    ) -> Result<Response<wire::LogDescription>, Status> {
+        let request = request.into_inner();
+        let from = self.shared.admit(request.handshake.as_ref())?.node;
+        let question = repair::question_from_wire(&request).ok_or_else(|| Status::invalid_argument("out of range"))?;
+        let described = timeout(REPAIR_PATIENCE, self.shared.sink.describe_log(from, question)).await;
+        let statement = described.map_err(|_| not_now("the node is busy".into()))?.map_err(not_now)?;
+        let accepted = Some(self.shared.identity.answer());
+        Ok(Response::new(wire::LogDescription { accepted, ..repair::statement_to_wire(&statement) }))
+    }
+
+    async fn fetch_entries(
+        &self,
+        request: Request<wire::FetchEntriesRequest>,
+    ) -> Result<Response<wire::FetchEntriesAnswer>, Status> {
+        let request = request.into_inner();
+        self.shared.admit(request.handshake.as_ref())?;
+        let wanted = repair::wanted_from_wire(&request).ok_or_else(|| Status::invalid_argument("out of range"))?;
+        let entries = self.shared.sink.entries(wanted).await.map_err(not_now)?;
+        Ok(Response::new(repair::entries_to_wire(entries)))
+    }
+}
+
+/// An answer that is not there now, and may be later.
+fn not_now(reason: String) -> Status {
+    Status::unavailable(reason)
 }
 
 /// Sixteen bytes.

@@ -240,11 +240,37 @@ fn lost_state_is_never_taken_for_a_new_log() {
     let (disk, _) = sample(true);
     let lost = disk.duplicate();
     lost.lose("state");
+    lost.lose("state-twin");
     assert!(matches!(open_with(&lost, tiny_options()), Err(LogError::StateMissing)));
     for copy in 0..4 {
         disk.flip("state", copy * 4096 + 80, 1);
+        disk.flip("state-twin", copy * 4096 + 80, 1);
     }
     assert!(matches!(open_with(&disk, tiny_options()), Err(LogError::StateDamaged)));
+}
+
+/// Either file is enough, whatever is wrong with the other one, and is given a twin again.
+#[test]
+fn a_lost_state_file_is_made_anew_from_its_twin() {
+    for (lost, kept) in [("state", "state-twin"), ("state-twin", "state")] {
+        for damage in 0..4 {
+            let (disk, expected) = sample(true);
+            match damage {
+                0 => assert!(disk.lose(lost)),
+                1 => assert!(disk.shorten(lost, 5000)),
+                2 => disk.fail_opening(lost),
+                _ => (0..4).for_each(|copy| assert!(disk.flip(lost, copy * 4096 + 80, 1))),
+            }
+            let (mut writer, ..) = open_with(&disk, tiny_options()).unwrap();
+            assert_eq!(writer.hard_state().vote, HARD_STATE.vote);
+            writer.save_hard_state(HardState { term: Term(9), vote: None, commit: LogIndex(34) }).unwrap();
+            drop(writer);
+            let disk = disk.crash(CrashLoss::Everything, 0);
+            disk.lose(kept);
+            let (writer, reader, _) = open_with(&disk, tiny_options()).unwrap();
+            assert_eq!((writer.hard_state().term, all(&reader)), (Term(9), expected), "{lost}, {damage}");
+        }
+    }
 }
 
 #[test]

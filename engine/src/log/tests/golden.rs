@@ -63,6 +63,8 @@ fn a_state_without_a_table_of_terms_is_read() {
     let (disk, expected) = golden_log();
     let stored = golden_directory().with_file_name("log-1-without-terms").join("state");
     disk.place("state", &std::fs::read(stored).unwrap());
+    // Nor had it a twin.
+    disk.lose("state-twin");
     let (mut writer, reader, _) = open(&disk).unwrap();
     assert_eq!(all(&reader), expected);
     writer.append(&entries(23..=24, 3)).unwrap();

@@ -194,3 +194,19 @@ fn an_outline_tells_terms_and_holes() {
         [(1, LogIndex(1), Some(Term(1))), (newest.first.0, LogIndex(30), Some(Term(5)))]
     );
 }
+
+#[test]
+fn records_that_cannot_be_read_are_written_anew() {
+    for clean in [true, false] {
+        let (disk, expected) = sample(clean);
+        let (_, reader, _) = open_with(&disk.duplicate(), tiny_options()).unwrap();
+        for segment in reader.segments().iter().filter(|segment| !segment.rewritten) {
+            let damaged = disk.duplicate();
+            damaged.fail_reads_within(&segment.file, segment.file_bytes - 6 * 48..segment.file_bytes);
+            let (_, reader, recovery) = open_with(&damaged, tiny_options()).unwrap();
+            assert_eq!(all(&reader), expected);
+            assert_eq!(u64::from(recovery.healed), segment.entries, "{}", segment.file);
+            assert_eq!(open_with(&damaged, tiny_options()).unwrap().2.healed, 0);
+        }
+    }
+}

@@ -33,7 +33,7 @@ use steeple_engine::view::ViewError;
 use steeple_raft::membership::MembershipError;
 use steeple_raft::{
     Leadership, Member, MessageRefused, NotProposed, Outcome, Output, Pipeline, PipelineError, ProposalRefused,
-    Replica, ReplicaError, RequestLedger, Submission, Ticket, WriteNumber,
+    Question, Replica, ReplicaError, RequestLedger, Statement, Submission, Ticket, WriteNumber,
 };
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -81,6 +81,8 @@ pub(super) enum Message {
     Filled(Box<Installation>, Result<LogPosition, InstallError>),
     /// The records have been built anew, or have not.
     Rebuilt(Result<Box<Rebuilding>, String>),
+    /// Another member, whose log is damaged, asks what this one's holds.
+    Describe(Question, oneshot::Sender<Statement>),
     /// Finish what is in flight and end.
     Stop,
 }
@@ -151,6 +153,13 @@ pub(super) enum Failure {
     LogLost(MessageRefused),
 }
 
+impl Failure {
+    /// Whether the log was found to be damaged while it was read.
+    fn is_damage(&self) -> bool {
+        matches!(self, Self::Log(LogError::Corrupt { .. }) | Self::Replica(ReplicaError::Log(LogError::Corrupt { .. })))
+    }
+}
+
 impl Group {
     /// A group that starts from what was opened.
     pub(super) fn new(
@@ -189,6 +198,9 @@ impl Group {
     pub(super) fn run(mut self, inbox: &mut tokio::sync::mpsc::Receiver<Message>) {
         if let Err(failure) = self.serve(inbox) {
             tracing::error!(%failure, "node stops taking mutations");
+            if failure.is_damage() {
+                super::repair::suspect(&self.shared.options);
+            }
             self.shared.fail(failure.to_string());
         }
     }
@@ -263,7 +275,21 @@ impl Group {
             Message::Prepared(prepared) => self.take_over(prepared)?,
             Message::Filled(installation, filled) => self.finish_takeover(*installation, filled)?,
             Message::Rebuilt(rebuilt) => self.finish_rebuilding(rebuilt)?,
+            Message::Describe(question, answer) => self.describe(&question, answer)?,
             Message::Stop => self.begin_to_stop(),
+        }
+        Ok(())
+    }
+
+    /// Tells a member that repairs its log what this one holds. While a snapshot is taken over there is no saying.
+    fn describe(&mut self, question: &Question, answer: oneshot::Sender<Statement>) -> Result<(), Failure> {
+        if !self.rests() {
+            let mut statement = self.replica.state_for(question)?;
+            if !self.shared.roster.is_confirmed() {
+                // Another directory may have stood behind this number: what is not here says nothing.
+                statement.configuration = None;
+            }
+            drop(answer.send(statement));
         }
         Ok(())
     }

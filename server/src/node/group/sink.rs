@@ -3,10 +3,14 @@
 use std::sync::Weak;
 
 use steeple_engine::ids::NodeId;
+use steeple_engine::log::Entry;
+use steeple_raft::{Question, Statement};
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::oneshot;
 
 use super::Message;
 use crate::node::Shared;
+use crate::peer::repair::WantedEntries;
 use crate::peer::{BoxFuture, Delivered, Delivery, HandshakeError, Introduction, PeerSink};
 
 /// Hands what peers send to the group's thread. Does not keep the node running.
@@ -49,6 +53,26 @@ impl PeerSink for NodeSink {
             // With a full inbox the group has better things to do, and notices by itself.
             drop(inbox.try_send(Message::Unreachable(node)));
         }
+    }
+
+    fn describe_log(&self, _from: NodeId, question: Question) -> BoxFuture<'static, Result<Statement, String>> {
+        let inbox = self.inbox.upgrade();
+        Box::pin(async move {
+            let inbox = inbox.ok_or("the node is stopping")?;
+            let (answer, answered) = oneshot::channel();
+            inbox.send(Message::Describe(question, answer)).await.map_err(|_| "the node is stopping")?;
+            drop(inbox);
+            answered.await.map_err(|_| "the node cannot tell now".into())
+        })
+    }
+
+    fn entries(&self, wanted: WantedEntries) -> BoxFuture<'static, Result<Vec<Entry>, String>> {
+        let shared = self.shared.upgrade();
+        Box::pin(async move {
+            let log = shared.ok_or("the node is stopping")?.core().log.clone();
+            let reading = tokio::task::spawn_blocking(move || wanted.gather(|index| log.read(index).ok().flatten()));
+            reading.await.map_err(|error| error.to_string())
+        })
     }
 
     fn admit(&self, peer: &Introduction) -> Result<(), HandshakeError> {

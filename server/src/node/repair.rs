@@ -1,0 +1,392 @@
+//! Before a group starts: a member whose log is damaged has its peers help it, and takes no part until the log is whole.
+//!
+//! The rules are those of [`steeple_raft::repair`]. Here are the files, the questions to the other members and the answers
+//! to theirs: a damaged member tells what it holds, so that several of them can help each other.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use steeple_engine::domain::CATALOG;
+use steeple_engine::ids::{LogIndex, NodeId};
+use steeple_engine::log::{
+    Entry, EntryKind, FaultPolicy, Log, LogError, LogIdentity, LogOptions, LogReader, Verification, read_identity,
+};
+use steeple_engine::record_store::RecordStore;
+use steeple_engine::view::View;
+use steeple_raft::{Configuration, Incarnation, Membership, Need, Obstacle, Patient, Question, Statement, Wanted};
+use tokio::sync::watch;
+
+use super::base::Base;
+use super::errors::StartError;
+use super::open::{Directories, open_disk};
+use super::options::{ClusterOrigin, NodeOptions};
+use super::roster::Roster;
+use super::storage::Storage;
+use super::{install, records, stall};
+use crate::peer::repair::{RepairClient, WantedEntries};
+use crate::peer::{BoxFuture, Delivered, Delivery, HandshakeError, Introduction, PeerIdentity, PeerSink};
+
+/// Pause between two rounds of questions.
+const ASK_PAUSE: Duration = Duration::from_millis(400);
+
+/// Entries behind the records that are looked at for a change of members; with more, the members are not certain.
+const UNFOLDED_MAX: u64 = 1 << 20;
+
+/// Damaged places that are named in the process's log.
+const FAULTS_SHOWN_MAX: usize = 10;
+
+/// Its presence makes the next start read all of the log.
+const SUSPICION_FILE: &str = "log.suspect";
+
+/// The log while it is open here: until it is whole.
+type SharedPatient = Arc<Mutex<Option<Patient>>>;
+
+/// What members are told that ask when the log is whole and the node is about to start.
+const STARTING: &str = "the node is starting";
+
+/// A member whose log is damaged, with its log open.
+pub(crate) struct Damaged {
+    pub(crate) identity: PeerIdentity,
+    patient: SharedPatient,
+    /// The other members, and where they are.
+    peers: BTreeMap<NodeId, String>,
+    base: Arc<Base>,
+    roster: Arc<Roster>,
+    /// Why members said nothing in the last round; empty for those that did.
+    silent: Mutex<BTreeMap<NodeId, String>>,
+}
+
+/// Notes that damage was met while the log was read, so that the next start looks for all of it.
+pub(super) fn suspect(options: &NodeOptions) {
+    if let Some(path) = suspicion_path(options)
+        && let Err(error) = fs::write(&path, b"")
+    {
+        tracing::warn!(%error, path = %path.display(), "the next start will not look through all of the log");
+    }
+}
+
+/// Whether damage was met before this start.
+pub(crate) fn is_suspect(options: &NodeOptions) -> bool {
+    suspicion_path(options).is_some_and(|path| path.exists())
+}
+
+/// All of the log has been read.
+pub(crate) fn clear_suspicion(options: &NodeOptions) {
+    if let Some(path) = suspicion_path(options) {
+        drop(fs::remove_file(path));
+    }
+}
+
+fn suspicion_path(options: &NodeOptions) -> Option<PathBuf> {
+    Directories::new(options.data.clone()).group().map(|group| group.join(SUSPICION_FILE))
+}
+
+impl Damaged {
+    /// Opens the damaged log of a member. `None` when it has nobody to ask.
+    ///
+    /// # Errors
+    /// When the log cannot be opened even with holes.
+    pub(crate) fn open(options: &NodeOptions) -> Result<Option<Self>, StartError> {
+        let storage = Storage::new(options.data.clone());
+        let disk = open_disk(&storage)?;
+        let identity = read_identity(disk.as_ref())?.ok_or(LogError::Missing)?;
+        let (features, fresh) = (options.cluster.features, Incarnation(rand::random()));
+        let roster = Roster::open(Arc::clone(&disk), identity.node, features, fresh, false, true)?;
+        let membership = stored_membership(options, &storage);
+        let origin = match &options.cluster.origin {
+            ClusterOrigin::Founding { members, .. } | ClusterOrigin::Joining { members, .. } => members.clone(),
+            ClusterOrigin::Alone(_) => BTreeMap::new(),
+        };
+        let members = membership.as_ref().map_or(origin, |(membership, _)| membership.members.clone());
+        let own = identity.node.0;
+        let others = members.into_iter().filter(|(node, member)| *node != own && !member.peer_address.is_empty());
+        let peers: BTreeMap<_, _> = others.map(|(node, member)| (NodeId(node), member.peer_address)).collect();
+        if peers.is_empty() {
+            return Ok(None);
+        }
+        let log_options = LogOptions {
+            faults: FaultPolicy::Report,
+            verification: Verification::Everything,
+            create: false,
+            ..options.log
+        };
+        let (writer, log, recovery) = Log::open(disk, log_options, identity)?;
+        recovery.faults.iter().take(FAULTS_SHOWN_MAX).for_each(|fault| tracing::warn!(%fault, "the log is damaged"));
+        tracing::warn!(places = recovery.faults.len(), "the log is damaged; other members are asked for help");
+        if let Some((membership, _)) = &membership {
+            roster.set_membership(membership);
+        }
+        let configuration = membership.and_then(|(membership, folded)| {
+            let is_settled = !may_change_members(&log, folded) && roster.is_confirmed();
+            is_settled.then(|| Configuration::of(&membership))
+        });
+        let LogIdentity { cluster, group, node, .. } = identity;
+        let base = Arc::new(Base::open(&storage));
+        let patient = Arc::new(Mutex::new(Some(Patient::new(writer, configuration))));
+        let Introduction { incarnation, features, .. } = roster.own();
+        let identity = PeerIdentity { cluster, group, node, incarnation, features };
+        Ok(Some(Self { identity, patient, peers, base, roster: Arc::new(roster), silent: Mutex::default() }))
+    }
+
+    /// What takes up the questions of other members meanwhile.
+    pub(crate) fn sink(&self) -> Arc<dyn PeerSink> {
+        Arc::new(PatientSink { patient: Arc::clone(&self.patient), roster: Arc::clone(&self.roster) })
+    }
+
+    /// Asks and repairs until the log is whole. `progress` says what is in the way.
+    ///
+    /// # Errors
+    /// When the log cannot be read or written.
+    pub(crate) async fn repair(
+        self,
+        client: &RepairClient,
+        progress: &watch::Sender<String>,
+    ) -> Result<(), StartError> {
+        let mut last_reason = String::new();
+        loop {
+            let need = self.round(client).await?;
+            let reason = match need {
+                Need::Nothing => break,
+                Need::Patience(obstacle) => obstacle.to_string(),
+                Need::Entries(_) | Need::Answers => "entries are being fetched from other members".to_owned(),
+                Need::Snapshot { at_least, .. } => match self.take_over_snapshot(client, at_least).await {
+                    Ok(()) => return Ok(()),
+                    Err(reason) => format!(
+                        "damaged entries are older than what other members keep of the log, and a snapshot that reaches entry \
+                         {at_least} was not fetched yet: {reason}"
+                    ),
+                },
+            };
+            if reason != last_reason {
+                tracing::warn!(reason, "the log is damaged; the node takes no part until it is repaired");
+                last_reason.clone_from(&reason);
+            }
+            let holes = self.patient.lock().as_ref().map_or(0, |patient| patient.holes().len());
+            metrics::gauge!("steeple_log_holes").set(holes as f64);
+            progress.send_replace(reason);
+            tokio::time::sleep(ASK_PAUSE).await;
+        }
+        // The node itself opens the log now.
+        let Some(patient) = self.patient.lock().take() else { return Ok(()) };
+        let (entries, bytes) = patient.filled();
+        tokio::task::spawn_blocking(|| patient.into_writer().close())
+            .await
+            .map_err(|error| StartError::Failed(error.to_string()))??;
+        metrics::gauge!("steeple_log_holes").set(0.0);
+        metrics::counter!("steeple_log_repaired_entries_total").increment(entries);
+        tracing::info!(entries, bytes, "the log is repaired with the help of other members");
+        Ok(())
+    }
+
+    /// Fetches a snapshot in the place of a log that is whole, for a member that has lost what came before it. Asks until
+    /// somebody has one.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub(crate) async fn replace_by_snapshot(
+        self,
+        client: &RepairClient,
+        progress: &watch::Sender<String>,
+    ) -> Result<(), StartError> {
+        let at_least = self.on_log(|patient| patient.statement()).await?.outline.last();
+        while let Err(reason) = self.take_over_snapshot(client, at_least).await {
+            tracing::warn!(reason, "records and base snapshot are lost; a snapshot of another member is needed");
+            progress.send_replace(format!("a snapshot of another member is needed: {reason}"));
+            tokio::time::sleep(ASK_PAUSE).await;
+        }
+        Ok(())
+    }
+
+    /// Puts a snapshot of another member in the place of the log. It holds everything that this log reached to, so that
+    /// nothing confirmed is lost with it.
+    async fn take_over_snapshot(&self, client: &RepairClient, at_least: LogIndex) -> Result<(), String> {
+        let target = self.base.incoming_path().ok_or("a node in memory has no snapshots")?;
+        let mut last = "nobody has one".to_owned();
+        for (node, address) in &self.peers {
+            let fetched = match client.fetch_snapshot(*node, address, at_least, target.clone()).await {
+                Ok(fetched) => fetched,
+                Err(error) => {
+                    last = format!("node {node}: {error}");
+                    continue;
+                }
+            };
+            let (target, base, patient) = (target.clone(), Arc::clone(&self.base), Arc::clone(&self.patient));
+            let installing = tokio::task::spawn_blocking(move || {
+                fetched.publish().map_err(|error| error.to_string())?;
+                let patient = patient.lock().take().ok_or(STARTING)?;
+                let mut writer = patient.into_writer();
+                install::replace_log(&base, &target, &mut writer).map_err(|error| error.to_string())?;
+                writer.close().map_err(|error| error.to_string())
+            });
+            let installed = installing.await.map_err(|error| error.to_string())?;
+            tracing::info!(from = %node, "a snapshot has taken the place of the damaged log");
+            return installed;
+        }
+        Err(last)
+    }
+
+    /// One round of questions, and everything that follows from the answers.
+    async fn round(&self, client: &RepairClient) -> Result<Need, StartError> {
+        self.ask_all(client).await?;
+        loop {
+            let need = self.on_log(|patient| patient.step()).await?;
+            let Need::Entries(wanted) = need else { return Ok(need) };
+            let mut taken = 0;
+            for wanted in wanted {
+                taken += self.fetch(client, &wanted).await?;
+            }
+            if taken == 0 {
+                // Whoever has them cannot hand them out now, or does not have them any more.
+                let (first, last) = (LogIndex::ZERO, LogIndex::ZERO);
+                return Ok(Need::Patience(Obstacle::NoCopy { first, last, heard: 0 }));
+            }
+        }
+    }
+
+    async fn ask_all(&self, client: &RepairClient) -> Result<(), StartError> {
+        let question = self.on_log(|patient| patient.ask()).await?;
+        let asking = self
+            .peers
+            .iter()
+            .map(|(node, address)| async move { (*node, client.describe_log(*node, address, question).await) });
+        for (node, answer) in futures_of(asking).await {
+            let heard = answer.and_then(|(who, statement)| self.hear(&who, statement));
+            let reason = heard.err().unwrap_or_default();
+            let before = self.silent.lock().insert(node, reason.clone());
+            if !reason.is_empty() && before.as_ref() != Some(&reason) {
+                tracing::info!(peer = %node, reason, "a member does not say what its log holds");
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes an answer, unless another data directory stands behind the member's number than its group knows: what that
+    /// does not hold says nothing.
+    fn hear(&self, who: &Introduction, statement: Statement) -> Result<(), String> {
+        self.roster.admit(who).map_err(|error| error.to_string())?;
+        let mut patient = self.patient.lock();
+        patient.as_mut().map_or(Ok(()), |patient| patient.hear(who.node, statement)).map_err(|error| error.to_string())
+    }
+
+    /// Fetches entries from the first member that has some, and puts them back.
+    async fn fetch(&self, client: &RepairClient, wanted: &Wanted) -> Result<usize, StartError> {
+        let range = WantedEntries { first: wanted.first, last: wanted.last, term: wanted.term };
+        for source in &wanted.sources {
+            let Some(address) = self.peers.get(source) else { continue };
+            match client.entries(*source, address, range).await {
+                Ok(entries) => {
+                    let taken = self.on_log(move |patient| patient.receive(entries)).await?;
+                    if taken > 0 {
+                        return Ok(taken);
+                    }
+                }
+                Err(reason) => tracing::debug!(peer = %source, reason, "a member does not hand out entries"),
+            }
+        }
+        Ok(0)
+    }
+
+    /// Works on the log where that may take its time.
+    async fn on_log<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Patient) -> Result<T, LogError> + Send + 'static,
+    ) -> Result<T, StartError> {
+        let patient = Arc::clone(&self.patient);
+        let working = tokio::task::spawn_blocking(move || patient.lock().as_mut().map(work));
+        let worked = working.await.map_err(|error| StartError::Failed(error.to_string()))?;
+        Ok(worked.ok_or_else(|| StartError::Failed(STARTING.into()))??)
+    }
+}
+
+/// All of them at the same time, in order.
+async fn futures_of<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut waiting: Vec<_> = futures.map(Box::pin).collect();
+    let mut done: Vec<Option<T>> = waiting.iter().map(|_| None).collect();
+    std::future::poll_fn(|context| {
+        for (future, outcome) in waiting.iter_mut().zip(&mut done) {
+            if outcome.is_none()
+                && let std::task::Poll::Ready(found) = future.as_mut().poll(context)
+            {
+                *outcome = Some(found);
+            }
+        }
+        if done.iter().all(Option::is_some) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    done.into_iter().flatten().collect()
+}
+
+/// Who belonged to the group when the records were folded last, and how far they are folded: by the record store, or by
+/// the base snapshot.
+fn stored_membership(options: &NodeOptions, storage: &Storage) -> Option<(Membership, LogIndex)> {
+    let found = records::found(storage).unwrap_or_default();
+    let by_store = found.iter().find_map(|records| {
+        let store = records.open(options).ok()?;
+        let read = |store: Arc<dyn RecordStore>| {
+            let view = View::open(CATALOG, store).ok()?;
+            Some((view.membership()?.to_vec(), view.folded().index))
+        };
+        match records.directory() {
+            Some(directory) => stall::watch_over(directory, stall::PATIENCE, store, read),
+            None => read(store),
+        }
+    });
+    let by_base = || {
+        let manifest = Base::open(storage).manifest()?;
+        Some((manifest.membership, manifest.state.index)).filter(|(membership, _)| !membership.is_empty())
+    };
+    let (membership, folded) = by_store.or_else(by_base)?;
+    Some((Membership::decode(&membership).ok()?, folded))
+}
+
+/// Whether the log holds a change of members that the records do not know. What is damaged is not looked at: if it was
+/// such a change and is committed, a majority of the others has it.
+fn may_change_members(log: &LogReader, folded: LogIndex) -> bool {
+    let last = log.last().index;
+    let changes = |index: u64| {
+        let entry = log.read(LogIndex(index));
+        entry.is_ok_and(|entry| entry.is_some_and(|entry| entry.kind == EntryKind::Membership))
+    };
+    last.0.saturating_sub(folded.0) > UNFOLDED_MAX || (folded.0 + 1..=last.0).any(changes)
+}
+
+/// Answers other members for a damaged one. What they say as if it took part is passed over.
+struct PatientSink {
+    patient: SharedPatient,
+    roster: Arc<Roster>,
+}
+
+impl PeerSink for PatientSink {
+    fn deliver(&self, _delivery: Delivery) -> Delivered {
+        Delivered::Taken
+    }
+
+    fn admit(&self, peer: &Introduction) -> Result<(), HandshakeError> {
+        self.roster.admit(peer)
+    }
+
+    fn describe_log(&self, _from: NodeId, question: Question) -> BoxFuture<'static, Result<Statement, String>> {
+        let patient = Arc::clone(&self.patient);
+        Box::pin(async move {
+            let answering =
+                tokio::task::spawn_blocking(move || patient.lock().as_mut().map(|patient| patient.answer(&question)));
+            let answered = answering.await.map_err(|error| error.to_string())?;
+            answered.ok_or(STARTING)?.map_err(|error| error.to_string())
+        })
+    }
+
+    fn entries(&self, wanted: WantedEntries) -> BoxFuture<'static, Result<Vec<Entry>, String>> {
+        let patient = Arc::clone(&self.patient);
+        Box::pin(async move {
+            let reading = tokio::task::spawn_blocking(move || {
+                let patient = patient.lock();
+                patient.as_ref().map(|patient| wanted.gather(|index| patient.entry(index)))
+            });
+            reading.await.map_err(|error| error.to_string())?.ok_or_else(|| STARTING.into())
+        })
+    }
+}
