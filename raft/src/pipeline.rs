@@ -399,6 +399,10 @@ impl Pipeline {
     }
 
     fn hold(&mut self, ticket: Ticket, outcome: Outcome) {
+        if is_planted(Bug::RejectionNotConfirmed) {
+            self.answers.push((ticket, outcome));
+            return;
+        }
         self.asks = true;
         self.in_flight.push_back(InFlight::Held { ticket, round: self.asked + 1, outcome });
     }
@@ -407,7 +411,7 @@ impl Pipeline {
         let confirmed = self.confirmed;
         let is_done = |in_flight: &mut InFlight| match in_flight {
             InFlight::Event { index, .. } => *index <= folded || is_planted(Bug::AnswerBeforeFold),
-            InFlight::Held { round, .. } => *round <= confirmed || is_planted(Bug::RejectionNotConfirmed),
+            InFlight::Held { round, .. } => *round <= confirmed,
         };
         while let Some(done) = self.in_flight.pop_front_if(is_done) {
             self.answers.push(match done {

@@ -58,7 +58,17 @@ fn files_below(folders: &[&str]) -> Vec<PathBuf> {
 fn every_module_says_what_it_is() {
     // A module of tests is named, and where needed described, by the file that declares it.
     let is_test = |path: &Path| path.file_name().is_some_and(|name| name == "tests.rs");
-    let mut all = files_below(&["engine", "raft", "snapshot", "client", "server", "tests/src", "benches", "fuzz"]);
+    let mut all = files_below(&[
+        "engine",
+        "raft",
+        "snapshot",
+        "client",
+        "server",
+        "tests/src",
+        "tests/simulation/src",
+        "benches",
+        "fuzz",
+    ]);
     all.retain(|path| {
         !is_test(path) && path.parent().is_none_or(|folder| folder.file_name().is_none_or(|name| name != "tests"))
     });

@@ -8,6 +8,7 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use steeple_engine::disk::simulated::SimulatedDisk;
 use steeple_engine::disk::{Disk, RealDisk};
@@ -30,6 +31,10 @@ use super::records::{self, Records};
 use super::roster::{Roster, RosterError};
 use super::stall;
 use super::storage::Storage;
+
+/// How often a held lock is tried again.
+const LOCK_ATTEMPTS: u32 = 100;
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Events folded in one batch while catching up.
 const FOLD_BATCH: usize = 256;
@@ -236,12 +241,24 @@ pub(super) fn open_disk(storage: &Storage) -> Result<Arc<dyn Disk>, StartError> 
     }
     Ok(match storage.directories().log() {
         None => Arc::new(SimulatedDisk::new()),
-        Some(path) => Arc::new(RealDisk::open(&path).map_err(|source| StartError::Directory {
+        Some(path) => Arc::new(lock_disk(&path).map_err(|source| StartError::Directory {
             action: "lock (is another node running on it?)",
             path,
             source,
         })?),
     })
+}
+
+/// Opens and locks a directory. A child process holds a copy of the lock until it runs its program, and sled starts one
+/// whenever it opens a store in this process: so a held lock is tried again for a moment before it counts as held.
+fn lock_disk(path: &Path) -> std::io::Result<RealDisk> {
+    for _ in 1..LOCK_ATTEMPTS {
+        match RealDisk::open(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => std::thread::sleep(LOCK_RETRY_INTERVAL),
+            opened => return opened,
+        }
+    }
+    RealDisk::open(path)
 }
 
 /// A view, where its record store is, and why it had to be rebuilt, if it had to be.

@@ -238,6 +238,11 @@ impl Tail {
     fn take_ready(&mut self) -> Option<TailItem> {
         while let Some((item, positions)) = self.ready.pop_front() {
             self.positions = positions;
+            if is_planted(Bug::TailAheadOfDelivery)
+                && let Some((_, positions)) = self.ready.back()
+            {
+                self.positions = positions.clone();
+            }
             if item.is_some() {
                 return item;
             }
@@ -253,11 +258,6 @@ impl Tail {
             Err(TailError::Query(QueryError::Replaced)) => !self.ready.is_empty(),
             read => read?,
         };
-        if is_planted(Bug::TailAheadOfDelivery)
-            && let Some((_, positions)) = self.ready.back()
-        {
-            self.positions = positions.clone();
-        }
         Ok(())
     }
 

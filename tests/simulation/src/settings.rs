@@ -161,7 +161,7 @@ impl Settings {
             clients: chance.between(2, 6),
             consumers: chance.between(1, 3),
             keys: chance.between(2, 8),
-            think: *chance.pick(&[100, 300, 1_000, 2_000]) * MILLISECOND,
+            think: *chance.pick(&[50, 100, 300, 1_000]) * MILLISECOND,
             faulty,
             tick: 100 * MILLISECOND,
             delay: *chance.pick(&[200, 1_000, 5_000, 20_000]),

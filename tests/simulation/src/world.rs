@@ -524,7 +524,7 @@ fn node_options(settings: &Settings, chance: &mut Chance) -> NodeOptions {
     let members: BTreeMap<u64, Member> = (1..=settings.members).map(member).collect();
     let log = LogOptions {
         segment_bytes: 16 << 10,
-        segment_entries: *chance.pick(&[8, 32, 64]),
+        segment_entries: *chance.pick(&[4, 8, 32]),
         spare_segments: chance.below(3) as usize,
         ..LogOptions::default()
     };
@@ -534,8 +534,8 @@ fn node_options(settings: &Settings, chance: &mut Chance) -> NodeOptions {
         log,
         store: RecordStoreKind::Memory,
         request_window: Duration::from_micros(settings.window),
-        history_retention: seconds(chance, &[0, 5, 600]),
-        follower_log_retention: seconds(chance, &[0, 5]),
+        history_retention: seconds(chance, &[0, 0, 5]),
+        follower_log_retention: seconds(chance, &[0, 0, 5]),
         compaction_interval: None,
         base_interval_bytes: 1,
         cluster: ClusterOptions {
