@@ -2,16 +2,13 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::EnvFilter;
-
 use super::exit::CommandError;
 use crate::config::{TracingConfig, TracingFormat};
 
 /// Sends what is traced to standard error from now on.
 pub(super) fn install(config: &TracingConfig) -> Result<(), CommandError> {
-    let filter = EnvFilter::builder()
-        .parse(&config.level)
-        .map_err(|error| CommandError::Usage(format!("tracing.level: `{}`: {error}", config.level)))?;
+    let filter =
+        config.filter().map_err(|error| CommandError::Usage(format!("tracing.level: `{}`: {error}", config.level)))?;
     let colours = std::io::stderr().is_terminal();
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     let installed = match config.format {

@@ -16,6 +16,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+
 pub use cluster::Founder;
 pub use error::{ConfigError, Origin};
 pub use keys::{KEYS, Key, Kind};
@@ -204,6 +207,18 @@ pub struct TracingConfig {
     pub level: String,
     /// How it looks.
     pub format: TracingFormat,
+}
+
+impl TracingConfig {
+    /// What is written, by [`TracingConfig::level`].
+    ///
+    /// # Errors
+    /// When it is no filter.
+    pub fn filter(&self) -> Result<EnvFilter, ParseError> {
+        // White space before a directive makes the parser read it at the wrong place, and panic inside a character.
+        let directives: Vec<&str> = self.level.split(',').map(str::trim).collect();
+        EnvFilter::builder().parse(directives.join(","))
+    }
 }
 
 /// Looks of what is written.

@@ -173,6 +173,7 @@ fn bad_values_are_refused_with_what_would_be_right() {
         ("[limits]\ntails = -1", "`-1` is not a whole number in the range 1 to 100000"),
         ("[limits]\ntails = 1.5", "expected a whole number, found a value of type float"),
         ("[tracing]\nlevel = \"loud\"", "tracing.level: `loud` is neither a level"),
+        ("[tracing]\nlevel = \"info, é[\"", "neither a level"),
         ("node = 1", "steeple.toml:1:1: `node` is a section"),
         ("[node]\nhttp_listen = \"127.0.0.1:7400\"", "is the same address as node.listen"),
     ];

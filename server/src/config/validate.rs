@@ -3,8 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
-
 use super::{Config, ConfigError, Origin};
 
 /// Longest name of a namespace.
@@ -95,7 +93,7 @@ impl Config {
     }
 
     fn check_level(&self) -> Result<(), ConfigError> {
-        let filter = EnvFilter::builder().parse(&self.tracing.level);
+        let filter = self.tracing.filter();
         // `EnvFilter` takes any word for the name of a target, so a misspelt level would silence everything.
         let plausible = self.tracing.level.split(',').all(|part| part.contains('=') || is_level(part));
         let message = format!(
