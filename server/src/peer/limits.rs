@@ -18,8 +18,11 @@ pub const BATCH_ENTRIES_MAX: usize = 1 << 18;
 /// Largest item of an exchange: a batch and what surrounds it.
 pub const EXCHANGE_BYTES_MAX: usize = BATCH_BYTES_MAX + (64 << 10);
 
-/// Largest context of a message or an entry.
+/// Largest context of a message, or of an entry that changes no members.
 pub const CONTEXT_BYTES_MAX: usize = 256;
+/// Largest context of an entry that changes members: the change itself, as large as the group lets one be. With a lower
+/// bound a leader could take a change into its log that reaches nobody else, nor does anything behind it.
+pub const MEMBERSHIP_CONTEXT_BYTES_MAX: usize = steeple_raft::membership::ENCODED_BYTES_MAX;
 /// Most members of each kind that a message names.
 pub const MEMBERS_MAX: usize = 256;
 /// Largest encoded position of a snapshot: four lists of members and three numbers.

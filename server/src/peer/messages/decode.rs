@@ -8,7 +8,7 @@ use raft::eraftpb::{self, ConfState, EntryType, Message, MessageType, Snapshot};
 use steeple_engine::log::MAX_PAYLOAD_BYTES;
 use steeple_wire::peer::v1 as wire;
 
-use super::super::limits::{CONTEXT_BYTES_MAX, MEMBERS_MAX, POSITION_MAX};
+use super::super::limits::{CONTEXT_BYTES_MAX, MEMBERS_MAX, MEMBERSHIP_CONTEXT_BYTES_MAX, POSITION_MAX};
 use super::{BatchError, Link, MessageError, check_link, scan};
 
 /// The messages of an encoded batch, all of them checked. Their payloads share the buffer.
@@ -154,7 +154,11 @@ fn entry(entry: wire::RaftEntry) -> Result<eraftpb::Entry, MessageError> {
         Err(_) => return Err(MessageError::EntryKind { kind: entry.kind }),
     };
     check_bytes("an entry", entry.data.len(), MAX_PAYLOAD_BYTES)?;
-    check_bytes("the context of an entry", entry.context.len(), CONTEXT_BYTES_MAX)?;
+    let context_bytes_max = match entry_type {
+        EntryType::EntryNormal => CONTEXT_BYTES_MAX,
+        EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => MEMBERSHIP_CONTEXT_BYTES_MAX,
+    };
+    check_bytes("the context of an entry", entry.context.len(), context_bytes_max)?;
     Ok(eraftpb::Entry {
         entry_type,
         term: entry.term,

@@ -8,7 +8,8 @@ use steeple_engine::ids::NodeId;
 use steeple_wire::peer::v1 as wire;
 
 use super::super::limits::{
-    BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, BATCH_MESSAGES_MAX, CONTEXT_BYTES_MAX, MEMBERS_MAX, POSITION_MAX,
+    BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, BATCH_MESSAGES_MAX, CONTEXT_BYTES_MAX, MEMBERS_MAX,
+    MEMBERSHIP_CONTEXT_BYTES_MAX, POSITION_MAX,
 };
 use super::*;
 
@@ -221,6 +222,19 @@ fn contexts_are_bounded() {
     assert!(is_too_large(refused(append(), |message| message.entries[0].context = long.clone())));
     let read = read_index(MessageType::MsgReadIndex, 0);
     assert!(is_too_large(refused(read, |message| message.entries[0].data = long.clone())));
+}
+
+#[test]
+fn a_change_of_members_as_large_as_one_can_be_arrives() {
+    let with_context = |bytes: usize| {
+        let mut message = append();
+        message.entries[1].context = Bytes::from(vec![b' '; bytes]);
+        from_wire(to_wire(message, LINK).unwrap(), LINK)
+    };
+    let arrived = with_context(MEMBERSHIP_CONTEXT_BYTES_MAX).unwrap();
+    assert_eq!(arrived.entries[1].context.len(), MEMBERSHIP_CONTEXT_BYTES_MAX);
+    let refused = with_context(MEMBERSHIP_CONTEXT_BYTES_MAX + 1);
+    assert!(matches!(refused, Err(MessageError::TooLarge { .. })), "{refused:?}");
 }
 
 #[test]
