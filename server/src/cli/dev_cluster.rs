@@ -11,6 +11,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use steeple_client::Client;
+use steeple_client::tls::TlsFiles;
 use tokio::process::{Child, Command};
 
 use super::exit::CommandError;
@@ -53,10 +55,19 @@ pub(super) fn run(config: &Config, nodes: u64, unencrypted: bool) -> Result<(), 
         for member in &mut members {
             member.start()?;
         }
-        print_line(&welcome(&members, made.as_ref()))?;
+        print_line(&format!("Starting {nodes} nodes, which elect a leader ..."))?;
+        let greeting = welcome(&members, made.as_ref());
+        let served = until_served(endpoints(&members), client_identity(made.as_ref()), config.node.namespace.clone());
+        let greet = async {
+            // With certificates of the operator's own, nothing here can call the nodes.
+            if made.is_some() || config.tls.files().is_none() {
+                served.await?;
+            }
+            print_line(&greeting)
+        };
         tokio::select! {
             () = shutdown => {}
-            result = watch(&mut members) => result?,
+            result = async { tokio::try_join!(greet, watch(&mut members)) } => drop(result?),
         }
         stop(&mut members).await;
         Ok(())
@@ -141,6 +152,40 @@ impl Member {
     }
 }
 
+/// Where the nodes are called.
+fn endpoints(members: &[Member]) -> Vec<String> {
+    let scheme = if members.iter().any(|member| member.config.tls.files().is_some()) { "https" } else { "http" };
+    members.iter().map(|member| format!("{scheme}://{}", member.config.node.listen)).collect()
+}
+
+/// What an operator shows to the nodes.
+fn client_identity(certificates: Option<&Throwaway>) -> Option<TlsFiles> {
+    let made = certificates?;
+    let files = TlsFiles::new(made.authority.clone());
+    Some(files.with_identity(made.operator.certificate.clone(), made.operator.key.clone()))
+}
+
+/// Waits for an answer that only a group with a leader gives: what is typed after the greeting finds one, and the
+/// namespace that the first leader opens.
+async fn until_served(
+    endpoints: Vec<String>,
+    identity: Option<TlsFiles>,
+    namespace: String,
+) -> Result<(), CommandError> {
+    loop {
+        let connected = match identity.clone() {
+            Some(identity) => Client::connect_encrypted(endpoints.clone(), identity).await,
+            None => Client::connect(endpoints.clone()).await,
+        };
+        if let Ok(client) = connected
+            && (namespace.is_empty() || client.namespace(&namespace).count_bundles().await.is_ok())
+        {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
 /// Says when a node has ended, and how it is started again; ends when all have.
 async fn watch(members: &mut [Member]) -> Result<(), CommandError> {
     let program = std::env::current_exe().map_or_else(|_| "steeple".into(), |program| program.display().to_string());
@@ -193,8 +238,7 @@ fn welcome(members: &[Member], certificates: Option<&Throwaway>) -> String {
             member.process_id().unwrap_or(0)
         ));
     }
-    let endpoints: Vec<_> = members.iter().map(|member| format!("{scheme}://{}", member.config.node.listen)).collect();
-    let endpoints = endpoints.join(",");
+    let endpoints = endpoints(members).join(",");
     let data = members[0].file.parent().unwrap_or(Path::new(".")).display().to_string();
     let access = match scheme {
         "https" => "Connections are encrypted, and both sides prove who they are (docs/security.md).",
