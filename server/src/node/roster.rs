@@ -99,6 +99,8 @@ struct State {
     membership: Membership,
     /// The newest introduction of each node, members or not.
     heard: BTreeMap<NodeId, Introduction>,
+    /// Up to where members are known to have had the committed log on their disks.
+    held: BTreeMap<NodeId, LogIndex>,
     /// Who has admitted this node since it started.
     admitted_by: BTreeSet<NodeId>,
     /// Why others do not want this node, whatever it does.
@@ -127,7 +129,7 @@ impl Roster {
                 kept
             }
         };
-        let own = Introduction { node: own, incarnation: kept.incarnation, features };
+        let own = Introduction { node: own, incarnation: kept.incarnation, features, log_end: None };
         Ok(Self {
             own,
             disk,
@@ -136,6 +138,7 @@ impl Roster {
                 kept,
                 membership: Membership::default(),
                 heard: BTreeMap::new(),
+                held: BTreeMap::new(),
                 admitted_by: BTreeSet::new(),
                 turned_away: None,
             }),
@@ -178,6 +181,9 @@ impl Roster {
         let mut state = self.state.lock();
         if let Some(known) = state.known(from).filter(|known| *known != peer.incarnation) {
             return Err(HandshakeError::WrongDirectory { from, theirs: peer.incarnation, known });
+        }
+        if let Some((end, held)) = peer.log_end.zip(state.held.get(&from).copied()).filter(|(end, held)| end < held) {
+            return Err(HandshakeError::OldCopy { from, end, held });
         }
         let active = state.membership.features();
         if peer.features < active {
@@ -226,6 +232,23 @@ impl Roster {
     /// Why another node does not admit this one, if that cannot change by itself.
     pub(super) fn turned_away(&self) -> Option<String> {
         self.state.lock().turned_away.clone()
+    }
+
+    /// Notes up to where members had the committed log on their disks. Nobody ever gives that up.
+    pub(super) fn note_held(&self, held: impl IntoIterator<Item = (NodeId, LogIndex)>) {
+        let mut state = self.state.lock();
+        for (node, index) in held {
+            let known = state.held.entry(node).or_insert(index);
+            *known = index.max(*known);
+        }
+        let State { held, membership, .. } = &mut *state;
+        held.retain(|node, _| membership.role(*node).is_some());
+    }
+
+    /// Up to where a member is known to have had the committed log.
+    #[cfg(test)]
+    pub(super) fn held(&self, node: NodeId) -> Option<LogIndex> {
+        self.state.lock().held.get(&node).copied()
     }
 
     /// Members whose data directory is known here, and not yet to the group.
@@ -380,7 +403,7 @@ mod tests {
     }
 
     fn peer(node: u64, byte: u8) -> Introduction {
-        Introduction { node: NodeId(node), incarnation: Incarnation([byte; 16]), features: 1 }
+        Introduction { node: NodeId(node), incarnation: Incarnation([byte; 16]), features: 1, log_end: None }
     }
 
     #[test]
@@ -434,6 +457,20 @@ mod tests {
         assert_eq!(refused, HandshakeError::Features { from: NodeId(2), theirs: 1, active: 2 });
         roster.admit(&Introduction { features: 2, ..peer(2, 2) }).unwrap();
         roster.admit(&Introduction { features: 3, ..peer(3, 3) }).unwrap();
+    }
+
+    #[test]
+    fn a_log_that_ends_before_what_was_confirmed_is_refused() {
+        let roster = open(&SimulatedDisk::new());
+        roster.set_membership(&founders());
+        roster.note_held([(NodeId(2), LogIndex(7)), (NodeId(9), LogIndex(9))]);
+        roster.note_held([(NodeId(2), LogIndex(5))]);
+        assert_eq!((roster.held(NodeId(2)), roster.held(NodeId(9))), (Some(LogIndex(7)), None));
+        let ends_at = |index| Introduction { log_end: Some(LogIndex(index)), ..peer(2, 2) };
+        roster.admit(&peer(2, 2)).unwrap();
+        roster.admit(&ends_at(7)).unwrap();
+        let (end, held) = (LogIndex(6), LogIndex(7));
+        assert_eq!(roster.admit(&ends_at(6)), Err(HandshakeError::OldCopy { from: NodeId(2), end, held }));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Who a node is to its peers, and how they make sure of it.
 
-use steeple_engine::ids::{ClusterId, GroupId, NodeId};
+use steeple_engine::ids::{ClusterId, GroupId, LogIndex, NodeId};
 use steeple_raft::Incarnation;
 use steeple_wire::peer::v1::{ExchangeAnswer, Handshake};
 use thiserror::Error;
@@ -31,6 +31,8 @@ pub struct Introduction {
     pub incarnation: Incarnation,
     /// The version of the features that it supports.
     pub features: u32,
+    /// Where its log ends, if it says so.
+    pub log_end: Option<LogIndex>,
 }
 
 /// The key in a refusal that says that the caller's data directory is the wrong one, whatever it does.
@@ -126,6 +128,19 @@ pub enum HandshakeError {
         /// The directory that is known.
         known: Incarnation,
     },
+    /// Its log has lost what it had confirmed.
+    #[error(
+        "the log of node {from} ends at {end}, and it had confirmed entries up to {held}: its data directory is an older \
+         copy; remove node {from} from the group and add it under a number that was never used, with an empty data directory"
+    )]
+    OldCopy {
+        /// The node.
+        from: NodeId,
+        /// The end of its log.
+        end: LogIndex,
+        /// What it is known to have had.
+        held: LogIndex,
+    },
     /// It is older than what the group uses.
     #[error(
         "node {from} supports features up to version {theirs} and the group uses version {active}; upgrade node {from}"
@@ -155,19 +170,21 @@ impl PeerIdentity {
             to: to.0,
             incarnation: bytes::Bytes::copy_from_slice(&self.incarnation.0),
             features: self.features,
+            log_end: None,
         }
     }
 
     /// How the node introduces itself.
     #[must_use]
     pub fn introduction(&self) -> Introduction {
-        Introduction { node: self.node, incarnation: self.incarnation, features: self.features }
+        Introduction { node: self.node, incarnation: self.incarnation, features: self.features, log_end: None }
     }
 
     /// What the node answers to a handshake that it accepts.
-    pub(super) fn answer(&self) -> ExchangeAnswer {
+    pub(super) fn answer(&self, log_end: Option<LogIndex>) -> ExchangeAnswer {
+        let log_end = log_end.map(LogIndex::get);
         let incarnation = bytes::Bytes::copy_from_slice(&self.incarnation.0);
-        ExchangeAnswer { protocol: PROTOCOL, incarnation, features: self.features }
+        ExchangeAnswer { protocol: PROTOCOL, incarnation, features: self.features, log_end }
     }
 
     /// The node that sends, if it may send to this one.
@@ -197,19 +214,22 @@ impl PeerIdentity {
         if handshake.to != node.0 {
             return Err(HandshakeError::Receiver { from, expected: NodeId(handshake.to), node });
         }
-        Introduction::read(from, &handshake.incarnation, handshake.features)
+        Introduction::read(from, &handshake.incarnation, handshake.features, handshake.log_end)
     }
 }
 
 impl Introduction {
     /// The node that has accepted a handshake.
     pub(super) fn of_answer(node: NodeId, answer: &ExchangeAnswer) -> Result<Self, HandshakeError> {
-        Self::read(node, &answer.incarnation, answer.features)
+        Self::read(node, &answer.incarnation, answer.features, answer.log_end)
     }
 
-    fn read(node: NodeId, incarnation: &[u8], features: u32) -> Result<Self, HandshakeError> {
+    fn read(node: NodeId, incarnation: &[u8], features: u32, log_end: Option<u64>) -> Result<Self, HandshakeError> {
+        let log_end = log_end.map(LogIndex);
         match <[u8; 16]>::try_from(incarnation) {
-            Ok(incarnation) if features > 0 => Ok(Self { node, incarnation: Incarnation(incarnation), features }),
+            Ok(incarnation) if features > 0 => {
+                Ok(Self { node, incarnation: Incarnation(incarnation), features, log_end })
+            }
             _ => Err(HandshakeError::Anonymous { from: node }),
         }
     }

@@ -186,7 +186,8 @@ impl LocalTransport {
 
     /// What two nodes ask of each other when they connect. Whether both of them want to.
     fn introduce(&self, other: &Joined) -> bool {
-        match self.joined.sink.admit(&other.introduction) {
+        let introduced = |joined: &Joined| Introduction { log_end: joined.sink.log_end(), ..joined.introduction };
+        match self.joined.sink.admit(&introduced(other)) {
             // A node that is stopping takes nothing up any more and has still something to say: who is to lead.
             Ok(()) | Err(HandshakeError::NotAdmitted(_)) => {}
             Err(refused) => {
@@ -194,7 +195,7 @@ impl LocalTransport {
                 return false;
             }
         }
-        match other.sink.admit(&self.joined.introduction) {
+        match other.sink.admit(&introduced(&self.joined)) {
             Ok(()) => true,
             Err(refused) => {
                 let for_good = matches!(refused, HandshakeError::WrongDirectory { .. });

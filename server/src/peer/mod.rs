@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 
 use raft::eraftpb::Message;
-use steeple_engine::ids::NodeId;
+use steeple_engine::ids::{LogIndex, NodeId};
 use steeple_engine::log::Entry;
 use steeple_raft::{Incarnation, Question, Statement};
 use tokio::sync::OwnedSemaphorePermit;
@@ -106,6 +106,11 @@ pub trait PeerSink: Send + Sync {
     /// When it may not. The text says why and what to do; it travels to that node.
     fn admit(&self, _peer: &Introduction) -> Result<(), HandshakeError> {
         Ok(())
+    }
+
+    /// Where this node's log ends, as it tells the others when it introduces itself; `None` while that is being changed.
+    fn log_end(&self) -> Option<LogIndex> {
+        None
     }
 
     /// A node has admitted this one.

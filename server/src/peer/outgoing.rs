@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use raft::eraftpb::Message;
-use steeple_engine::ids::NodeId;
+use steeple_engine::ids::{LogIndex, NodeId};
 use steeple_wire::peer::v1::peer_client::PeerClient;
-use steeple_wire::peer::v1::{self as wire, ExchangeAnswer, ExchangeRequest};
+use steeple_wire::peer::v1::{self as wire, ExchangeAnswer, ExchangeRequest, Handshake};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -310,8 +310,9 @@ impl PeerTask {
 
     /// Opens a stream and waits until the other side has accepted it.
     async fn open(&self, channel: Channel, lane: Lane) -> Result<Streaming<ExchangeAnswer>, Broken> {
+        let log_end = self.shared.sink.log_end().map(LogIndex::get);
         let handshake = ExchangeRequest {
-            handshake: Some(self.shared.identity.handshake(self.node)),
+            handshake: Some(Handshake { log_end, ..self.shared.identity.handshake(self.node) }),
             lane: wire_lane(lane).into(),
             ..ExchangeRequest::default()
         };

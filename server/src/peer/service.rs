@@ -187,7 +187,7 @@ impl Peer for PeerService {
         let place = self.shared.take_place(from, lane)?;
         let (answers, answering) = mpsc::channel(1);
         // There is room for one.
-        let _ = answers.try_send(Ok(self.shared.identity.answer()));
+        let _ = answers.try_send(Ok(self.shared.identity.answer(self.shared.sink.log_end())));
         let stream = IncomingStream::new(place, answers);
         tokio::spawn(stream.run(requests));
         Ok(Response::new(ReceiverStream::new(answering)))

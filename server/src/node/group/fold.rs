@@ -4,13 +4,15 @@
 //! the check after it carries the digest that the leader had noted. A replica that noted another one has gone astray: it
 //! stops answering and rebuilds its records.
 
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use steeple_engine::event::Event;
-use steeple_engine::ids::LogIndex;
+use steeple_engine::ids::{LogIndex, NodeId};
 use steeple_engine::log::{Entry, EntryKind};
 use steeple_engine::simulation::{Bug, is_planted, reached};
 use steeple_engine::view::{Committed, Digest};
@@ -28,6 +30,25 @@ pub(super) struct Noted {
     revision: u64,
     digest: String,
 }
+
+/// What a check says besides: up to where the members have the committed log on their disks.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Held {
+    #[serde(default)]
+    held: BTreeMap<u64, u64>,
+}
+
+/// A check as the leader proposes it.
+#[derive(Debug, Serialize)]
+struct Proposed<'a> {
+    #[serde(flatten)]
+    noted: Option<&'a Noted>,
+    #[serde(flatten)]
+    held: Held,
+}
+
+/// Entries before the last one that are looked through for checks when a node starts.
+const RECALLED_ENTRIES: u64 = 10_000;
 
 /// Checks folded and proposed.
 #[derive(Debug, Default)]
@@ -128,6 +149,7 @@ impl Group {
 
     /// Compares what the leader noted at the check before with what was noted here, and notes what there is now.
     fn fold_check(&mut self, entry: &Entry) {
+        self.note_held(entry);
         let folded = self.core.view.folded();
         let noted = Noted {
             version: 1,
@@ -147,6 +169,37 @@ impl Group {
         }
     }
 
+    fn note_held(&self, check: &Entry) {
+        let Held { held } = serde_json::from_slice(&check.payload).unwrap_or_default();
+        self.shared.roster.note_held(held.into_iter().map(|(node, index)| (NodeId(node), LogIndex(index))));
+    }
+
+    /// Looks for what the newest checks said of the members, so that it is known from the start.
+    pub(super) fn recall_held(&self) {
+        let (log, folded) = (&self.core.log, self.core.view.folded().index);
+        let from = LogIndex(folded.0.saturating_sub(RECALLED_ENTRIES)).max(log.first());
+        let recalled = log.scan(from, &mut |entry| {
+            if entry.position.index > folded {
+                return ControlFlow::Break(());
+            }
+            if entry.kind == EntryKind::Check {
+                self.note_held(&entry);
+            }
+            ControlFlow::Continue(())
+        });
+        if let Err(error) = recalled {
+            tracing::warn!(%error, "what the members had confirmed is not known before the next check");
+        }
+    }
+
+    /// Up to where each member has the committed log on its disk, as far as this leader knows.
+    fn held(&self) -> Held {
+        let (committed, folded) = (self.replica.committed(), self.core.view.folded().index);
+        let others = self.replica.progress().into_iter();
+        let others = others.map(|progress| (progress.node.0, progress.matched.min(committed).0));
+        Held { held: others.chain([(self.id.0, folded.0)]).collect() }
+    }
+
     /// Proposes a check when one is due and there is something to compare.
     pub(super) fn tick_checks(&mut self) {
         self.checks.ticks += 1;
@@ -157,9 +210,9 @@ impl Group {
         if folded.index <= self.checks.proposed_at.next() {
             return;
         }
-        let payload = self.checks.noted.as_ref().map(|noted| serde_json::to_vec(noted).unwrap_or_default());
-        // An empty payload would be an empty entry.
-        let payload = payload.filter(|payload| !payload.is_empty()).unwrap_or_else(|| b"{}".to_vec());
+        let proposed = Proposed { noted: self.checks.noted.as_ref(), held: self.held() };
+        // Never empty, which would make it an empty entry.
+        let payload = serde_json::to_vec(&proposed).unwrap_or_else(|_| b"{}".to_vec());
         if let Ok(position) = self.replica.propose(EntryKind::Check, folded.revision.0, Bytes::from(payload)) {
             self.checks.proposed_at = position.index;
         }

@@ -259,6 +259,56 @@ async fn a_log_that_is_gone_from_a_used_directory_is_not_begun_anew() {
     cluster.stop().await;
 }
 
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_copy_of_a_disk_is_refused_also_when_nobody_remembers_who_confirmed_what() {
+    let data = tempfile::tempdir().unwrap();
+    let (mut cluster, namespace) = started(&data).await;
+    cluster.stop_node(3).await;
+    let copied = data.path().join("copy");
+    copy(&data.path().join("3"), &copied);
+    let end = cluster.start_node(3).unwrap().log().last().index;
+    submit(&cluster, namespace, "after the copy").await;
+    let knows = |node: &Node| node.shared.roster.held(NodeId(3)).is_some_and(|held| held > end);
+    let noted = async {
+        while !cluster.nodes().all(knows) {
+            // A check is made only when something has happened since the last one.
+            submit(&cluster, namespace, &format!("{:?}", std::time::Instant::now())).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, noted).await.expect("a check says what the third one has");
+    let revision = cluster.leader(PATIENCE).await.unwrap().revision();
+    for node in 1..=3 {
+        cluster.stop_node(node).await;
+    }
+    wipe(&data, 3);
+    std::fs::rename(copied, data.path().join("3")).unwrap();
+    cluster.start_node(1).unwrap();
+    let copy = cluster.start_node(3).unwrap();
+    until_waiting(&copy, "is an older copy").await;
+    assert_eq!(cluster.node(1).unwrap().cluster_status().await.leader, None, "nobody votes for it");
+    cluster.start_node(2).unwrap();
+    let leader = cluster.leader(PATIENCE).await.unwrap();
+    leader.current().await.unwrap();
+    assert!(leader.node_id() != NodeId(3) && leader.revision() >= revision);
+    submit(&cluster, namespace, "nothing was lost").await;
+    assert!(copy.log().last().index <= end, "it got nothing");
+    cluster.stop().await;
+}
+
 #[test]
 fn a_node_that_has_moved_is_told_what_to_do() {
     let member = |peers: &str, clients: &str| Member { peer_address: peers.into(), client_address: clients.into() };

@@ -218,6 +218,7 @@ impl Group {
     /// Comes before the first turn.
     pub(super) fn begin(&mut self) -> Result<(), Failure> {
         self.connect();
+        self.recall_held();
         if self.is_alone() {
             self.replica.campaign();
         } else {

@@ -1,8 +1,9 @@
 //! Where the messages of other nodes come in.
 
 use std::sync::Weak;
+use std::sync::atomic::Ordering;
 
-use steeple_engine::ids::NodeId;
+use steeple_engine::ids::{LogIndex, NodeId};
 use steeple_engine::log::Entry;
 use steeple_raft::{Question, Statement};
 use tokio::sync::mpsc::error::TrySendError;
@@ -79,6 +80,13 @@ impl PeerSink for NodeSink {
         let running = self.shared.upgrade().filter(|shared| shared.failure.borrow().is_none());
         let shared = running.ok_or_else(|| HandshakeError::NotAdmitted("the node has stopped".into()))?;
         shared.roster.admit(peer)
+    }
+
+    fn log_end(&self) -> Option<LogIndex> {
+        let shared = self.shared.upgrade()?;
+        let end = shared.core().log.last().index;
+        // While a snapshot is taken over, the log is emptied and filled again.
+        (!shared.replacing.load(Ordering::SeqCst)).then_some(end)
     }
 
     fn admitted_by(&self, node: NodeId) {
