@@ -1,6 +1,7 @@
 //! Sending many mutations with several messages under way.
 
 use std::ops::AddAssign;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use steeple_client::types::mutation_outcome::Result as Answer;
@@ -28,12 +29,15 @@ pub(super) struct Totals {
     pub(super) done: u64,
     /// Those among them whose record was there before.
     pub(super) already_there: u64,
+    /// The longest time in which no mutation was acknowledged.
+    pub(super) longest_pause: Duration,
 }
 
 impl AddAssign for Totals {
     fn add_assign(&mut self, other: Self) {
         self.done += other.done;
         self.already_there += other.already_there;
+        self.longest_pause = self.longest_pause.max(other.longest_pause);
     }
 }
 
@@ -47,6 +51,7 @@ impl Driver {
     ) -> Result<Totals, CommandError> {
         let bar = progress_bar(name, count);
         let (mut flights, mut totals, mut next) = (JoinSet::new(), Totals::default(), 0);
+        let mut last_landed = Instant::now();
         while next < count || !flights.is_empty() {
             while next < count && flights.len() < self.in_flight {
                 let (things, operations) = self.batch(&mut next, count, &make);
@@ -55,7 +60,9 @@ impl Driver {
             }
             if let Some(landed) = flights.join_next().await {
                 let (things, outcomes) = landed.map_err(failed_flight)?;
-                totals += settle(outcomes)?;
+                let landed_at = Instant::now();
+                totals += Totals { longest_pause: landed_at - last_landed, ..settle(outcomes)? };
+                last_landed = landed_at;
                 bar.inc(things);
             }
         }
@@ -98,4 +105,16 @@ fn progress_bar(name: &'static str, count: u32) -> ProgressBar {
     let template = "{prefix:8} {wide_bar} {pos}/{len} {per_sec} {eta}";
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(count.into()).with_style(style).with_prefix(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_pauses_the_longest_counts_and_of_mutations_all() {
+        let mut totals = Totals { done: 3, already_there: 1, longest_pause: Duration::from_secs(2) };
+        totals += Totals { done: 4, already_there: 0, longest_pause: Duration::from_secs(1) };
+        assert_eq!(totals, Totals { done: 7, already_there: 1, longest_pause: Duration::from_secs(2) });
+    }
 }

@@ -78,6 +78,7 @@ fn finish(arguments: &LoadArgs, totals: Totals, elapsed_micros: i64) -> Result<(
         "already_there": totals.already_there,
         "seconds": seconds,
         "mutations_per_second": done / seconds,
+        "longest_pause_seconds": totals.longest_pause.as_secs_f64(),
     });
     let repeated = if totals.already_there > 0 {
         format!(" ({} were there already)", totals.already_there)
@@ -85,11 +86,13 @@ fn finish(arguments: &LoadArgs, totals: Totals, elapsed_micros: i64) -> Result<(
         String::new()
     };
     let sentence = format!(
-        "loaded {} agents and {} entries: {} mutations in {seconds:.1} s, {:.0} a second{repeated}",
+        "loaded {} agents and {} entries: {} mutations in {seconds:.1} s, {:.0} a second{repeated}; longest pause \
+         without an acknowledged mutation {:.2} s",
         arguments.agents,
         arguments.entries,
         totals.done,
-        done / seconds
+        done / seconds,
+        totals.longest_pause.as_secs_f64()
     );
     arguments.target.output().say(&document, &sentence)
 }
