@@ -1,5 +1,7 @@
 //! `steeple cluster`.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use steeple_client::administration::{
@@ -98,7 +100,10 @@ pub(super) async fn run(command: ClusterCommand) -> Result<(), CommandError> {
 }
 
 async fn status(arguments: StatusArgs) -> Result<(), CommandError> {
-    let status = arguments.connection.admin().await?.cluster_status().await?;
+    let mut status = arguments.connection.admin().await?.cluster_status().await?;
+    if let Some(members) = members_by_leader(&arguments.connection, &status).await {
+        status.members = members;
+    }
     match arguments.connection.output {
         Output::Json => print_json(&status_json(&status))?,
         Output::Table => {
@@ -110,6 +115,28 @@ async fn status(arguments: StatusArgs) -> Result<(), CommandError> {
     }
     if status.ready { Ok(()) } else { Err(CommandError::Failed(status.not_ready_reason)) }
 }
+
+/// The members as the leader sees them, when it is another node and can be asked. Only it knows how far they are.
+async fn members_by_leader(connection: &Connection, status: &ClusterStatusResponse) -> Option<Vec<ClusterMember>> {
+    let endpoint = vec![leader_address(status)?.to_owned()];
+    let timeout = connection.timeout.min(LEADER_PATIENCE);
+    let admin = Connection { endpoint, timeout, ..connection.clone() }.admin().await.ok()?;
+    let told = admin.cluster_status().await.ok()?;
+    // Another node may have its address by now.
+    let is_leader = told.cluster_id == status.cluster_id && told.node_id == told.leader_node_id;
+    is_leader.then_some(told.members)
+}
+
+/// Where clients reach the leader, unless it is the node that was asked.
+fn leader_address(status: &ClusterStatusResponse) -> Option<&str> {
+    let is_other = |member: &&ClusterMember| {
+        member.node_id == status.leader_node_id && member.node_id != status.node_id && !member.client_address.is_empty()
+    };
+    status.members.iter().find(is_other).map(|member| member.client_address.as_str())
+}
+
+/// How long the leader may take to tell how the members are doing.
+const LEADER_PATIENCE: Duration = Duration::from_secs(2);
 
 const COLUMNS: [&str; 8] = ["node", "role", "peers", "clients", "matched", "lag", "active", "features"];
 
@@ -136,6 +163,10 @@ fn member_cells(status: &ClusterStatusResponse, member: &ClusterMember) -> Vec<S
     };
     let number = |number: Option<u64>| number.map_or_else(|| "-".into(), |number| number.to_string());
     let text = |text: &str| if text.is_empty() { "-".into() } else { text.to_owned() };
+    let mut lag = number(member.lag_entries);
+    if member.needs_snapshot == Some(true) {
+        lag.push_str(", needs a snapshot");
+    }
     let active = match member.recently_active {
         Some(true) => "yes",
         Some(false) => "NO",
@@ -147,7 +178,7 @@ fn member_cells(status: &ClusterStatusResponse, member: &ClusterMember) -> Vec<S
         text(&member.peer_address),
         text(&member.client_address),
         number(member.matched_log_index),
-        number(member.lag_entries),
+        lag,
         active.into(),
         number(member.features.map(u64::from)),
     ]
@@ -181,6 +212,7 @@ fn member_json(member: &ClusterMember) -> Value {
         "lag_entries": member.lag_entries,
         "recently_active": member.recently_active,
         "features": member.features,
+        "needs_snapshot": member.needs_snapshot,
     })
 }
 
@@ -225,6 +257,7 @@ mod tests {
             matched_log_index: Some(9),
             lag_entries: Some(1),
             recently_active: Some(false),
+            needs_snapshot: Some(true),
             client_address: "n:1".into(),
             features: Some(3),
             ..member(2, MemberRole::Voter)
@@ -232,7 +265,13 @@ mod tests {
         let members = vec![member(1, MemberRole::Learner), known];
         let status = ClusterStatusResponse { leader_node_id: 2, members, ..Default::default() };
         assert_eq!(member_cells(&status, &status.members[0]), ["1", "learner", "-", "-", "-", "-", "-", "-"]);
-        assert_eq!(member_cells(&status, &status.members[1]), ["2", "leader", "-", "n:1", "9", "1", "NO", "3"]);
+        assert_eq!(
+            member_cells(&status, &status.members[1]),
+            ["2", "leader", "-", "n:1", "9", "1, needs a snapshot", "NO", "3"]
+        );
+        assert_eq!(leader_address(&status), Some("n:1"));
+        let asked = ClusterStatusResponse { node_id: 2, ..status.clone() };
+        assert_eq!(leader_address(&asked), None, "it knows itself");
         let document = status_json(&status);
         assert_eq!(document["members"][0]["lag_entries"], Value::Null);
         assert_eq!(document["members"][1]["role"], "voter");

@@ -60,6 +60,8 @@ pub struct MemberStatus {
     pub recently_active: Option<bool>,
     /// The version of the features that it supports, as far as the node has heard.
     pub features: Option<u32>,
+    /// Whether it waits for a snapshot or fetches one. Only the leader knows of others.
+    pub needs_snapshot: Option<bool>,
 }
 
 /// What a member takes part in.
@@ -215,6 +217,11 @@ fn fill(status: &mut ClusterStatus, group: &GroupStatus, roster: &Roster) {
             lag_entries: matched.filter(|_| leads).map(|matched| group.last.0.saturating_sub(matched.0)),
             recently_active: if is_own { Some(true) } else { progress.map(|progress| progress.active) },
             features: roster.heard(node).map(|heard| heard.features),
+            needs_snapshot: if is_own {
+                Some(group.fetching)
+            } else {
+                progress.map(|progress| progress.needs_snapshot)
+            },
         })
     });
     status.members = members.collect();
