@@ -315,7 +315,9 @@ async fn open_namespace(node: &Node, name: &str) -> Result<(), RunError> {
 async fn open_namespace_in_time(node: Node, name: String) {
     while node.failure().is_none() && !name.is_empty() && node.namespace(&name).is_none() {
         match node.open_namespace(&name).await {
-            Ok(_) | Err(SubmitError::NotLeader { .. } | SubmitError::OutcomeUnknown(_)) => {}
+            Ok(_) => {}
+            // The next look tells: leadership may wander, and what is in the way may pass.
+            Err(SubmitError::NotLeader { .. } | SubmitError::OutcomeUnknown(_) | SubmitError::Unavailable(_)) => {}
             Err(error) => return tracing::warn!(%error, name, "the configured namespace cannot be opened"),
         }
         tokio::time::sleep(NAMESPACE_PAUSE).await;

@@ -225,7 +225,13 @@ impl Group {
             return drop(answer.send(Ok(())));
         }
         match self.replica.transfer_leadership(to) {
-            Ok(()) => self.changes.transfer = Some((to, self.changes.ticks, answer)),
+            Ok(()) => {
+                let before = self.changes.transfer.replace((to, self.changes.ticks, answer));
+                if let Some((earlier, _, answer)) = before {
+                    let reason = format!("before node {earlier} took over, somebody asked for node {to}");
+                    drop(answer.send(Err(ClusterError::Refused(reason))));
+                }
+            }
             Err(TransferRefused::NotLeader) => {
                 drop(answer.send(Err(ClusterError::NotLeader { leader: self.leader() })));
             }
@@ -270,7 +276,7 @@ impl Group {
             let reply = if leader == Some(to) {
                 Ok(())
             } else {
-                Err(ClusterError::Refused(format!("node {to} did not take over in time; leader is {leader:?}")))
+                Err(ClusterError::Refused(format!("node {to} did not take over in time; {}", leads(leader))))
             };
             drop(answer.send(reply));
         }
@@ -292,4 +298,9 @@ impl Group {
     pub(super) fn may_hand_over(&self) -> bool {
         self.replica.progress().iter().any(|progress| progress.active)
     }
+}
+
+/// Who leads, in words.
+fn leads(leader: Option<NodeId>) -> String {
+    leader.map_or_else(|| "nobody leads now".into(), |leader| format!("node {leader} leads"))
 }

@@ -7,7 +7,7 @@ use steeple_engine::ids::{LogIndex, NamespaceId, NodeId, RequestId, Revision};
 use steeple_engine::spire;
 
 use crate::embedded::Cluster;
-use crate::node::cluster::ClusterChange;
+use crate::node::cluster::{ClusterChange, ClusterError};
 use crate::node::{Node, SubmitError};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -95,6 +95,23 @@ async fn a_leader_that_is_cut_off_loses_leadership_and_what_it_proposed_is_told_
     assert_eq!(repeated.revision, Revision(2));
     cluster.hub().mend_all();
     assert_equal(&cluster).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_transfer_tells_whoever_asked_for_the_first() {
+    let cluster = Cluster::start(3).unwrap();
+    opened(&cluster).await;
+    assert_equal(&cluster).await;
+    let old = cluster.leader(PATIENCE).await.unwrap().clone();
+    let (first, second) = (NodeId(old.node_id().0 % 3 + 1), NodeId((old.node_id().0 + 1) % 3 + 1));
+    // It does not hear that it is to lead.
+    cluster.hub().cut(old.node_id(), first);
+    let ask = |to| old.change_cluster(ClusterChange::TransferLeader(to));
+    let (overtaken, done) = tokio::join!(ask(first), ask(second));
+    let expected = format!("before node {first} took over, somebody asked for node {second}");
+    assert_eq!(overtaken, Err(ClusterError::Refused(expected)));
+    assert_eq!(done, Ok(()));
     cluster.stop().await;
 }
 
