@@ -190,12 +190,13 @@ impl Admin {
         Ok(self.client.unary(call, Stake::None, Route::Told).await?.into_inner())
     }
 
-    /// Asks the leader to change the group. What is so already succeeds, so it may be asked again.
+    /// Asks the leader to change the group. What is so already succeeds, so it may be asked again; when that is of no
+    /// use it ends with [`Error::ChangeUnknown`].
     async fn change<C: Call>(&self, call: C) -> Result<(), Error> {
         let mut client = self.client.clone();
         // Such a change may well take long, and asking another node would not make it faster.
         client.options_mut().node_patience = client.options().deadline;
-        client.unary(call, Stake::None, Route::Leader).await.map(|_| ())
+        client.unary(call, Stake::Change, Route::Leader).await.map(|_| ())
     }
 }
 

@@ -6,8 +6,7 @@ use steeple_wire::common::v1::RequestContext;
 pub use steeple_wire::spire::v1::mutation::Operation;
 use steeple_wire::spire::v1::mutation_outcome::Result as Answer;
 use steeple_wire::spire::v1::{BatchRequest, BatchResponse, Mutation, MutationFailure, MutationOutcome};
-use steeple_wire::status::{ERROR_HEADER, ErrorKind};
-use tokio::time::Instant;
+use steeple_wire::status::{ERROR_HEADER, ErrorKind, refusal};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
@@ -35,10 +34,12 @@ impl Namespace {
     /// Carries out several mutations, each on its own and in this order, and returns as many outcomes.
     ///
     /// Contexts inside the operations are overwritten. Mutations whose outcome is unknown, or that the node had no room
-    /// for or did not decide, are sent again under their request ids while the deadline allows.
+    /// for or did not decide, are sent again under their request ids while the deadline allows, and unknown ones for 45
+    /// seconds at the most. What is sent again comes behind what was settled meanwhile, also where that stood behind it in
+    /// `operations`: mutations whose order matters belong into batches of their own, one after the other.
     pub async fn batch(&self, operations: Vec<Operation>) -> Vec<Outcome> {
         let batch = Mutex::new(Batch::new(operations));
-        let deadline = Instant::now() + self.client().options().deadline;
+        let deadline = self.client().options().deadline_from_now();
         let stake = Stake::Mutation(RequestId::random());
         let result = retry(deadline, self.client().options().backoff(), stake, |turn| {
             let batch = &batch;
@@ -131,11 +132,16 @@ fn sort_outcome(outcome: MutationOutcome) -> Result<Outcome, Status> {
 }
 
 fn status(failure: MutationFailure) -> Status {
+    let code = tonic::Code::from_i32(failure.code);
+    if failure.error.is_empty() {
+        // It came in a message, so it is the node's own word.
+        return refusal(code, failure.message);
+    }
     let mut metadata = MetadataMap::new();
     if let Ok(kind) = failure.error.parse() {
         metadata.insert(ERROR_HEADER, kind);
     }
-    Status::with_metadata(tonic::Code::from_i32(failure.code), failure.message, metadata)
+    Status::with_metadata(code, failure.message, metadata)
 }
 
 /// One mutation's share of what ended the whole batch.

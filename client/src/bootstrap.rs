@@ -10,7 +10,7 @@ use steeple_wire::events::v1::{
 };
 use tonic::Streaming;
 
-use crate::call::calls;
+use crate::call::{calls, revision};
 use crate::streams::read_error;
 use crate::{Error, Namespace};
 
@@ -21,6 +21,7 @@ calls! { "steeple.events.v1.Events", plain:
 /// A state in the making. It is one only once [`Bootstrap::next`] has returned `None`.
 #[derive(Debug)]
 pub struct Bootstrap {
+    namespace: Namespace,
     messages: Streaming<BootstrapResponse>,
     end: Option<BootstrapEnd>,
 }
@@ -36,7 +37,10 @@ impl Bootstrap {
             let message = self.messages.message().await.map_err(|status| read_error(&status))?;
             match message.ok_or(Error::Protocol("end of the bootstrap"))?.content {
                 Some(Content::Records(records)) => return Ok(Some(records)),
-                Some(Content::End(end)) => self.end = Some(end),
+                Some(Content::End(end)) => {
+                    self.namespace.see(end.revision);
+                    self.end = Some(end);
+                }
                 None => return Err(Error::Protocol("content of the bootstrap")),
             }
         }
@@ -99,8 +103,9 @@ impl Namespace {
         let collections = collections.iter().map(|collection| (*collection).into()).collect();
         let ReadContext { namespace, consistency, min_revision } = self.read_context();
         let request = BootstrapRequest { namespace, collections, consistency, min_revision };
-        let messages = self.client().streaming(request, self.read_route()).await?.into_inner();
-        Ok(Bootstrap { messages, end: None })
+        let response = self.client().streaming(request, self.read_route()).await?;
+        self.see(revision(response.metadata()));
+        Ok(Bootstrap { namespace: self.clone(), messages: response.into_inner(), end: None })
     }
 
     /// As [`Namespace::bootstrap`], all of it in memory.

@@ -88,7 +88,7 @@ impl Client {
         stake: Stake,
         route: Route,
     ) -> Result<Response<C::Answer>, Error> {
-        let deadline = Instant::now() + self.options().deadline;
+        let deadline = self.options().deadline_from_now();
         retry(deadline, self.options().backoff(), stake, |turn| {
             let call = call.clone();
             self.attempt(route, turn, |node, left| async move { unary_once(&node, call, left).await })
@@ -102,7 +102,7 @@ impl Client {
         call: C,
         route: Route,
     ) -> Result<Response<Streaming<C::Answer>>, Error> {
-        let deadline = Instant::now() + self.options().deadline;
+        let deadline = self.options().deadline_from_now();
         retry(deadline, self.options().backoff(), Stake::None, |turn| {
             let call = call.clone();
             self.attempt(route, turn, |node, _| async move { streaming_once(&node, call).await })
@@ -122,7 +122,7 @@ impl Client {
     {
         self.discover_when_due();
         let node = self.cluster().pick(route, None)?;
-        self.check(&node).await?;
+        self.check(route, &node).await?;
         let patience = self.patience(route, turn);
         let asked_at = Instant::now();
         let asked = ask(Arc::clone(&node), patience);
@@ -142,10 +142,10 @@ impl Client {
     }
 
     /// Makes sure that a node belongs to the cluster before anything is asked of it.
-    pub(crate) async fn check(&self, node: &Node) -> Result<(), Failed> {
+    pub(crate) async fn check(&self, route: Route, node: &Node) -> Result<(), Failed> {
         let Err(reason) = check(self.cluster(), node).await else { return Ok(()) };
         let status = ErrorKind::Unavailable.status(format!("{node:?}: {reason}"));
-        Err(Failed { status, elsewhere: self.cluster().unusable(node), timed_out: false })
+        Err(Failed { status, elsewhere: self.cluster().unusable(route, node), timed_out: false })
     }
 
     /// How long to wait for one node. One that takes long may be frozen or cut off, so another is asked; in case the

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use crate::cluster::{self, Cluster};
 use crate::dialer::{Dialer, Endpoints, complete};
 use crate::error::Error;
-use crate::retry::Backoff;
+use crate::retry::{Backoff, later};
 use crate::tls::{Connector, TlsFiles};
 use crate::{Admin, Namespace};
 
@@ -16,7 +17,8 @@ use crate::{Admin, Namespace};
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// How long a call may take, repetitions included. Streams have no deadline once they have begun.
+    /// How long a call may take, repetitions included. Streams have no deadline once they have begun. A mutation whose
+    /// outcome is unknown is repeated for 45 seconds at the most, which nodes remember its id for with certainty.
     pub deadline: Duration,
     /// The first pause between two attempts.
     pub pause_min: Duration,
@@ -25,7 +27,8 @@ pub struct Options {
     /// A node that takes longer to answer is left for another one, if there is one. Doubled each time, in case it is the
     /// request that takes so long. Does not apply to what is asked of one node in particular.
     pub node_patience: Duration,
-    /// A tail that hears nothing for so long, not even that there is nothing, connects again.
+    /// A tail that hears nothing for so long, not even that there is nothing, connects again; and goes on elsewhere when
+    /// nothing moved on for so long at a node that is out of touch with its group.
     pub tail_silence_max: Duration,
 }
 
@@ -69,6 +72,11 @@ impl Options {
     pub fn with_tail_silence_max(mut self, silence: Duration) -> Self {
         self.tail_silence_max = silence;
         self
+    }
+
+    /// When a call that begins now has to be done.
+    pub(crate) fn deadline_from_now(&self) -> Instant {
+        later(Instant::now(), self.deadline)
     }
 
     pub(crate) fn backoff(&self) -> Backoff {

@@ -107,6 +107,11 @@ impl Entry {
         Self { node: Arc::new(Node { address, channel, told, checked }), failures: 0, resting_until: None }
     }
 
+    /// Whether a call may go there.
+    fn can(&self, route: Route) -> bool {
+        route != Route::Told || self.node.told
+    }
+
     fn is_well(&self, now: Instant) -> bool {
         self.resting_until.is_none_or(|until| until <= now)
     }
@@ -115,7 +120,6 @@ impl Entry {
         let rest = REST_MIN.saturating_mul(1 << self.failures.min(16)).min(REST_MAX);
         self.failures = self.failures.saturating_add(1);
         self.resting_until = Some(now + rest);
-        self.node.checked.store(false, Ordering::Relaxed);
     }
 }
 
@@ -145,6 +149,11 @@ impl Cluster {
         self.state().nodes.len()
     }
 
+    /// Whether a node is one of those that are known still.
+    pub(crate) fn knows(&self, node: &Node) -> bool {
+        self.state().position(&node.address).is_some()
+    }
+
     /// The node to ask next, if possible another one than `avoid`.
     pub(crate) fn pick(&self, route: Route, avoid: Option<&str>) -> Result<Arc<Node>, Status> {
         let none = || ErrorKind::Unavailable.status("no address of a node was given");
@@ -166,12 +175,17 @@ impl Cluster {
         match ErrorKind::of(status) {
             None if is_broken(status) => {
                 state.trouble = true;
-                if let Some(entry) = state.entry(&node.address) {
-                    entry.rest(now);
+                state.rest(node, now);
+                node.checked.store(false, Ordering::Relaxed);
+            }
+            // It says itself that another one might do better, for a while.
+            Some(ErrorKind::Unavailable) => {
+                state.trouble = true;
+                // The one in use may still be the only one that decides.
+                if route == Route::Any && state.in_use.as_ref() != Some(&node.address) {
+                    state.rest(node, now);
                 }
             }
-            // It says itself that another one might do better.
-            Some(ErrorKind::Unavailable) => state.trouble = true,
             Some(ErrorKind::Overloaded) if route == Route::Any => {}
             None => {
                 state.answered(route, &node.address);
@@ -182,7 +196,7 @@ impl Cluster {
         if matches!(route, Route::Leader | Route::Current) {
             state.leave(&node.address);
         }
-        state.nodes.iter().any(|entry| entry.node.address != node.address && entry.is_well(now))
+        state.has_another(route, node, now)
     }
 
     /// The cluster that the nodes have to belong to, if that is known.
@@ -204,15 +218,14 @@ impl Cluster {
     }
 
     /// Remembers that a node could not be asked at all; says whether it makes sense to ask another one at once.
-    pub(crate) fn unusable(&self, node: &Node) -> bool {
+    pub(crate) fn unusable(&self, route: Route, node: &Node) -> bool {
         let now = Instant::now();
         let mut state = self.state();
         state.trouble = true;
         state.leave(&node.address);
-        if let Some(entry) = state.entry(&node.address) {
-            entry.rest(now);
-        }
-        state.nodes.iter().any(|entry| entry.node.address != node.address && entry.is_well(now))
+        state.rest(node, now);
+        node.checked.store(false, Ordering::Relaxed);
+        state.has_another(route, node, now)
     }
 
     /// Goes where a node points to; without a word where, to the next node.
@@ -311,6 +324,19 @@ impl State {
         }
     }
 
+    /// Leaves a node alone for a while.
+    fn rest(&mut self, node: &Node, now: Instant) {
+        if let Some(entry) = self.entry(&node.address) {
+            entry.rest(now);
+        }
+    }
+
+    /// Whether there is another node to be asked at once.
+    fn has_another(&self, route: Route, node: &Node, now: Instant) -> bool {
+        let others = self.nodes.iter().filter(|entry| entry.node.address != node.address && entry.is_well(now));
+        others.into_iter().any(|entry| entry.can(route))
+    }
+
     fn use_node(&mut self, address: &str) {
         if self.in_use.as_deref() != Some(address) {
             self.in_use = Some(address.to_owned());
@@ -341,7 +367,7 @@ impl State {
         };
         let count = self.nodes.len();
         let in_order = (0..count).map(|step| &self.nodes[(first.unwrap_or(0) % count + step) % count]);
-        let candidates: Vec<&Entry> = in_order.filter(|entry| route != Route::Told || entry.node.told).collect();
+        let candidates: Vec<&Entry> = in_order.filter(|entry| entry.can(route)).collect();
         let avoided = |entry: &Entry| avoid == Some(entry.node.address());
         let best = candidates.iter().find(|entry| entry.is_well(now) && !avoided(entry));
         // Where none is well, the one that has rested longest.
@@ -438,6 +464,32 @@ mod tests {
         assert_eq!(pick(&cluster, Route::Leader), "http://a:1");
         cluster.succeeded(Route::Leader, &cluster.pick(Route::Leader, None).unwrap());
         assert_eq!(cluster.state().nodes[0].failures, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_cannot_serve_a_stale_read_rests_unless_it_is_in_use() {
+        let cluster = cluster(&THREE);
+        cluster.succeeded(Route::Leader, &cluster.pick(Route::Leader, None).unwrap());
+        let behind = ErrorKind::Unavailable.status("behind");
+        let nodes: Vec<_> = cluster.state().nodes.iter().map(|entry| Arc::clone(&entry.node)).collect();
+        assert!(cluster.failed(Route::Any, &nodes[1], &behind));
+        assert!(cluster.failed(Route::Any, &nodes[0], &behind));
+        let asked: Vec<_> = (0..6).map(|_| pick(&cluster, Route::Any)).collect();
+        assert!(!asked.contains(&THREE[1].to_owned()), "{asked:?}");
+        assert_eq!(pick(&cluster, Route::Leader), THREE[0]);
+        tokio::time::advance(REST_MIN).await;
+        let asked: Vec<_> = (0..3).map(|_| pick(&cluster, Route::Any)).collect();
+        assert!(asked.contains(&THREE[1].to_owned()), "{asked:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_nodes_that_were_told_of_stand_in_for_one_that_was() {
+        let cluster = cluster(&THREE[..1]);
+        let node = cluster.pick(Route::Leader, None).unwrap();
+        cluster.failed(Route::Leader, &node, &hint(Some("b:1")));
+        assert_eq!(cluster.len(), 2);
+        assert!(!cluster.failed(Route::Told, &node, &Status::deadline_exceeded("text")));
+        assert!(cluster.failed(Route::Any, &node, &Status::deadline_exceeded("text")));
     }
 
     #[tokio::test(start_paused = true)]

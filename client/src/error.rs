@@ -1,6 +1,6 @@
 //! What can go wrong, sorted by what a caller can do about it.
 
-use steeple_wire::status::ErrorKind;
+use steeple_wire::status::{ErrorKind, is_refusal};
 use thiserror::Error;
 use tonic::{Code, Status};
 
@@ -15,10 +15,11 @@ pub enum Error {
     ///
     /// After an attempt whose outcome had stayed open, the refusal says that the attempt had not been carried out when the
     /// next one was refused: a node answers a request id that was carried out with the same answer again, and a new
-    /// leader knows of everything that earlier ones have carried out. Two things are left. The ids are remembered for the
-    /// node's `retention.request_ids`, a million at the most; with a deadline longer than that, a refusal (`already exists`, say) may be the
-    /// echo of an own success. And an earlier attempt that is still on its way through the network may be carried out
-    /// later, if it is not refused then as well.
+    /// leader knows of everything that earlier ones have carried out. Two things are left. Nodes remember the ids for
+    /// `retention.request_ids`, a million at the most, and an open mutation is repeated for 45 seconds at the most, so a
+    /// refusal (`already exists`, say) may be the echo of an own success only where more than a million came between. And
+    /// an earlier attempt that is still on its way through the network may be carried out later, if it is not refused then
+    /// as well.
     #[error("{message}")]
     Refused {
         /// The status code.
@@ -32,6 +33,13 @@ pub enum Error {
     OutcomeUnknown {
         /// The id that the mutation was sent under.
         request: RequestId,
+        /// What stood in the way.
+        message: String,
+    },
+    /// A change of the group may or may not have been made; the group's status
+    /// ([`cluster_status`](crate::Admin::cluster_status)) tells. Asking for it again is safe.
+    #[error("whether the group was changed is unknown: {message}")]
+    ChangeUnknown {
         /// What stood in the way.
         message: String,
     },
@@ -77,7 +85,7 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Self::Refused { code, .. } => *code,
-            Self::OutcomeUnknown { .. } => Code::Aborted,
+            Self::OutcomeUnknown { .. } | Self::ChangeUnknown { .. } => Code::Aborted,
             Self::Unavailable { .. } | Self::Connect(_) => Code::Unavailable,
             Self::DeadlineExceeded => Code::DeadlineExceeded,
             Self::Unsuitable { kind, .. } => kind.code(),
@@ -103,7 +111,7 @@ impl Error {
     pub fn kind(&self) -> Option<ErrorKind> {
         match self {
             Self::Unsuitable { kind, .. } => Some(*kind),
-            Self::OutcomeUnknown { .. } => Some(ErrorKind::OutcomeUnknown),
+            Self::OutcomeUnknown { .. } | Self::ChangeUnknown { .. } => Some(ErrorKind::OutcomeUnknown),
             _ => None,
         }
     }
@@ -145,8 +153,10 @@ pub(crate) fn is_broken(status: &Status) -> bool {
     if ErrorKind::of(status).is_some() {
         return false;
     }
-    // Only a status that was made on this side has a source: the connection broke under the call.
+    // Only a status that was made on this side has a source: the connection broke under the call. So it did where an
+    // answer ended without a status, for which a code is made up.
     (std::error::Error::source(status).is_some() && !is_limit(status))
+        || !is_refusal(status)
         || matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled)
 }
 
@@ -178,14 +188,16 @@ fn is_connect_error(status: &Status) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use steeple_wire::status::refusal;
+
     use super::*;
 
     #[test]
     fn refusals_of_the_datastore_are_final() {
         for status in [
             Status::not_found("datastore-sql: record not found"),
-            Status::unknown("unable to find federated bundle \"spiffe://x\""),
-            Status::internal("failed to parse rootCA: x509: malformed certificate"),
+            refusal(Code::Unknown, "unable to find federated bundle \"spiffe://x\""),
+            refusal(Code::Internal, "failed to parse rootCA: x509: malformed certificate"),
         ] {
             let Failure::Final(Error::Refused { code, message }) = sort(&status) else { panic!("{status:?}") };
             assert_eq!((code, message.as_str()), (status.code(), status.message()));
@@ -204,6 +216,8 @@ mod tests {
         assert_eq!(open(&ErrorKind::NotLeader.status("")), Some(false));
         assert_eq!(open(&ErrorKind::Compacted.status("")), None);
         assert_eq!(open(&ErrorKind::AnswerTooLarge.status("")), None);
+        assert_eq!(open(&Status::internal("Missing response message.")), Some(true));
+        assert_eq!(open(&Status::unknown("grpc-status header missing")), Some(true));
         let mut broken = Status::unknown("transport error");
         broken.set_source(std::sync::Arc::new(std::io::Error::other("broken pipe")));
         assert_eq!(open(&broken), Some(true));

@@ -12,7 +12,7 @@ use steeple_wire::events::v1::{
 use tokio_stream::Stream;
 use tonic::Streaming;
 
-use crate::call::calls;
+use crate::call::{calls, revision};
 use crate::retry::Stake;
 use crate::streams::read_error;
 use crate::{Error, Namespace};
@@ -66,7 +66,9 @@ impl Namespace {
         let record = Some(RecordKey { collection: collection.into(), key: key.into() });
         let ReadContext { namespace, consistency, min_revision } = self.read_context();
         let request = HistoryRequest { namespace, record, before_revision, limit, consistency, min_revision };
-        Ok(History { versions: self.client().streaming(request, self.read_route()).await?.into_inner() })
+        let response = self.client().streaming(request, self.read_route()).await?;
+        self.see(revision(response.metadata()));
+        Ok(History { versions: response.into_inner() })
     }
 
     /// One record as it was, if it existed.
@@ -86,7 +88,9 @@ impl Namespace {
         });
         let ReadContext { namespace, consistency, min_revision } = self.read_context();
         let request = StateAtRequest { namespace, record, at, consistency, min_revision };
-        Ok(self.client().unary(request, Stake::None, self.read_route()).await?.into_inner().record)
+        let response = self.client().unary(request, Stake::None, self.read_route()).await?;
+        self.see(revision(response.metadata()));
+        Ok(response.into_inner().record)
     }
 
     /// Up to `limit` items of a stream above `after_sequence`.

@@ -31,7 +31,8 @@
 //!
 //! **Retries.** Every mutation carries a request id, so sending it again is safe. While the deadline allows, calls are
 //! repeated after a broken connection, after a node that is busy, through an election, and after an unknown outcome. What
-//! is left is told by [`Error`]; [`Error::OutcomeUnknown`] alone leaves open whether the mutation was carried out.
+//! is left is told by [`Error`]; [`Error::OutcomeUnknown`] and, for changes of the group,
+//! [`Error::ChangeUnknown`] alone leave open whether it happened.
 //!
 //! **Freshness.** Reads see everything acknowledged before them, whichever node answers. [`Namespace::stale`] gives that
 //! up, though never behind what the same [`Namespace`] has already seen; such reads go round all nodes.

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use steeple_wire::common::v1::{Consistency, ReadContext, RequestContext};
-use tonic::Streaming;
-
 use crate::Client;
 use crate::call::{Mutation, Query, revision};
 use crate::cluster::Route;
 use crate::error::Error;
 use crate::retry::Stake;
+use crate::streams::Records;
+use steeple_wire::common::v1::{Consistency, ReadContext, RequestContext};
 
 /// Names a mutation, so that sending it again is recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,12 +41,22 @@ pub struct Namespace {
     name: String,
     consistency: Consistency,
     request: Option<RequestId>,
-    seen: Arc<AtomicU64>,
+    seen: Seen,
+}
+
+/// The greatest revision that any answer told; clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen(Arc<AtomicU64>);
+
+impl Seen {
+    pub(crate) fn see(&self, revision: u64) {
+        self.0.fetch_max(revision, Ordering::Relaxed);
+    }
 }
 
 impl Namespace {
     pub(crate) fn new(client: Client, name: String) -> Self {
-        Self { client, name, consistency: Consistency::RequireCurrent, request: None, seen: Arc::default() }
+        Self { client, name, consistency: Consistency::RequireCurrent, request: None, seen: Seen::default() }
     }
 
     /// Its name.
@@ -80,7 +89,7 @@ impl Namespace {
     /// The greatest revision that any answer told.
     #[must_use]
     pub fn seen_revision(&self) -> u64 {
-        self.seen.load(Ordering::Relaxed)
+        self.seen.0.load(Ordering::Relaxed)
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -88,7 +97,7 @@ impl Namespace {
     }
 
     pub(crate) fn see(&self, revision: u64) {
-        self.seen.fetch_max(revision, Ordering::Relaxed);
+        self.seen.see(revision);
     }
 
     pub(crate) fn request_id(&self) -> RequestId {
@@ -126,11 +135,16 @@ impl Namespace {
         Ok(response.into_inner())
     }
 
-    pub(crate) async fn query_stream<Q: Query>(&self, mut query: Q) -> Result<Streaming<Q::Answer>, Error> {
+    /// A long list; `unpack` takes the records and the revision out of a message.
+    pub(crate) async fn query_stream<Q: Query, Record>(
+        &self,
+        mut query: Q,
+        unpack: fn(Q::Answer) -> (Vec<Record>, u64),
+    ) -> Result<Records<Q::Answer, Record>, Error> {
         *query.context() = Some(self.read_context());
         let response = self.client.streaming(query, self.read_route()).await?;
         self.see(revision(response.metadata()));
-        Ok(response.into_inner())
+        Ok(Records::new(response.into_inner(), self.seen.clone(), unpack))
     }
 }
 

@@ -21,6 +21,7 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// The first pause is about `shortest`; they double up to `longest`.
     pub(crate) fn new(shortest: Duration, longest: Duration) -> Self {
+        let longest = longest.min(WAIT_MAX);
         let next = shortest.min(longest);
         Self { next, longest, next_in_election: next.min(ELECTION_PAUSE_MAX) }
     }
@@ -45,6 +46,14 @@ impl Backoff {
     }
 }
 
+/// Longer than anybody waits, and short enough to be added to any time.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// So much later, or after [`WAIT_MAX`].
+pub(crate) fn later(from: Instant, wait: Duration) -> Instant {
+    from + wait.min(WAIT_MAX)
+}
+
 fn jitter(pause: Duration) -> Duration {
     pause.mul_f64(rand::random_range(0.5..=1.0))
 }
@@ -59,6 +68,8 @@ pub(crate) enum Stake {
     None,
     /// A mutation under this id.
     Mutation(RequestId),
+    /// A change of the group, which may be asked for again and has no id.
+    Change,
 }
 
 /// What an attempt may take.
@@ -91,6 +102,10 @@ impl From<Status> for Failed {
 /// follow a hint, and too few to keep a group busy that elects a leader.
 const AT_ONCE_MAX: u32 = 4;
 
+/// A mutation that may have been carried out is not repeated for longer than this after its first attempt. Nodes remember
+/// request ids for a minute at the least; behind that a repetition could be taken for a new mutation.
+pub(crate) const REPEATED_MAX: Duration = Duration::from_secs(45);
+
 /// Repeats `attempt` until it succeeds, fails for good, or `deadline` passes.
 pub(crate) async fn retry<T, Attempt, Running>(
     deadline: Instant,
@@ -104,6 +119,8 @@ where
 {
     let mut so_far = SoFar::default();
     let (mut timeouts, mut at_once) = (0, 0);
+    let repeated_until = later(Instant::now(), REPEATED_MAX);
+    let mut deadline = deadline;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let failed = match timeout_at(deadline, attempt(Turn { left, timeouts })).await {
@@ -112,6 +129,9 @@ where
             Err(_) => return Err(so_far.timed_out(stake)),
         };
         so_far.note(&failed.status)?;
+        if let (Stake::Mutation(_), true) = (stake, so_far.may_have_happened) {
+            deadline = deadline.min(repeated_until);
+        }
         timeouts += u32::from(failed.timed_out);
         if failed.elsewhere && at_once < AT_ONCE_MAX && Instant::now() < deadline {
             at_once += 1;
@@ -152,17 +172,19 @@ impl SoFar {
         let message = self.message.unwrap_or_else(|| "no attempt was made".into());
         match stake {
             Stake::Mutation(request) if self.may_have_happened => Error::OutcomeUnknown { request, message },
+            Stake::Change if self.may_have_happened => Error::ChangeUnknown { message },
             _ => Error::Unavailable { message },
         }
     }
 
     /// The error when time ran out during an attempt.
     fn timed_out(self, stake: Stake) -> Error {
+        let no_answer = || "no answer before the deadline".to_owned();
         match (stake, self.message) {
-            (Stake::Mutation(request), message) => Error::OutcomeUnknown {
-                request,
-                message: message.unwrap_or_else(|| "no answer before the deadline".into()),
-            },
+            (Stake::Mutation(request), message) => {
+                Error::OutcomeUnknown { request, message: message.unwrap_or_else(no_answer) }
+            }
+            (Stake::Change, message) => Error::ChangeUnknown { message: message.unwrap_or_else(no_answer) },
             (Stake::None, Some(message)) => Error::Unavailable { message },
             (Stake::None, None) => Error::DeadlineExceeded,
         }
@@ -240,6 +262,39 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_open_mutation_is_not_repeated_for_longer_than_its_id_is_remembered() {
+        let begun = Instant::now();
+        let attempt = |status: Status, stake| {
+            retry(later(begun, Duration::MAX), backoff(), stake, move |_| {
+                let (status, late) = (status.clone(), begun.elapsed() > REPEATED_MAX * 3);
+                async move { if late { Ok(()) } else { Err(Failed::from(status)) } }
+            })
+        };
+        let result = attempt(ErrorKind::OutcomeUnknown.status("?"), Stake::Mutation(ID)).await;
+        assert!(matches!(result, Err(Error::OutcomeUnknown { .. })), "{result:?}");
+        assert!(begun.elapsed() <= REPEATED_MAX && begun.elapsed() > REPEATED_MAX / 2, "{:?}", begun.elapsed());
+        attempt(ErrorKind::OutcomeUnknown.status("?"), Stake::Change).await.unwrap();
+        attempt(ErrorKind::Overloaded.status("busy"), Stake::Mutation(ID)).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_of_the_group_that_stays_open_says_so() {
+        let script = [Err(ErrorKind::OutcomeUnknown.status("?")), Err(ErrorKind::Overloaded.status("busy"))];
+        let (result, _) = run(Stake::Change, &script).await;
+        assert!(matches!(result, Err(Error::ChangeUnknown { .. })), "{result:?}");
+        let (result, _) = run(Stake::Change, &script[1..]).await;
+        assert!(matches!(result, Err(Error::Unavailable { .. })), "{result:?}");
+    }
+
+    #[test]
+    fn no_wait_is_too_long_to_be_added_to_a_time() {
+        let now = Instant::now();
+        assert_eq!(later(now, Duration::MAX), now + WAIT_MAX);
+        let mut backoff = Backoff::new(Duration::MAX, Duration::MAX);
+        assert!((0..3).all(|_| backoff.pause() <= WAIT_MAX));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn attempts_that_did_nothing_leave_nothing_open() {
         let (result, _) = run(Stake::Mutation(ID), &[Err(ErrorKind::Overloaded.status("busy"))]).await;
         assert!(matches!(result, Err(Error::Unavailable { .. })), "{result:?}");
@@ -272,6 +327,8 @@ mod tests {
         let hang = |_| std::future::pending::<Result<(), Failed>>();
         let result = retry(deadline, backoff(), Stake::Mutation(ID), hang).await;
         assert!(matches!(result, Err(Error::OutcomeUnknown { .. })), "{result:?}");
+        let result = retry(deadline, backoff(), Stake::Change, hang).await;
+        assert!(matches!(result, Err(Error::ChangeUnknown { .. })), "{result:?}");
         let result = retry(deadline, backoff(), Stake::None, hang).await;
         assert!(matches!(result, Err(Error::DeadlineExceeded)), "{result:?}");
     }

@@ -8,6 +8,7 @@ use tokio_stream::Stream;
 use tonic::Streaming;
 
 use crate::error::{Error, Failure, sort};
+use crate::namespace::Seen;
 
 /// The records of a long list, which arrives in many messages. Ends after the first error.
 ///
@@ -15,7 +16,8 @@ use crate::error::{Error, Failure, sort};
 pub struct Records<Message, Record> {
     messages: Streaming<Message>,
     records: VecDeque<Record>,
-    unpack: fn(Message) -> Vec<Record>,
+    seen: Seen,
+    unpack: fn(Message) -> (Vec<Record>, u64),
     ended: bool,
 }
 
@@ -26,8 +28,15 @@ impl<Message, Record> std::fmt::Debug for Records<Message, Record> {
 }
 
 impl<Message, Record> Records<Message, Record> {
-    pub(crate) fn new(messages: Streaming<Message>, unpack: fn(Message) -> Vec<Record>) -> Self {
-        Self { messages, records: VecDeque::new(), unpack, ended: false }
+    pub(crate) fn new(messages: Streaming<Message>, seen: Seen, unpack: fn(Message) -> (Vec<Record>, u64)) -> Self {
+        Self { messages, records: VecDeque::new(), seen, unpack, ended: false }
+    }
+
+    /// Takes a message up. What it shows may be newer than what the list began with.
+    fn take(&mut self, message: Message) {
+        let (records, revision) = (self.unpack)(message);
+        self.seen.see(revision);
+        self.records = records.into();
     }
 }
 
@@ -43,7 +52,7 @@ impl<Message, Record: Unpin> Stream for Records<Message, Record> {
                 return Poll::Ready(None);
             }
             match ready!(Pin::new(&mut self.messages).poll_next(context)) {
-                Some(Ok(message)) => self.records = (self.unpack)(message).into(),
+                Some(Ok(message)) => self.take(message),
                 Some(Err(status)) => {
                     self.ended = true;
                     return Poll::Ready(Some(Err(read_error(&status))));

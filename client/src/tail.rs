@@ -1,5 +1,6 @@
 //! Following a namespace across broken connections.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -10,7 +11,7 @@ use steeple_wire::events::v1::{
     Event, StartPosition, StreamStatusRequest, StreamStatusResponse, TailRequest, TailResponse,
 };
 use steeple_wire::status::ErrorKind;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
@@ -18,7 +19,7 @@ use crate::Namespace;
 use crate::call::{calls, streaming_once, unary_once};
 use crate::cluster::{Node, Route};
 use crate::error::{Error, Failure, sort};
-use crate::retry::{Backoff, Failed, Turn};
+use crate::retry::{Backoff, Failed, Turn, later};
 
 calls! { "steeple.events.v1.Events", plain:
     "Tail": TailRequest => TailResponse,
@@ -73,18 +74,21 @@ pub enum TailContent {
     Progress {
         /// Everything up to this revision was delivered or filtered out.
         revision: u64,
-        /// Whether the tail has caught up with the node that it reads from.
+        /// Whether the tail has caught up, with a node that is in touch with its group.
         live: bool,
     },
 }
 
 /// Events of a namespace in order, from history and then live, without gap or repetition. When the connection breaks the
-/// tail goes on behind its last message, at another node if there is one.
+/// tail goes on behind its last message, at another node if there is one; so it does when its node has been out of touch
+/// with the group for longer than [`Options::tail_silence_max`](crate::Options::tail_silence_max), or has left the group.
 #[derive(Debug)]
 pub struct Tail {
     namespace: Namespace,
     options: TailOptions,
     cursor: Option<String>,
+    /// A connection in the making, which outlives the call that began it.
+    connecting: Option<Connecting>,
     connection: Option<Connection>,
     /// The node that failed last; another one is preferred.
     avoided: Option<Arc<Node>>,
@@ -96,6 +100,43 @@ pub struct Tail {
 struct Connection {
     node: Arc<Node>,
     messages: Streaming<TailResponse>,
+    since: Instant,
+    /// Since when the next message is waited for, however often whoever waits gave up and came back.
+    waiting_since: Option<Instant>,
+    /// When the node last said that it is live, or something new.
+    moved_at: Instant,
+}
+
+impl Connection {
+    fn new(node: Arc<Node>, messages: Streaming<TailResponse>) -> Self {
+        let now = Instant::now();
+        Self { node, messages, since: now, waiting_since: None, moved_at: now }
+    }
+
+    /// The next message, unless the node is silent for too long.
+    async fn hear(&mut self, silence_max: Duration) -> Result<TailResponse, Status> {
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        let heard = timeout_at(later(since, silence_max), self.messages.message()).await;
+        self.waiting_since = None;
+        let heard = heard.unwrap_or_else(|_| Err(Status::unavailable("the node fell silent")))?;
+        heard.ok_or_else(|| Status::unavailable("the node ended the tail"))
+    }
+}
+
+/// What connecting came to.
+struct Connected {
+    /// Where the tail stands by then.
+    cursor: Option<String>,
+    /// With the node that failed, if it came to one.
+    result: Result<Connection, (Option<Arc<Node>>, Failed)>,
+}
+
+struct Connecting(Pin<Box<dyn Future<Output = Connected> + Send>>);
+
+impl fmt::Debug for Connecting {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Connecting")
+    }
 }
 
 /// A row of failed attempts.
@@ -118,7 +159,15 @@ impl Namespace {
             TailStart::Cursor(cursor) => Some(cursor.clone()),
             TailStart::Now | TailStart::Oldest => None,
         };
-        Tail { namespace: self.clone(), options, cursor, connection: None, avoided: None, trouble: None }
+        Tail {
+            namespace: self.clone(),
+            options,
+            cursor,
+            connecting: None,
+            connection: None,
+            avoided: None,
+            trouble: None,
+        }
     }
 
     /// Where the streams stand, and the cursor of this moment.
@@ -138,7 +187,7 @@ impl Tail {
         self.cursor.as_deref()
     }
 
-    /// The next message. May be dropped while it waits without losing anything.
+    /// The next message. May be dropped while it waits without losing anything: the next call goes on where it was.
     ///
     /// # Errors
     /// When the tail cannot go on: the cursor is of no use (any more), or no node could be reached for too long. Asking
@@ -147,7 +196,6 @@ impl Tail {
         loop {
             match self.attempt().await {
                 Ok(message) => {
-                    self.trouble = None;
                     self.cursor = Some(message.cursor.clone());
                     return Ok(message);
                 }
@@ -166,15 +214,15 @@ impl Tail {
         if let Some(trouble) = &self.trouble {
             sleep_until(trouble.wake).await;
         }
-        if self.connection.is_none() {
-            self.connection = Some(self.connect().await?);
-        }
-        let Some(connection) = &mut self.connection else { return Err(Status::unavailable("not connected").into()) };
-        let silence = self.namespace.client().options().tail_silence_max;
-        let heard = timeout(silence, connection.messages.message()).await;
-        let heard = heard.unwrap_or_else(|_| Err(Status::unavailable("the node fell silent")));
-        match heard.and_then(|message| message.ok_or_else(|| Status::unavailable("the node ended the tail"))) {
-            Ok(message) => Ok(read(message)),
+        let silence_max = self.namespace.client().options().tail_silence_max;
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.connect().await?,
+        };
+        // Put back before waiting: whoever waits may give up.
+        let connection = self.connection.insert(connection);
+        match connection.hear(silence_max).await {
+            Ok(message) => self.take(message),
             Err(status) => {
                 let node = Arc::clone(&connection.node);
                 Err(self.failed_at(node, status))
@@ -182,53 +230,69 @@ impl Tail {
         }
     }
 
-    async fn connect(&mut self) -> Result<Connection, Failed> {
-        if self.cursor.is_none() && self.options.start == TailStart::Now {
-            // With a cursor from the beginning, nothing is lost when the connection breaks before the first message.
-            self.cursor = Some(self.cursor_of_now().await?);
-        }
-        let start = match self.options.start {
-            TailStart::Oldest => StartPosition::Oldest,
-            TailStart::Now | TailStart::Cursor(_) => StartPosition::Now,
-        };
-        let request = TailRequest {
-            namespace: self.namespace.name().to_owned(),
-            streams: self.options.streams.clone(),
-            keys: self.options.keys.clone(),
-            cursor: self.cursor.clone().unwrap_or_default(),
-            start: start.into(),
-            without_changes: self.options.without_changes,
-        };
+    /// Takes a message up, unless it says that another node should be asked.
+    fn take(&mut self, message: TailResponse) -> Result<TailMessage, Failed> {
+        let message = read(message);
         let client = self.namespace.client();
-        client.discover_when_due();
-        let avoid = self.avoided.as_ref().map(|node| node.address());
-        let node = client.cluster().pick(Route::Any, avoid)?;
-        client.check(&node).await?;
-        let begun = timeout(client.options().tail_silence_max, streaming_once(&node, request)).await;
-        match begun.unwrap_or_else(|_| Err(Status::unavailable("the node did not begin the tail"))) {
-            Ok(messages) => {
-                client.cluster().succeeded(Route::Any, &node);
-                Ok(Connection { node, messages: messages.into_inner() })
+        let Some(connection) = &mut self.connection else { return Ok(message) };
+        let (now, options, cluster) = (Instant::now(), client.options(), client.cluster());
+        let mut reason = None;
+        match message.content {
+            TailContent::Event(ref event) => {
+                connection.moved_at = now;
+                self.namespace.see(event.revision);
             }
-            Err(status) => Err(self.failed_at(node, status)),
+            TailContent::Progress { revision, live } => {
+                if live || self.cursor.as_ref() != Some(&message.cursor) {
+                    connection.moved_at = now;
+                }
+                client.discover_when_due();
+                if cluster.len() > 1 && now.duration_since(connection.moved_at) >= options.tail_silence_max {
+                    reason = Some("the node is out of touch with its group");
+                } else if !cluster.knows(&connection.node) {
+                    reason = Some("the node does not belong to the group any more");
+                }
+                self.namespace.see(revision);
+            }
         }
+        if let Some(reason) = reason {
+            let node = Arc::clone(&connection.node);
+            return Err(self.failed_at(node, ErrorKind::Unavailable.status(reason)));
+        }
+        if now.duration_since(connection.since) >= options.pause_max {
+            self.trouble = None;
+        } else if let Some(trouble) = &mut self.trouble {
+            // The pauses stay long: what ends after its first message each time is no connection.
+            (trouble.began, trouble.behind_since) = (now, None);
+        }
+        Ok(message)
+    }
+
+    /// Connects, or goes on with that where an earlier call left it.
+    async fn connect(&mut self) -> Result<Connection, Failed> {
+        let connecting = match &mut self.connecting {
+            Some(connecting) => connecting,
+            none => none.insert(Connecting(Box::pin(connect(
+                self.namespace.clone(),
+                self.options.clone(),
+                self.cursor.clone(),
+                self.avoided.clone(),
+            )))),
+        };
+        let Connected { cursor, result } = connecting.0.as_mut().await;
+        self.connecting = None;
+        self.cursor = cursor;
+        result.map_err(|(node, failed)| {
+            self.avoided = node.or(self.avoided.take());
+            failed
+        })
     }
 
     /// Remembers that a node failed.
     fn failed_at(&mut self, node: Arc<Node>, status: Status) -> Failed {
-        let cluster = self.namespace.client().cluster();
-        let elsewhere = cluster.failed(Route::Any, &node, &status) || is_behind(&status) && cluster.len() > 1;
+        let failed = failed_at(&self.namespace, &node, status);
         self.avoided = Some(node);
-        Failed { status, elsewhere, timed_out: false }
-    }
-
-    async fn cursor_of_now(&self) -> Result<String, Failed> {
-        let client = self.namespace.client();
-        let turn = Turn { left: client.options().deadline, timeouts: 0 };
-        let request = StreamStatusRequest { context: Some(self.namespace.read_context()) };
-        let route = self.namespace.read_route();
-        let asked = client.attempt(route, turn, |node, left| async move { unary_once(&node, request, left).await });
-        Ok(asked.await?.into_inner().cursor)
+        failed
     }
 
     /// Prepares the next attempt, unless there should be none.
@@ -243,7 +307,7 @@ impl Tail {
             // Another node may be further, and this one soon; one node alone is not behind what it handed out.
             Failure::Final(error) if is_behind(&failed.status) && nodes > 1 => {
                 let since = *trouble.behind_since.get_or_insert(now);
-                if now >= since + deadline {
+                if now.duration_since(since) >= deadline {
                     self.trouble = None;
                     return Err(error);
                 }
@@ -262,13 +326,84 @@ impl Tail {
             trouble.at_once = 0;
             trouble.wake = now + trouble.backoff.pause();
         }
-        if self.options.unreachable_max.is_some_and(|longest| trouble.wake > trouble.began + longest) {
+        let lasts = trouble.wake.duration_since(trouble.began);
+        if self.options.unreachable_max.is_some_and(|longest| lasts > longest) {
             self.trouble = None;
             return Err(Error::Unavailable { message });
         }
         tracing::debug!(%message, "tail broke off, connecting again");
         Ok(())
     }
+}
+
+/// Makes a connection, from the cursor or from where the options say.
+async fn connect(
+    namespace: Namespace,
+    options: TailOptions,
+    mut cursor: Option<String>,
+    avoided: Option<Arc<Node>>,
+) -> Connected {
+    let nobody = |failed| (None, failed);
+    if cursor.is_none() && options.start == TailStart::Now {
+        // With a cursor from the beginning, nothing is lost when the connection breaks before the first message.
+        match cursor_of_now(&namespace).await {
+            Ok(now) => cursor = Some(now),
+            Err(failed) => return Connected { cursor, result: Err(nobody(failed)) },
+        }
+    }
+    let start = match options.start {
+        TailStart::Oldest => StartPosition::Oldest,
+        TailStart::Now | TailStart::Cursor(_) => StartPosition::Now,
+    };
+    let request = TailRequest {
+        namespace: namespace.name().to_owned(),
+        streams: options.streams,
+        keys: options.keys,
+        cursor: cursor.clone().unwrap_or_default(),
+        start: start.into(),
+        without_changes: options.without_changes,
+    };
+    Connected { cursor, result: begin(&namespace, request, avoided.as_deref()).await }
+}
+
+/// Begins a tail at some node, if possible another one than `avoided`.
+async fn begin(
+    namespace: &Namespace,
+    request: TailRequest,
+    avoided: Option<&Node>,
+) -> Result<Connection, (Option<Arc<Node>>, Failed)> {
+    let client = namespace.client();
+    client.discover_when_due();
+    let node = client.cluster().pick(Route::Any, avoided.map(Node::address)).map_err(|status| (None, status.into()))?;
+    client.check(Route::Any, &node).await.map_err(|failed| (None, failed))?;
+    let begun = timeout(client.options().tail_silence_max, streaming_once(&node, request)).await;
+    match begun.unwrap_or_else(|_| Err(Status::unavailable("the node did not begin the tail"))) {
+        Ok(messages) => {
+            client.cluster().succeeded(Route::Any, &node);
+            Ok(Connection::new(node, messages.into_inner()))
+        }
+        Err(status) => {
+            let failed = failed_at(namespace, &node, status);
+            Err((Some(node), failed))
+        }
+    }
+}
+
+fn failed_at(namespace: &Namespace, node: &Node, status: Status) -> Failed {
+    let cluster = namespace.client().cluster();
+    let elsewhere = cluster.failed(Route::Any, node, &status) || is_behind(&status) && cluster.len() > 1;
+    Failed { status, elsewhere, timed_out: false }
+}
+
+async fn cursor_of_now(namespace: &Namespace) -> Result<String, Failed> {
+    let client = namespace.client();
+    let deadline = client.options().deadline_from_now();
+    let turn = Turn { left: deadline.duration_since(Instant::now()), timeouts: 0 };
+    let request = StreamStatusRequest { context: Some(namespace.read_context()) };
+    let route = namespace.read_route();
+    let asked = client.attempt(route, turn, |node, left| async move { unary_once(&node, request, left).await });
+    let late = |_| Err(Status::unavailable("no node told where the streams stand").into());
+    Ok(timeout_at(deadline, asked).await.unwrap_or_else(late)?.into_inner().cursor)
 }
 
 /// Whether a node does not have what the cursor says was seen.

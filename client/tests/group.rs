@@ -9,7 +9,7 @@ use std::time::Duration;
 use fake::{Fake, Reply, Then};
 use steeple_client::administration::{ClusterMember, ClusterStatusResponse, StatusResponse};
 use steeple_client::events::tail_response::Content;
-use steeple_client::events::{Event, StreamStatusResponse, TailRequest, TailResponse};
+use steeple_client::events::{Event, Progress, StreamStatusResponse, TailRequest, TailResponse};
 use steeple_client::types::mutation_outcome::Result as Answer;
 use steeple_client::types::{
     AttestedNode, BatchResponse, CountBundlesResponse, CreateAttestedNodeRequest, CreateAttestedNodeResponse,
@@ -248,6 +248,124 @@ async fn a_silent_node_is_left_by_its_tail() {
     let namespace = client(&[&a, &b]).await.with_options(options).namespace("prod");
     assert_eq!(revision(&mut tail_from(&namespace, "c0")).await, 1);
     assert!(!a.calls().is_empty() && !b.calls().is_empty(), "the other one was asked");
+}
+
+fn progress(revision: u64, live: bool) -> TailResponse {
+    let content = Some(Content::Progress(Progress { revision, live }));
+    TailResponse { content, cursor: format!("c{revision}") }
+}
+
+/// Says how far it is again and again.
+fn stays_at(revision: u64, live: bool) -> Reply {
+    Reply::stream(&[progress(revision, live)], Then::Repeat(Duration::from_millis(10)))
+}
+
+fn impatient() -> Options {
+    options().with_tail_silence_max(Duration::from_millis(150))
+}
+
+async fn first_event(mut tail: Tail) -> u64 {
+    let found = async {
+        loop {
+            if let TailContent::Event(event) = tail.next().await.unwrap().content {
+                return event.revision;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), found).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_tail_leaves_a_node_that_is_out_of_touch() {
+    let (a, b) = (Fake::new([]), Fake::new([]));
+    for fake in [&a, &b] {
+        fake.then(stays_at(5, false));
+        fake.then(Reply::stream(&[event(6)], Then::Hang));
+    }
+    let namespace = client(&[&a, &b]).await.with_options(impatient()).namespace("prod");
+    assert_eq!(first_event(tail_from(&namespace, "c5")).await, 6);
+    assert!(!a.calls().is_empty() && !b.calls().is_empty(), "the other one was asked");
+    assert_eq!(namespace.seen_revision(), 6);
+}
+
+#[tokio::test]
+async fn a_tail_stays_where_it_is_live_and_where_there_is_nobody_else() {
+    let quiet = || Fake::new([stays_at(5, true)]);
+    let (a, b, alone) = (quiet(), quiet(), Fake::new([stays_at(5, false)]));
+    let pair = client(&[&a, &b]).await.with_options(impatient()).namespace("prod");
+    let one = client(&[&alone]).await.with_options(impatient()).namespace("prod");
+    for namespace in [&pair, &one] {
+        let mut tail = tail_from(namespace, "c5");
+        let until = tokio::time::Instant::now() + impatient().tail_silence_max * 2;
+        while tokio::time::Instant::now() < until {
+            assert!(matches!(tail.next().await.unwrap().content, TailContent::Progress { revision: 5, .. }));
+        }
+    }
+    assert_eq!((a.calls().len() + b.calls().len(), alone.calls().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_tail_leaves_a_node_that_has_left_the_group() {
+    let (a, b) = (Fake::new([]), Fake::new([stays_at(5, true)]));
+    let (first, second) = (a.listen(), b.listen());
+    let member =
+        |node_id, address: &str| ClusterMember { node_id, client_address: address.into(), ..Default::default() };
+    let group = |members| ClusterStatusResponse { cluster_id: "1".into(), members, ..Default::default() };
+    a.tell(group(vec![member(1, &first), member(2, &second)]));
+    b.tell(group(vec![member(1, &first), member(2, &second)]));
+    let refuse = || Reply::Refuse(ErrorKind::Unavailable.status("text"));
+    for _ in 0..3 {
+        a.then(refuse());
+    }
+    let client = Client::connect(first.clone()).await.unwrap().with_options(options());
+    let mut tail = tail_from(&client.namespace("prod"), "c5");
+    while b.calls().is_empty() {
+        tail.next().await.unwrap();
+    }
+    // It stays as long as it belongs to the group; who does is asked for again after some trouble.
+    a.tell(group(vec![member(1, &first)]));
+    a.forget();
+    a.then(refuse());
+    a.then(Reply::stream(&[event(6)], Then::Hang));
+    let quick = Duration::from_millis(100);
+    assert!(client.namespace("prod").with_deadline(quick).count_bundles().await.is_err());
+    assert_eq!(first_event(tail).await, 6);
+    assert_eq!(cursors(&b), ["c5"]);
+}
+
+#[tokio::test]
+async fn a_tail_that_is_asked_again_and_again_notices_silence_and_connects() {
+    let (a, b) = (Fake::new([]), Fake::new([]));
+    for fake in [&a, &b] {
+        fake.then(Reply::hang());
+        fake.then(Reply::Late(Duration::from_millis(60), Box::new(Reply::stream(&[event(6)], Then::Hang))));
+    }
+    let namespace = client(&[&a, &b]).await.with_options(impatient()).namespace("prod");
+    let mut tail = tail_from(&namespace, "c5");
+    let polled = async {
+        loop {
+            if let Ok(message) = tokio::time::timeout(Duration::from_millis(5), tail.next()).await {
+                return message.unwrap().cursor;
+            }
+        }
+    };
+    let cursor = tokio::time::timeout(Duration::from_secs(20), polled).await;
+    assert_eq!(cursor.as_deref(), Ok("c6"));
+    assert!(a.calls().len() <= 2 && b.calls().len() <= 2, "{:?} {:?}", a.calls(), b.calls());
+}
+
+#[tokio::test]
+async fn a_tail_that_is_ended_after_each_message_pauses_longer_and_longer() {
+    let fake = Fake::new((1..=6).map(|revision| Reply::stream(&[event(revision)], Then::End)));
+    let pauses = options().with_pauses(Duration::from_millis(20), Duration::from_secs(10));
+    let namespace = client(&[&fake]).await.with_options(pauses).namespace("prod");
+    let mut tail = tail_from(&namespace, "c0");
+    let begun = tokio::time::Instant::now();
+    for expected in 1..=6 {
+        assert_eq!(revision(&mut tail).await, expected);
+    }
+    // Halves of 20, 40, 80, 160 and 320 milliseconds.
+    assert!(begun.elapsed() >= Duration::from_millis(310), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

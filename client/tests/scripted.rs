@@ -8,18 +8,21 @@ use std::time::Duration;
 
 use fake::{Fake, Reply, Then};
 use steeple_client::events::tail_response::Content;
-use steeple_client::events::{Event, Progress, StreamStatusResponse, TailRequest, TailResponse};
+use steeple_client::events::{
+    BootstrapEnd, BootstrapResponse, Collection, Event, HistoryResponse, Progress, StateAtResponse,
+    StreamStatusResponse, TailRequest, TailResponse, bootstrap_response,
+};
 use steeple_client::types::mutation_outcome::Result as Answer;
 use steeple_client::types::{
     AttestedNode, BatchRequest, BatchResponse, CountBundlesRequest, CountBundlesResponse, CreateAttestedNodeRequest,
     CreateAttestedNodeResponse, DeleteAttestedNodeRequest, DeleteAttestedNodeResponse, MutationFailure,
     MutationOutcome, RegistrationEntry, RegistrationEntryFilter, StreamRegistrationEntriesResponse,
 };
-use steeple_client::{Error, Operation, Options, RequestId, TailContent, TailOptions, TailStart};
+use steeple_client::{Error, Moment, Operation, Options, RequestId, TailContent, TailOptions, TailStart};
 use steeple_wire::common::v1::Consistency;
-use steeple_wire::status::ErrorKind;
+use steeple_wire::status::{ErrorKind, refusal};
 use tokio_stream::StreamExt;
-use tonic::{Code, Status};
+use tonic::Code;
 
 fn node() -> AttestedNode {
     AttestedNode { spiffe_id: "spiffe://td.example/agent".into(), ..Default::default() }
@@ -86,7 +89,7 @@ async fn a_mutation_that_stays_open_says_so() {
 
 #[tokio::test]
 async fn refusals_come_with_code_and_text_and_are_not_repeated() {
-    let fake = Fake::new([Reply::Refuse(Status::unknown("datastore-sql: missing bundle in request"))]);
+    let fake = Fake::new([Reply::Refuse(refusal(Code::Unknown, "datastore-sql: missing bundle in request"))]);
     let error = fake.client().await.namespace("prod").create_attested_node(node()).await.unwrap_err();
     assert_eq!((error.code(), error.to_string().as_str()), (Code::Unknown, "datastore-sql: missing bundle in request"));
     assert_eq!(fake.arrived().len(), 1);
@@ -199,15 +202,15 @@ async fn a_batch_sends_again_what_is_open() {
 async fn a_long_list_arrives_record_by_record() {
     let entry = |id: &str| RegistrationEntry { entry_id: id.into(), ..Default::default() };
     let messages = [
-        StreamRegistrationEntriesResponse { entries: vec![entry("a"), entry("b")] },
-        StreamRegistrationEntriesResponse { entries: vec![] },
-        StreamRegistrationEntriesResponse { entries: vec![entry("c")] },
+        StreamRegistrationEntriesResponse { entries: vec![entry("a"), entry("b")], revision: 4 },
+        StreamRegistrationEntriesResponse { entries: vec![], revision: 6 },
+        StreamRegistrationEntriesResponse { entries: vec![entry("c")], revision: 0 },
     ];
     let fake = Fake::new([Reply::stream(&messages, Then::End), Reply::stream(&messages, Then::Hang)]);
     let namespace = fake.client().await.namespace("prod");
     let whole = namespace.stream_registration_entries(RegistrationEntryFilter::default()).await.unwrap();
     let whole: Vec<_> = whole.map(|entry| entry.unwrap().entry_id).collect().await;
-    assert_eq!(whole, ["a", "b", "c"]);
+    assert_eq!((whole, namespace.seen_revision()), (["a", "b", "c"].map(String::from).to_vec(), 6));
     let mut broken = namespace.stream_registration_entries(RegistrationEntryFilter::default()).await.unwrap();
     for id in ["a", "b", "c"] {
         assert_eq!(broken.next().await.unwrap().unwrap().entry_id, id);
@@ -215,4 +218,42 @@ async fn a_long_list_arrives_record_by_record() {
     fake.cut();
     assert!(matches!(broken.next().await, Some(Err(Error::Unavailable { .. }))));
     assert!(broken.next().await.is_none());
+}
+
+#[tokio::test]
+async fn whatever_shows_a_revision_is_seen() {
+    let end = BootstrapEnd { revision: 6, cursor: "c6".into() };
+    let messages = [BootstrapResponse { content: Some(bootstrap_response::Content::End(end)) }];
+    let fake = Fake::new([
+        Reply::stream(&[event(3), progress(4)], Then::Hang),
+        Reply::stream(&messages, Then::End),
+        Reply::answer(&HistoryResponse::default(), 7),
+        Reply::answer(&StateAtResponse::default(), 8),
+    ]);
+    let namespace = fake.client().await.namespace("prod");
+    let mut tail = namespace.tail(TailOptions { start: TailStart::Cursor("c0".into()), ..Default::default() });
+    for revision in [3, 4] {
+        tail.next().await.unwrap();
+        assert_eq!(namespace.seen_revision(), revision);
+    }
+    namespace.bootstrap_state(&[]).await.unwrap();
+    assert_eq!(namespace.seen_revision(), 6);
+    namespace.history(Collection::Bundles, "td", 0, 0).await.unwrap();
+    assert_eq!(namespace.seen_revision(), 7);
+    namespace.state_at(Collection::Bundles, "td", Moment::Revision(1)).await.unwrap();
+    assert_eq!(namespace.seen_revision(), 8);
+}
+
+#[tokio::test]
+async fn options_without_end_are_taken() {
+    let count = Reply::answer(&CountBundlesResponse { count: 1 }, 8);
+    let status = Reply::answer(&StreamStatusResponse { cursor: "c0".into(), ..Default::default() }, 0);
+    let fake = Fake::new([count, status, Reply::Break, Reply::stream(&[event(1)], Then::Hang)]);
+    let forever = Duration::MAX;
+    let mut options = Options::default().with_deadline(forever).with_tail_silence_max(forever);
+    options = options.with_node_patience(forever).with_pauses(Duration::from_millis(1), forever);
+    let namespace = fake.client().await.with_options(options).namespace("prod");
+    namespace.count_bundles().await.unwrap();
+    let mut tail = namespace.tail(TailOptions { unreachable_max: Some(forever), ..Default::default() });
+    assert_eq!(tail.next().await.unwrap().cursor, "c1");
 }

@@ -179,7 +179,7 @@ impl Namespace {
         filter: RegistrationEntryFilter,
     ) -> Result<Records<StreamRegistrationEntriesResponse, RegistrationEntry>, Error> {
         let request = StreamRegistrationEntriesRequest { context: None, filter: Some(filter) };
-        Ok(Records::new(self.query_stream(request).await?, |message| message.entries))
+        self.query_stream(request, |message| (message.entries, message.revision)).await
     }
 
     /// Events above (`greater_than`) or below (`less_than`) an id; 0 means no bound.
@@ -209,7 +209,7 @@ impl Namespace {
             less_than_event_id: less_than,
             limit: 0,
         };
-        Ok(Records::new(self.query_stream(request).await?, |message| message.events))
+        self.query_stream(request, |message| (message.events, message.revision)).await
     }
 
     /// One event.

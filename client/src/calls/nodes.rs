@@ -171,7 +171,7 @@ impl Namespace {
         fetch_selectors: bool,
     ) -> Result<Records<StreamAttestedNodesResponse, AttestedNode>, Error> {
         let request = StreamAttestedNodesRequest { context: None, filter: Some(filter), fetch_selectors };
-        Ok(Records::new(self.query_stream(request).await?, |message| message.nodes))
+        self.query_stream(request, |message| (message.nodes, message.revision)).await
     }
 
     /// Events above (`greater_than`) or below (`less_than`) an id; 0 means no bound.
@@ -201,7 +201,7 @@ impl Namespace {
             less_than_event_id: less_than,
             limit: 0,
         };
-        Ok(Records::new(self.query_stream(request).await?, |message| message.events))
+        self.query_stream(request, |message| (message.events, message.revision)).await
     }
 
     /// One event.
@@ -264,6 +264,6 @@ impl Namespace {
         valid_at_micros: i64,
     ) -> Result<Records<StreamNodeSelectorsResponse, NodeSelectors>, Error> {
         let request = ListNodeSelectorsRequest { context: None, valid_at_micros };
-        Ok(Records::new(self.query_stream(request).await?, |message| message.node_selectors))
+        self.query_stream(request, |message| (message.node_selectors, message.revision)).await
     }
 }

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
 use hyper_util::rt::TokioIo;
@@ -32,6 +33,8 @@ pub(crate) enum Reply {
     Messages(Vec<Vec<u8>>, u64, Then),
     /// Refuses.
     Refuse(Status),
+    /// Does something after so long.
+    Late(Duration, Box<Reply>),
     /// Breaks the connection without an answer.
     Break,
     /// As [`Fake::kill`], without an answer.
@@ -44,6 +47,8 @@ pub(crate) enum Then {
     End,
     /// Silence.
     Hang,
+    /// The last message again and again, with so much time between.
+    Repeat(Duration),
 }
 
 impl Reply {
@@ -193,9 +198,15 @@ impl Fake {
             let members = Ok(Bytes::from(members.encode_to_vec()));
             return Ok(Response::new(Box::pin(tokio_stream::once(members)) as Messages));
         }
-        let (messages, revision, then) = match self.next_reply(&call, request) {
+        let mut reply = self.next_reply(&call, request);
+        while let Reply::Late(delay, late) = reply {
+            tokio::time::sleep(delay).await;
+            reply = *late;
+        }
+        let (messages, revision, then) = match reply {
             Reply::Messages(messages, revision, then) => (messages, revision, then),
             Reply::Refuse(status) => return Err(status),
+            Reply::Late(..) => return Err(Status::internal("too late")),
             Reply::Die => {
                 self.kill();
                 return std::future::pending().await;
@@ -205,10 +216,15 @@ impl Fake {
                 return std::future::pending().await;
             }
         };
+        let last = messages.last().cloned().map(Bytes::from).unwrap_or_default();
         let head = tokio_stream::iter(messages.into_iter().map(|message| Ok(Bytes::from(message))));
         let mut response = Response::new(match then {
             Then::End => Box::pin(head) as Messages,
             Then::Hang => Box::pin(head.chain(tokio_stream::pending())),
+            Then::Repeat(every) => {
+                let again = tokio_stream::iter(std::iter::repeat_with(move || Ok(last.clone())));
+                Box::pin(head.chain(again.throttle(every)))
+            }
         });
         response.metadata_mut().insert(REVISION_HEADER, revision.to_string().parse().unwrap());
         Ok(response)

@@ -3,8 +3,33 @@
 /// Header of an answer: the revision that a mutation made or that a read saw, in decimal digits.
 pub const REVISION_HEADER: &str = "steeple-revision";
 
-/// Header of a status that is Steeple's own: one of the texts of [`ErrorKind`].
+/// Header of a status that is Steeple's own: one of the texts of [`ErrorKind`]; or [`REFUSED`].
 pub const ERROR_HEADER: &str = "steeple-error";
+
+/// Value of [`ERROR_HEADER`] for a refusal of the datastore itself under a code that a transport makes as well when an
+/// answer gets lost, `UNKNOWN` or `INTERNAL`. It is no [`ErrorKind`].
+pub const REFUSED: &str = "refused";
+
+/// A refusal of the datastore itself, which no transport can have made.
+#[must_use]
+pub fn refusal(code: tonic::Code, message: impl Into<String>) -> tonic::Status {
+    let mut status = tonic::Status::new(code, message);
+    if is_ambiguous(code) {
+        status.metadata_mut().insert(ERROR_HEADER, tonic::metadata::MetadataValue::from_static(REFUSED));
+    }
+    status
+}
+
+/// Whether a status was made by a node on purpose, and not by what is between, or by a node that lost its way.
+#[must_use]
+pub fn is_refusal(status: &tonic::Status) -> bool {
+    let marked = || status.metadata().get(ERROR_HEADER).is_some_and(|value| value == REFUSED);
+    !is_ambiguous(status.code()) || marked()
+}
+
+fn is_ambiguous(code: tonic::Code) -> bool {
+    matches!(code, tonic::Code::Unknown | tonic::Code::Internal)
+}
 
 /// Header of a [`ErrorKind::NotLeader`] status: number of the node that decides, in decimal digits; absent when unknown.
 pub const LEADER_NODE_HEADER: &str = "steeple-leader-node";
@@ -160,6 +185,18 @@ mod tests {
             assert_eq!(ErrorKind::of(&status), Some(kind));
         }
         assert_eq!(ErrorKind::of(&tonic::Status::not_found("text")), None);
+    }
+
+    #[test]
+    fn a_refusal_is_marked_where_a_transport_uses_its_code() {
+        for (code, marked) in
+            [(tonic::Code::Unknown, true), (tonic::Code::Internal, true), (tonic::Code::NotFound, false)]
+        {
+            let status = refusal(code, "text");
+            assert!(is_refusal(&status));
+            assert_eq!(is_refusal(&tonic::Status::new(code, "text")), !marked);
+            assert_eq!((status.metadata().is_empty(), ErrorKind::of(&status)), (!marked, None));
+        }
     }
 
     #[test]

@@ -100,6 +100,9 @@ fn node_error(error: &Error) -> String {
             "is a node running there? `steeple dev` starts one, --endpoint names another"
         }
         (Error::DeadlineExceeded, _) => "try again, or allow more time with --timeout",
+        (Error::ChangeUnknown { .. }, _) => {
+            "look with `steeple cluster status` whether it happened; it may be asked for again"
+        }
         (_, Some(ErrorKind::OutcomeUnknown)) => "look whether it happened before doing it again",
         (_, Some(ErrorKind::NamespaceUnknown)) => {
             "open it with `steeple namespace open NAME`, or name another with --namespace"
@@ -174,6 +177,7 @@ mod tests {
             (CommandError::Node(Error::Unavailable { message: "refused".into() }), 5),
             (CommandError::Node(Error::DeadlineExceeded), 5),
             (CommandError::Node(Error::OutcomeUnknown { request, message: "gone".into() }), 5),
+            (CommandError::Node(Error::ChangeUnknown { message: "gone".into() }), 5),
             (CommandError::Node(Error::Protocol("entry")), 1),
             (CommandError::Usage("text".into()), 2),
             (CommandError::NotFound("text".into()), 3),

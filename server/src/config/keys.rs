@@ -351,8 +351,8 @@ pub const KEYS: &[Key] = &[
         name: "retention.request_ids",
         flag: "retention-request-ids",
         kind: Kind::Duration,
-        summary: "How long a mutation may be repeated under its request id and get the first answer. Events are kept at least \
-                  as long.",
+        summary: "How long a mutation may be repeated under its request id and get the first answer; a minute at the \
+                  least. Events are kept at least as long.",
         set: |config, text| store(&mut config.retention.request_ids, duration(text)),
         get: |config| duration_text(config.retention.request_ids),
     },

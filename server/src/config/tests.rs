@@ -164,6 +164,7 @@ fn bad_values_are_refused_with_what_would_be_right() {
         ("[store]\nflush_interval = 5", "expected a duration such as \"10m\" in quotes"),
         ("[store]\nflush_interval = \"5 parsecs\"", "is not a duration"),
         ("[store]\nflush_interval = \"0\"", "store.flush_interval: has to be between 10ms and 1h"),
+        ("[retention]\nrequest_ids = \"59s\"", "retention.request_ids: has to be between 1m and 24h"),
         ("[retention]\nhistory = \"1000years\"", "is more than 100 years"),
         ("[log]\nsegment_bytes = \"1KiB\"", "1KiB is out of range: 1MiB to 1GiB"),
         ("[log]\nsegment_bytes = \"99999999999GiB\"", "is too large"),

@@ -24,7 +24,7 @@ impl Config {
         let flush = self.store.flush_interval;
         require("store.flush_interval", in_range(flush, 10, 3_600_000), "has to be between 10ms and 1h")?;
         let request_ids = self.retention.request_ids;
-        require("retention.request_ids", in_range(request_ids, 1_000, 86_400_000), "has to be between 1s and 24h")?;
+        require("retention.request_ids", in_range(request_ids, 60_000, 86_400_000), "has to be between 1m and 24h")?;
         let interval = self.compaction.interval;
         require(
             "compaction.interval",

@@ -136,7 +136,9 @@ impl AdminService {
             && holds_something(error)
         {
             self.clear(namespace).await?;
-            deleted = self.node.submit(NamespaceId::SYSTEM, id, delete).await;
+            let again = self.node.submit(NamespaceId::SYSTEM, id, delete).await;
+            // What was in it is gone by now, so "nothing happened" would be wrong.
+            deleted = again.map_err(SubmitError::after_a_step);
         }
         deleted.map_err(|error| errors::namespace_not_submitted(&error))?;
         Ok(())
@@ -263,6 +265,7 @@ fn member_to_wire(member: MemberStatus) -> wire::ClusterMember {
         lag_entries: member.lag_entries,
         recently_active: member.recently_active,
         features: member.features,
+        needs_snapshot: member.needs_snapshot,
     }
 }
 

@@ -88,30 +88,30 @@ listings! {
     StreamRegistrationEntriesRequest => StreamRegistrationEntriesResponse: |scope, request| {
         let pieces = lists::Entries { filter: filters::entries_from_wire(request.filter)? };
         pieces.filter.check().map_err(|error| errors::refused(&error))?;
-        let pack = |entries| wire::StreamRegistrationEntriesResponse { entries };
+        let pack = |entries, revision| wire::StreamRegistrationEntriesResponse { entries, revision };
         Ok(pieces.stream(scope, Sequence::ZERO, usize::MAX, pack))
     };
     StreamAttestedNodesRequest => StreamAttestedNodesResponse: |scope, request| {
         let filter = filters::nodes_from_wire(request.filter)?;
         filter.check().map_err(|error| errors::refused(&error))?;
         let list = ListNodes { filter, fetch_selectors: request.fetch_selectors, page: None };
-        let pack = |nodes| wire::StreamAttestedNodesResponse { nodes };
+        let pack = |nodes, revision| wire::StreamAttestedNodesResponse { nodes, revision };
         Ok(lists::Nodes { list }.stream(scope, Sequence::ZERO, usize::MAX, pack))
     };
     ListRegistrationEntryEventsRequest => StreamRegistrationEntryEventsResponse: |scope, request| {
         let (above, below) = (request.greater_than_event_id, request.less_than_event_id);
         let events = lists::Events::new(REGISTRATIONS, above, below, request.limit)?;
-        let pack = |events| wire::StreamRegistrationEntryEventsResponse { events };
+        let pack = |events, revision| wire::StreamRegistrationEntryEventsResponse { events, revision };
         Ok(lists::EntryEvents(events).stream(scope, events.after(), events.limit(), pack))
     };
     ListAttestedNodeEventsRequest => StreamAttestedNodeEventsResponse: |scope, request| {
         let (above, below) = (request.greater_than_event_id, request.less_than_event_id);
         let events = lists::Events::new(NODES, above, below, request.limit)?;
-        let pack = |events| wire::StreamAttestedNodeEventsResponse { events };
+        let pack = |events, revision| wire::StreamAttestedNodeEventsResponse { events, revision };
         Ok(lists::NodeEvents(events).stream(scope, events.after(), events.limit(), pack))
     };
     ListNodeSelectorsRequest => StreamNodeSelectorsResponse: |scope, request| {
-        let pack = |node_selectors| wire::StreamNodeSelectorsResponse { node_selectors };
+        let pack = |node_selectors, revision| wire::StreamNodeSelectorsResponse { node_selectors, revision };
         Ok(lists::Selectors::new(request.valid_at_micros).stream(scope, Sequence::ZERO, usize::MAX, pack))
     };
 }

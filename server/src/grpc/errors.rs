@@ -4,7 +4,7 @@ use steeple_engine::code::Code;
 use steeple_engine::domain::Rejection;
 use steeple_engine::ids::NodeId;
 use steeple_engine::{namespaces, spire};
-use steeple_wire::status::{ErrorKind, LeaderHint};
+use steeple_wire::status::{ErrorKind, LeaderHint, refusal as refusal_status};
 use tonic::Status;
 
 use crate::node::cluster::ClusterError;
@@ -29,8 +29,15 @@ pub(crate) fn refused(error: &spire::Error) -> Status {
     match (error.limit(), error.code()) {
         (Some(limit), _) => ErrorKind::LimitExceeded.status(limit.to_string()),
         (None, Code::Unavailable) => failed(error),
-        (None, refusal) => Status::new(code(refusal), error.to_string()),
+        (None, refusal) => refusal_status(code(refusal), error.to_string()),
     }
+}
+
+/// The request's handler panicked: nobody knows what it did before.
+pub(crate) fn panicked() -> Status {
+    let mut status = ErrorKind::OutcomeUnknown.status("the request failed inside the node; its log says more");
+    let metadata = std::mem::take(status.metadata_mut());
+    Status::with_metadata(tonic::Code::Internal, status.message(), metadata)
 }
 
 /// The node's own trouble, not the caller's.
@@ -90,7 +97,7 @@ pub(crate) fn namespace_not_submitted(error: &SubmitError) -> Status {
 pub(crate) fn namespace_refused(error: &namespaces::Error) -> Status {
     match error.code() {
         Code::Unavailable => failed(error),
-        other => Status::new(code(other), error.to_string()),
+        other => refusal_status(code(other), error.to_string()),
     }
 }
 
@@ -116,6 +123,7 @@ pub(crate) fn not_tailed(error: &TailError) -> Status {
 #[cfg(test)]
 mod tests {
     use steeple_engine::ids::{RequestId, Revision};
+    use steeple_wire::status::is_refusal;
 
     use super::*;
 
@@ -126,6 +134,16 @@ mod tests {
         let status = not_submitted(&rejected);
         assert_eq!((status.code(), status.message()), (tonic::Code::NotFound, "datastore-sql: record not found"));
         assert_eq!(ErrorKind::of(&status), None);
+    }
+
+    #[test]
+    fn refusals_are_told_from_what_the_transport_makes() {
+        let error = spire::Error::Bundle(spire::bundles::Error::Missing);
+        let status = refused(&error);
+        assert_eq!((status.code(), ErrorKind::of(&status)), (tonic::Code::Unknown, None));
+        assert!(is_refusal(&status));
+        assert!(!is_refusal(&panicked()));
+        assert_eq!(ErrorKind::of(&panicked()), Some(ErrorKind::OutcomeUnknown));
     }
 
     #[test]

@@ -6,6 +6,10 @@ use std::time::Duration;
 use steeple_client::types::AttestedNode;
 use steeple_client::{Client, Namespace, TailContent, TailOptions, TailStart};
 use steeple_engine::ids::NodeId;
+use steeple_wire::common::v1::{Consistency, ReadContext};
+use steeple_wire::spire::v1::CountBundlesRequest;
+use steeple_wire::spire::v1::datastore_client::DatastoreClient;
+use steeple_wire::status::ErrorKind;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -128,5 +132,57 @@ async fn leadership_that_wanders_and_nodes_that_stop_cost_no_failed_request() {
         timeout(PATIENCE * 3, writer).await.unwrap().unwrap();
     }
     assert_eq!(timeout(PATIENCE, tail).await.unwrap().unwrap().len(), WRITERS * EACH);
+    cluster.stop().await;
+}
+
+/// Asks a tail until it says whether its node is live.
+async fn becomes(tail: &mut steeple_client::Tail, expected: bool) {
+    let told = async {
+        loop {
+            if let TailContent::Progress { live, .. } = tail.next().await.unwrap().content
+                && live == expected
+            {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, told).await.unwrap_or_else(|_| panic!("never said live: {expected}"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_cut_off_says_so_and_costs_readers_and_tails_little() {
+    let cluster = Cluster::start(3).unwrap();
+    let first = leader(&cluster).await;
+    let options = steeple_client::Options::default().with_tail_silence_max(Duration::from_millis(300));
+    let client = client(&cluster).await.with_options(options);
+    let spire = client.admin().open_namespace("prod").await.unwrap();
+    spire.create_attested_node(agent("before")).await.unwrap();
+    let cut_off = cluster.nodes().find(|node| node.node_id() != first).unwrap().clone();
+    let channel = connect(cut_off.clone()).await.unwrap();
+    let alone = Client::from_channel(channel.clone()).namespace("prod");
+    let from_start = || TailOptions { start: TailStart::Oldest, ..Default::default() };
+    let mut tail = alone.tail(from_start());
+    becomes(&mut tail, true).await;
+    // One at each node.
+    let tails: Vec<_> = (0..3).map(|_| follow(&spire, 2)).collect();
+    cluster.hub().isolate(cut_off.node_id());
+    becomes(&mut tail, false).await;
+
+    spire.create_attested_node(agent("after")).await.unwrap();
+    for tail in tails {
+        let seen = timeout(PATIENCE, tail).await.unwrap().unwrap();
+        assert_eq!(seen.into_values().collect::<Vec<_>>(), ["before", "after"]);
+    }
+    let mut raw = DatastoreClient::new(channel);
+    let (consistency, min_revision) = (Consistency::TolerateStale.into(), spire.seen_revision());
+    let context = ReadContext { namespace: "prod".into(), consistency, min_revision };
+    let begun = tokio::time::Instant::now();
+    let status = raw.count_bundles(CountBundlesRequest { context: Some(context) }).await.unwrap_err();
+    assert_eq!(ErrorKind::of(&status), Some(ErrorKind::Unavailable));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+
+    cluster.hub().mend_all();
+    becomes(&mut tail, true).await;
+    assert!(alone.stale().fetch_attested_node("after").await.unwrap().is_some());
     cluster.stop().await;
 }

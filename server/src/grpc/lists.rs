@@ -92,13 +92,14 @@ pub(crate) trait Pieces: Clone + Send + Sync + 'static {
         Ok((items, last))
     }
 
-    /// Up to `limit` records behind `after`, in messages of about a mebibyte.
+    /// Up to `limit` records behind `after`, in messages of about a mebibyte, each with the newest revision that it or one
+    /// before it shows anything of.
     fn stream<M: Send + 'static>(
         self,
         scope: Scope,
         after: Sequence,
         limit: usize,
-        pack: fn(Vec<Self::Item>) -> M,
+        pack: fn(Vec<Self::Item>, u64) -> M,
     ) -> ReceiverStream<Result<M, Status>> {
         let (sender, messages) = mpsc::channel(MESSAGES_WAITING_MAX);
         tokio::spawn(async move {
@@ -123,22 +124,27 @@ async fn send<P: Pieces, M>(
     scope: &Scope,
     after: Sequence,
     limit: usize,
-    pack: fn(Vec<P::Item>) -> M,
+    pack: fn(Vec<P::Item>, u64) -> M,
     sender: &mpsc::Sender<Result<M, Status>>,
 ) -> Result<(), Status> {
-    let (mut next, mut left) = (Some(after), limit);
+    let (mut next, mut left, mut told) = (Some(after), limit, scope.shown());
     while let Some(after) = next
         && left > 0
     {
-        let (reading, scope) = (pieces.clone(), scope.clone());
-        let piece = blocking(move || reading.read_piece(&scope, after, left.min(limits::READ_STEP))).await?;
+        let (reading, looking) = (pieces.clone(), scope.clone());
+        let piece = blocking(move || reading.read_piece(&looking, after, left.min(limits::READ_STEP))).await?;
         left -= piece.items.len().min(left);
         next = piece.next;
         for items in split(piece.items, CHUNK_BYTES) {
-            if sending::send(sender, Ok(pack(items))).await.is_none() {
+            told = scope.shown();
+            if sending::send(sender, Ok(pack(items, told.0))).await.is_none() {
                 return Ok(());
             }
         }
+    }
+    if scope.shown() > told {
+        // That nothing more was there is news as well. Whoever has gone needs none.
+        sending::send(sender, Ok(pack(Vec::new(), scope.shown().0))).await;
     }
     Ok(())
 }

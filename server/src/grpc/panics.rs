@@ -4,12 +4,13 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
 use tower::{Layer, Service};
 
-/// Answers a request whose handler panics with `INTERNAL`.
+use super::errors;
+
+/// Answers a request whose handler panics with `INTERNAL`, and that nobody knows what it did before.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CatchPanics;
 
@@ -48,9 +49,7 @@ where
                 Ok(poll) => poll,
                 Err(_) => {
                     tracing::error!(%path, "a request panicked; this is a bug");
-                    Poll::Ready(Ok(
-                        Status::internal("the request failed inside the node; its log says more").into_http()
-                    ))
+                    Poll::Ready(Ok(errors::panicked().into_http()))
                 }
             }
         }))
@@ -75,6 +74,7 @@ mod tests {
         });
         let response = CatchPanics.layer(broken).call(Request::new(Body::empty())).await.unwrap();
         assert_eq!(response.headers().get("grpc-status").unwrap(), "13");
+        assert_eq!(response.headers().get("steeple-error").unwrap(), "outcome-unknown");
     }
 
     #[tokio::test]

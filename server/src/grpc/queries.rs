@@ -6,6 +6,7 @@ use steeple_engine::spire::{NODES, REGISTRATIONS, bundles, entries, federation, 
 use steeple_engine::view::{Reader, StreamState};
 use steeple_wire::common::v1::ReadContext;
 use steeple_wire::spire::v1 as wire;
+use steeple_wire::status::refusal;
 use tonic::Status;
 
 use super::convert::{self, filters};
@@ -47,7 +48,7 @@ macro_rules! queries {
 
 /// A count as the contract has it.
 fn count(count: u64) -> Result<i32, Status> {
-    i32::try_from(count).map_err(|_| Status::unknown(format!("count {count} does not fit into 32 bits")))
+    i32::try_from(count).map_err(|_| refusal(tonic::Code::Unknown, format!("count {count} does not fit into 32 bits")))
 }
 
 /// The records of a list, which have to fit into one message.

@@ -20,6 +20,10 @@ use crate::node::{Accepted, NOTICES_MAX, Node, QueryError, SubmitError};
 /// How long a read waits until the node is fresh enough for it, when the request has no shorter deadline.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a read that may be stale waits for that on a node that others could answer for: longer than what is committed
+/// takes to come here, and shorter than it would take a caller to try another node.
+const STALE_PATIENCE: Duration = Duration::from_millis(200);
+
 /// How fresh an answer has to be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Freshness {
@@ -42,10 +46,16 @@ impl Freshness {
             confirm(node).await.map_err(|error| errors::not_answered(&error))?;
         }
         if self.min_revision > node.revision() {
-            let reached = node.reach(self.min_revision, PATIENCE).await;
+            let reached = node.reach(self.min_revision, self.patience(node)).await;
             reached.map_err(|error| errors::not_answered(&error))?;
         }
         Ok(())
+    }
+
+    /// How long a node is waited for that is behind what the caller has seen.
+    fn patience(self, node: &Node) -> Duration {
+        let others_could = self.consistency == Consistency::TolerateStale && !node.is_alone();
+        if others_could { STALE_PATIENCE } else { PATIENCE }
     }
 }
 
@@ -130,12 +140,15 @@ impl Scope {
         &self,
         read: impl FnOnce(&ViewReader<'_>, NamespaceId) -> Result<T, spire::Error>,
     ) -> Result<T, Status> {
-        self.node
-            .read(|reader| {
-                self.shown.fetch_max(reader.revision().0, Ordering::Relaxed);
-                read(reader, self.namespace)
-            })
-            .map_err(|error| errors::refused(&error))
+        self.look(|reader| read(reader, self.namespace)).map_err(|error| errors::refused(&error))
+    }
+
+    /// Looks at the state now, and notes its revision as shown.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&ViewReader<'_>) -> T) -> T {
+        self.node.read(|reader| {
+            self.shown.fetch_max(reader.revision().0, Ordering::Relaxed);
+            look(reader)
+        })
     }
 
     /// Asks the state now, off the threads that serve connections: for reads that take long.
@@ -205,7 +218,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 ) -> Result<T, Status> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(_) => Err(Status::internal("the request failed inside the node; its log says more")),
+        Err(_) => Err(errors::panicked()),
     }
 }
 

@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use steeple_client::administration::LogStatisticsRequest;
 use steeple_client::events::record::Record as Kind;
-use steeple_client::events::{Collection, StartPosition, TailRequest};
+use steeple_client::events::{
+    Collection, HistoryRequest, RecordKey, StartPosition, StateAtRequest, TailRequest, state_at_request,
+};
 use steeple_client::types::datastore_client::DatastoreClient;
 use steeple_client::types::mutation_outcome::Result as Answer;
 use steeple_client::types::{
     AttestedNode, AttestedNodeFilter, Bundle, BySelectors, CaJournal, CreateAttestedNodeRequest,
     DeleteAttestedNodeRequest, DeleteMode, FederationRelationship, FetchBundleRequest, MatchBehavior,
     PruneCaJournalsRequest, PrunedEntry, RegistrationEntry, RegistrationEntryFilter, RegistrationEntryMask, Selector,
+    StreamAttestedNodesRequest,
 };
 use steeple_client::{
     BootstrapState, Client, Error, Moment, Namespace, Operation, RequestId, TailContent, TailOptions, TailStart,
@@ -433,6 +436,29 @@ async fn a_read_waits_for_the_revision_that_it_must_reflect() {
     let waiting = tokio::spawn(async move { raw.fetch_bundle(request).await });
     spire.create_bundle(Bundle { trust_domain_id: "spiffe://a".into(), ..Default::default() }).await.unwrap();
     assert!(waiting.await.unwrap().unwrap().into_inner().bundle.is_some());
+}
+
+#[tokio::test]
+async fn answers_tell_the_revision_that_they_show() {
+    let Served { node, channel, spire, .. } = serve().await;
+    spire.create_attested_node(agent("spiffe://td/a")).await.unwrap();
+    let now = node.revision().0;
+    let mut raw = DatastoreClient::new(channel.clone());
+    let context = || Some(ReadContext { namespace: "prod".into(), ..Default::default() });
+    let nodes = StreamAttestedNodesRequest { context: context(), ..Default::default() };
+    let nodes = raw.stream_attested_nodes(nodes).await.unwrap().into_inner().message().await.unwrap().unwrap();
+    assert_eq!((nodes.nodes.len(), nodes.revision), (1, now));
+
+    let mut raw = EventsClient::new(channel);
+    let record = || Some(RecordKey { collection: Collection::AttestedNodes.into(), key: "spiffe://td/a".into() });
+    let history = HistoryRequest { namespace: "prod".into(), record: record(), ..Default::default() };
+    let history = raw.history(history).await.unwrap();
+    assert_eq!(history.metadata().get(REVISION_HEADER).unwrap(), now.to_string().as_str());
+    assert_eq!(history.into_inner().message().await.unwrap().unwrap().revision, now);
+    let at = Some(state_at_request::At::Revision(1));
+    let state = StateAtRequest { namespace: "prod".into(), record: record(), at, ..Default::default() };
+    let state = raw.state_at(state).await.unwrap();
+    assert_eq!(state.metadata().get(REVISION_HEADER).unwrap(), now.to_string().as_str());
 }
 
 /// The next event of a tail, progress left out.

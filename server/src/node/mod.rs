@@ -153,6 +153,8 @@ pub(crate) struct Shared {
     leads_alone: AtomicBool,
     /// Whether nobody else belongs to the group.
     alone: AtomicBool,
+    /// Whether this node belongs to the group and hears from its leader, or leads.
+    in_touch: AtomicBool,
     /// The records are not those of the leader; nothing is read until they have been built anew.
     diverged: AtomicBool,
     /// The log entry from which on a follower that is sent a snapshot will want the log.
@@ -261,6 +263,7 @@ impl Node {
             taking_over: watch::Sender::new(false),
             leads_alone: AtomicBool::new(false),
             alone: AtomicBool::new(false),
+            in_touch: AtomicBool::new(false),
             diverged: AtomicBool::new(false),
             wanted_from: AtomicU64::new(outgoing::NOTHING_WANTED),
             storage,
@@ -495,6 +498,17 @@ impl Node {
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.shared.core().view.folded().revision
+    }
+
+    /// Whether nobody else belongs to the group.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.shared.alone.load(Ordering::SeqCst)
+    }
+
+    /// Whether what the group commits comes here. It does not while the node is cut off, was removed, or builds its
+    /// records anew.
+    pub(crate) fn is_in_touch(&self) -> bool {
+        self.shared.in_touch.load(Ordering::SeqCst) && !self.shared.diverged.load(Ordering::SeqCst)
     }
 
     /// Follows the newest revision.

@@ -79,7 +79,7 @@ impl Wanted {
     /// The record that has the key now.
     fn present(&self) -> Result<Option<Found>, Status> {
         let namespace = self.scope.namespace;
-        let record = self.scope.node.read(|reader| match records::key_index(self.table) {
+        let record = self.scope.look(|reader| match records::key_index(self.table) {
             Some(index) => reader.get_by_key(namespace, self.table, index, self.key.as_bytes()),
             None => reader.get(namespace, self.table, self.key.parse().map_or(Sequence::ZERO, Sequence)),
         });
@@ -112,13 +112,14 @@ impl Wanted {
     fn gone_from_stream(&self, bound: Option<Revision>) -> Result<Search, Status> {
         let Some(stream) = self.stream() else { return Ok(Search::Unknown) };
         let (namespace, node) = (self.scope.namespace, &self.scope.node);
-        let state = node.read(|reader| reader.stream(namespace, stream));
+        let state = self.scope.look(|reader| reader.stream(namespace, stream));
         let oldest = state.low_water.0.max(state.last.0.saturating_sub(limits::HISTORY_SEARCH_ITEMS_MAX) + 1);
         let mut end = state.last.0 + 1;
         while end > oldest {
             let start = end.saturating_sub(limits::READ_STEP as u64).max(oldest);
-            let rows = node
-                .read(|reader| {
+            let rows = self
+                .scope
+                .look(|reader| {
                     let count = usize::try_from(end - start).unwrap_or(limits::READ_STEP);
                     reader.stream_rows(namespace, stream, StreamSequence(start - 1), count)
                 })
@@ -189,8 +190,9 @@ impl Wanted {
     }
 }
 
-/// Checks the request and begins to walk back.
-pub(super) fn begin(
+/// Checks the request and begins to walk back. The first versions are read before the answer begins, so that its head
+/// tells the revision that they show.
+pub(super) async fn begin(
     scope: Scope,
     request: wire::HistoryRequest,
 ) -> Result<ReceiverStream<Result<wire::HistoryResponse, Status>>, Status> {
@@ -200,9 +202,10 @@ pub(super) fn begin(
         limit => limit.min(limits::HISTORY_VERSIONS_MAX),
     };
     let walk = Walk { wanted, next: Next::Begin, before: request.before_revision, left: limit };
+    let first = blocking(move || walk.step()).await?;
     let (sender, messages) = mpsc::channel(MESSAGES_WAITING_MAX);
     tokio::spawn(async move {
-        if let Err(status) = run(walk, &sender).await {
+        if let Err(status) = run(first, &sender).await {
             // Whoever has gone needs no error.
             sending::send(&sender, Err(status)).await;
         }
@@ -210,11 +213,12 @@ pub(super) fn begin(
     Ok(ReceiverStream::new(messages))
 }
 
-async fn run(mut walk: Walk, sender: &mpsc::Sender<Result<wire::HistoryResponse, Status>>) -> Result<(), Status> {
+async fn run(
+    (mut walk, mut versions): (Walk, Vec<wire::HistoryResponse>),
+    sender: &mpsc::Sender<Result<wire::HistoryResponse, Status>>,
+) -> Result<(), Status> {
     loop {
-        let (stepped, versions) = blocking(move || walk.step()).await?;
-        let ended = matches!(stepped.next, Next::End) || stepped.left == 0;
-        walk = stepped;
+        let ended = matches!(walk.next, Next::End) || walk.left == 0;
         for version in versions {
             if sending::send(sender, Ok(version)).await.is_none() {
                 return Ok(());
@@ -223,6 +227,7 @@ async fn run(mut walk: Walk, sender: &mpsc::Sender<Result<wire::HistoryResponse,
         if ended {
             return Ok(());
         }
+        (walk, versions) = blocking(move || walk.step()).await?;
     }
 }
 

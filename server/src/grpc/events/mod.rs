@@ -66,8 +66,8 @@ impl Events for EventsService {
         let request = request.into_inner();
         let freshness = Freshness::new(request.consistency(), request.min_revision);
         let scope = Scope::fresh(&self.node, &request.namespace, freshness).await?;
-        let revision = self.node.revision();
-        Ok(respond(history::begin(scope, request)?, revision))
+        let versions = history::begin(scope.clone(), request).await?;
+        Ok(respond(versions, scope.shown()))
     }
 
     async fn state_at(
@@ -77,8 +77,8 @@ impl Events for EventsService {
         let request = request.into_inner();
         let freshness = Freshness::new(request.consistency(), request.min_revision);
         let scope = Scope::fresh(&self.node, &request.namespace, freshness).await?;
-        let revision = self.node.revision();
-        Ok(respond(history::state_at(scope, request).await?, revision))
+        let state = history::state_at(scope.clone(), request).await?;
+        Ok(respond(state, scope.shown()))
     }
 
     async fn list_items(
@@ -142,7 +142,7 @@ fn list_items(scope: &Scope, request: &wire::ListItemsRequest) -> Result<Vec<wir
         limit => limit.min(limits::ITEMS_MAX),
     };
     let after = StreamSequence(request.after_sequence);
-    let rows = scope.node.read(|reader| {
+    let rows = scope.look(|reader| {
         let state = reader.stream(scope.namespace, stream.id);
         if after.0.saturating_add(1) < state.low_water.0 {
             return Err(compacted(stream.name, state.low_water));

@@ -127,17 +127,17 @@ impl Follower {
     }
 
     async fn follow(&mut self) -> End {
-        let mut live = false;
+        let mut caught_up = false;
         loop {
             // Read before looking for events: all of them up to here are found below.
             let reached = self.scope.node.revision();
-            let patience = if live { SILENCE_MAX } else { Duration::ZERO };
+            let patience = if caught_up { SILENCE_MAX } else { Duration::ZERO };
             let message = match self.tail.next(patience).await {
                 Ok(Some(item)) => self.event(&item),
                 Ok(None) if self.tail.is_behind() => Ok(self.progress(self.revision, false)),
                 Ok(None) => {
-                    live = true;
-                    Ok(self.progress(reached, true))
+                    caught_up = true;
+                    Ok(self.progress(reached, self.scope.node.is_in_touch()))
                 }
                 Err(error) => Err(errors::not_tailed(&error)),
             };

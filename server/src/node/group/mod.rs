@@ -122,6 +122,8 @@ pub(super) struct Group {
     takeover: Takeover,
     writing: VecDeque<WriteNumber>,
     stopping: Option<u32>,
+    /// Ticks since the leader was heard. A learner that is cut off goes on taking it for the leader.
+    quiet_ticks: usize,
 }
 
 /// What a leader has.
@@ -190,6 +192,7 @@ impl Group {
             takeover: Takeover::default(),
             writing: VecDeque::new(),
             stopping: None,
+            quiet_ticks: 0,
         }
     }
 
@@ -312,6 +315,13 @@ impl Group {
             metrics::counter!("steeple_peer_messages_refused_total").increment(delivery.messages.len() as u64);
             return Ok(());
         }
+        if self.replica.leadership().leader == Some(delivery.from) {
+            let was_quiet = self.is_quiet();
+            self.quiet_ticks = 0;
+            if was_quiet {
+                self.publish_leader();
+            }
+        }
         for message in delivery.messages {
             match self.replica.receive(message) {
                 Ok(()) => {}
@@ -334,6 +344,10 @@ impl Group {
             return;
         }
         self.replica.tick();
+        self.quiet_ticks = self.quiet_ticks.saturating_add(1);
+        if self.is_quiet() {
+            self.publish_leader();
+        }
         if self.is_alone() && self.replica.leadership().leader.is_none() {
             self.replica.campaign();
         }
@@ -406,6 +420,7 @@ impl Group {
         if leadership.opened.is_none() && leadership.leader.is_some() {
             self.turn_away_early();
         }
+        self.quiet_ticks = 0;
         self.publish_leader();
     }
 
@@ -534,6 +549,19 @@ impl Group {
         let leads_alone = self.is_alone() && self.leading.is_some();
         self.shared.leads_alone.store(leads_alone, std::sync::atomic::Ordering::SeqCst);
         self.shared.alone.store(self.is_alone(), std::sync::atomic::Ordering::SeqCst);
+        self.shared.in_touch.store(self.is_in_touch(), std::sync::atomic::Ordering::SeqCst);
+    }
+
+    /// Whether what is committed comes here.
+    fn is_in_touch(&self) -> bool {
+        let leader = self.replica.leadership().leader;
+        let belongs = self.replica.membership().role(self.id).is_some();
+        belongs && leader.is_some_and(|leader| leader == self.id || !self.is_quiet())
+    }
+
+    /// Whether the leader was not heard for longer than any election takes to begin.
+    fn is_quiet(&self) -> bool {
+        self.quiet_ticks > 2 * self.shared.options.cluster.replica.election_ticks
     }
 
     /// Tells the transport who the others are, and the roster as whom they are known.
