@@ -184,5 +184,8 @@ async fn a_node_that_is_cut_off_says_so_and_costs_readers_and_tails_little() {
     cluster.hub().mend_all();
     becomes(&mut tail, true).await;
     assert!(alone.stale().fetch_attested_node("after").await.unwrap().is_some());
+
+    client.admin().remove_member(cut_off.node_id().0).await.unwrap();
+    becomes(&mut tail, false).await;
     cluster.stop().await;
 }
