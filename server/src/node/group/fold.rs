@@ -60,6 +60,13 @@ pub(super) struct Checks {
     proposed_at: LogIndex,
 }
 
+impl Checks {
+    /// Other records are served from now on: the next check compares nothing.
+    pub(super) fn forget(&mut self) {
+        self.noted = None;
+    }
+}
+
 impl Group {
     /// Folds entries in order. They become visible together, except that a change of members and a check end a batch.
     pub(super) fn fold(&mut self, entries: Vec<Entry>) -> Result<(), Failure> {

@@ -449,7 +449,7 @@ impl Group {
         let leadership = self.replica.leadership();
         let folded = self.core.view.folded().index;
         let is_open = leadership.opened.is_some_and(|opened| folded >= opened || is_planted(Bug::TermNotOpened));
-        if !is_open || self.leading.is_some() {
+        if !is_open || self.leading.is_some() || self.is_astray() {
             return Ok(());
         }
         let entropy = Box::new(SeededEntropy::new(self.shared.random.number()));

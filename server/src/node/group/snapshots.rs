@@ -80,6 +80,7 @@ impl Group {
             Ok(installation) => installation,
             Err(error) => {
                 tracing::warn!(error, "a snapshot was not taken over; the leader offers it again if it is needed");
+                self.rebuild_if_astray();
                 return Ok(());
             }
         };
@@ -88,6 +89,7 @@ impl Group {
         if !self.replica.needs(end) {
             reached("snapshot: not needed any more");
             tracing::info!(index = %end.index, "a snapshot is not needed any more");
+            self.rebuild_if_astray();
             return Ok(());
         }
         let Some(inbox) = self.shared.inbox_sender() else { return Ok(()) };
@@ -109,7 +111,10 @@ impl Group {
     ) -> Result<(), Failure> {
         self.takeover = Takeover::None;
         match filled {
-            Err(InstallError::Overtaken { .. }) => return Ok(()),
+            Err(InstallError::Overtaken { .. }) => {
+                self.rebuild_if_astray();
+                return Ok(());
+            }
             Err(error) => return Err(Failure::Install(error.to_string())),
             Ok(_) => {}
         }
@@ -123,17 +128,21 @@ impl Group {
         self.requests = installed.requests;
         self.core = installed.core;
         self.writing.clear();
+        // Its records are those of the member that sent it.
+        self.trust_records();
         self.connect();
         self.serve_readers();
         Ok(())
     }
 
     /// Builds the records anew from base snapshot and log, because they are not those of the leader. Until that is done
-    /// nothing is read here.
+    /// nothing is read here, and nothing is decided over them. While a snapshot is taken over, which brings other records,
+    /// that is waited for.
     pub(super) fn rebuild_records(&mut self) {
+        self.shared.diverged.store(true, std::sync::atomic::Ordering::SeqCst);
+        self.stop_leading();
         let Some(inbox) = self.shared.inbox_sender().filter(|_| !self.is_taking_over()) else { return };
         self.takeover = Takeover::Preparing;
-        self.shared.diverged.store(true, std::sync::atomic::Ordering::SeqCst);
         let shared = Arc::clone(&self.shared);
         self.shared.work.spawn(async move {
             let alone = install::alone(&shared).await;
@@ -150,9 +159,28 @@ impl Group {
         self.takeover = Takeover::None;
         let rebuilding = rebuilt.map_err(Failure::Install)?;
         self.core = rebuilding.finish().map_err(|error| Failure::Install(error.to_string()))?;
-        self.shared.diverged.store(false, std::sync::atomic::Ordering::SeqCst);
+        self.trust_records();
         tracing::info!("the records were built anew and are served again");
-        Ok(())
+        // It may have been elected meanwhile, and decides over the new records only.
+        self.open_term()
+    }
+
+    /// The records are other ones than those that differed, and what was noted of these says nothing about them.
+    fn trust_records(&mut self) {
+        self.shared.diverged.store(false, std::sync::atomic::Ordering::SeqCst);
+        self.checks.forget();
+    }
+
+    /// What a snapshot did not mend is built anew from what is here.
+    fn rebuild_if_astray(&mut self) {
+        if self.is_astray() {
+            self.rebuild_records();
+        }
+    }
+
+    /// Whether the records differ from those of the leader, and no others have taken their place.
+    pub(super) fn is_astray(&self) -> bool {
+        self.shared.diverged.load(std::sync::atomic::Ordering::SeqCst)
     }
 }
 
