@@ -73,7 +73,9 @@ fn statement(term: u64, commit: u64, runs: &[(u64, u64, u64, bool)]) -> Statemen
 /// The verdict for member 1 with these answers of members 2, 3, ..., after so many rounds that a fence is due.
 fn judge(own: &Statement, answers: &[Statement], fence: Option<u64>) -> Verdict {
     let mut repair = Repair::new(NodeId(1));
-    (0..=ROUNDS_BEFORE_FENCE).for_each(|_| drop(repair.begin_round(own)));
+    for _ in 0..=ROUNDS_BEFORE_FENCE {
+        repair.begin_round(own);
+    }
     if let Some(term) = fence {
         repair.fenced(Term(term));
     }

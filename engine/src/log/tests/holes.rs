@@ -71,11 +71,15 @@ fn damaged_disks() -> (Vec<(String, SimulatedDisk)>, Vec<Entry>) {
                 for offset in records + slot * 48..bytes {
                     disk.flip(file, offset, 255);
                 }
-                (8192 + slot * 80..8192 + segment.frames_bytes).for_each(|offset| drop(disk.flip(file, offset, 255)));
+                for offset in 8192 + slot * 80..8192 + segment.frames_bytes {
+                    disk.flip(file, offset, 255);
+                }
             });
             add(format!("frame and record {file} {slot}"), &|disk| {
                 disk.flip(file, records + slot * 48 + 2, 255);
-                (8192 + slot * 70..8192 + slot * 70 + 60).for_each(|offset| drop(disk.flip(file, offset, 255)));
+                for offset in 8192 + slot * 70..8192 + slot * 70 + 60 {
+                    disk.flip(file, offset, 255);
+                }
             });
         }
         add(format!("missing {file}"), &|disk| assert!(disk.lose(file)));
