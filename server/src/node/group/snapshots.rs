@@ -202,10 +202,10 @@ fn prepare(
     is_kept: bool,
     alone: OwnedMutexGuard<()>,
 ) -> Result<Installation, InstallError> {
-    let arrived = match fetched.into_memory() {
-        Ok(bytes) => Arrived::Memory(bytes),
-        Err(in_file) => {
-            in_file.publish()?;
+    let arrived = match fetched.memory() {
+        Some(bytes) => Arrived::Memory(bytes),
+        None => {
+            fetched.publish()?;
             if is_kept {
                 Arrived::File(target)
             } else {

@@ -82,14 +82,11 @@ impl FetchedSnapshot {
         Ok(Self { report, content: Content::Memory(bytes) })
     }
 
-    /// Its bytes, when it is in memory; otherwise itself again.
-    ///
-    /// # Errors
-    /// When it is in a file.
-    pub(crate) fn into_memory(self) -> Result<Bytes, Self> {
-        match self.content {
-            Content::Memory(bytes) => Ok(bytes),
-            Content::File(_) => Err(self),
+    /// Its bytes, when it is in memory and not in a file.
+    pub(crate) fn memory(&self) -> Option<Bytes> {
+        match &self.content {
+            Content::Memory(bytes) => Some(bytes.clone()),
+            Content::File(_) => None,
         }
     }
 
