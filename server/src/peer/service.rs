@@ -231,7 +231,7 @@ impl Peer for PeerService {
         let question = repair::question_from_wire(&request).ok_or_else(|| Status::invalid_argument("out of range"))?;
         let described = timeout(REPAIR_PATIENCE, self.shared.sink.describe_log(from, question)).await;
         let statement = described.map_err(|_| not_now("the node is busy".into()))?.map_err(not_now)?;
-        let accepted = Some(self.shared.identity.answer());
+        let accepted = Some(self.shared.identity.answer(self.shared.sink.log_end()));
         Ok(Response::new(wire::LogDescription { accepted, ..repair::statement_to_wire(&statement) }))
     }
 
