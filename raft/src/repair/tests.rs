@@ -104,10 +104,10 @@ fn a_copy_of_the_same_index_and_term_is_taken_from_whoever_has_it() {
 fn what_is_committed_elsewhere_decides() {
     let own = statement(3, 0, &[(1, 4, 1, true), (5, 5, 2, false), (6, 6, 2, true)]);
     let committed = statement(3, 5, &[(1, 4, 1, true), (5, 6, 3, true)]);
-    assert_eq!(judge(&own, &[committed.clone()], None), Verdict::Discard { from: LogIndex(5) });
+    assert_eq!(judge(&own, std::slice::from_ref(&committed), None), Verdict::Discard { from: LogIndex(5) });
     // Nothing is known of the entry, and nothing came after it.
     let unknown = statement(3, 0, &[(1, 4, 1, true), (5, 6, 0, false)]);
-    assert_eq!(judge(&unknown, &[committed.clone()], None), fetch(5, 5, 3, &[2]));
+    assert_eq!(judge(&unknown, std::slice::from_ref(&committed), None), fetch(5, 5, 3, &[2]));
     // What came after it may have followed on another one.
     let followed = statement(3, 0, &[(1, 4, 1, true), (5, 5, 0, false), (6, 6, 2, true)]);
     assert!(matches!(judge(&followed, &[committed], None), Verdict::Wait(Obstacle::Undecided { .. })));

@@ -19,6 +19,7 @@ use crate::workload::Call;
 
 /// What a member says to an attempt.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "taken from the mailbox at once")]
 pub(crate) enum Reply {
     Submitted(Result<Accepted, SubmitError>),
     /// At this revision the key held this.

@@ -180,7 +180,7 @@ impl Machine {
 
     /// As whom the process introduces itself.
     pub(crate) fn introduction(&self) -> Option<Introduction> {
-        self.connected.introduction.lock().clone().filter(|_| self.node.is_some())
+        self.connected.introduction.lock().filter(|_| self.node.is_some())
     }
 
     /// Where other members fetch snapshots from.

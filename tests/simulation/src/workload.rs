@@ -17,6 +17,7 @@ pub const NAMESPACE: &str = "simulated";
 
 /// What a client asks for.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one for each client, and no more")]
 pub enum Call {
     /// The namespace, created when it is not there.
     Open,

@@ -276,7 +276,7 @@ impl World {
             Event::Turn(machine, life) => self.step(machine, life, Step::Turn),
             Event::Write(machine, life) => self.step(machine, life, Step::Write),
             Event::Work(machine, life) => self.step(machine, life, Step::Work),
-            Event::Deliver { from, to, message } => self.deliver(from, to, message),
+            Event::Deliver { from, to, message } => self.deliver(from, to, *message),
             Event::Greet { from, to } => self.greet(from, to),
             Event::Begin(client) => self.begin(client),
             Event::Retry { client, attempt } => self.try_again(client, attempt),
@@ -343,12 +343,12 @@ impl World {
         Ok(())
     }
 
-    fn deliver(&mut self, from: usize, to: usize, message: Box<Message>) -> Checked {
+    fn deliver(&mut self, from: usize, to: usize, message: Message) -> Checked {
         let numbers = [from as u64, to as u64, message.get_msg_type() as u64, message.term, message.index];
         self.note("message", &numbers);
         // The connection of a process that has ended is closed, and whom the other does not let in cannot send.
         let Some(introduction) = self.introduce(from, to) else { return Ok(()) };
-        self.machines[to].deliver(&introduction, vec![*message]);
+        self.machines[to].deliver(&introduction, vec![message]);
         self.schedule(to);
         Ok(())
     }
