@@ -1,6 +1,6 @@
 //! The scheduler: a cluster, its clients, its network and its disks in one thread and virtual time.
 //!
-//! Everything that happens is an [`Event`] in one queue, ordered by time and by when it was put there. Whatever has a
+//! Everything that happens is an `Event` in one queue, ordered by time and by when it was put there. Whatever has a
 //! duration (a message on its way, a sync, a turn of a thread) is an event in the future, drawn from the run's seed. So
 //! one seed is one run, to the byte.
 //!
