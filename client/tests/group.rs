@@ -324,11 +324,16 @@ async fn a_tail_leaves_a_node_that_has_left_the_group() {
     }
     // It stays as long as it belongs to the group; who does is asked for again after some trouble.
     a.tell(group(vec![member(1, &first)]));
-    a.forget();
-    a.then(refuse());
-    a.then(Reply::stream(&[event(6)], Then::Hang));
+    for fake in [&a, &b] {
+        fake.forget();
+        for _ in 0..10_000 {
+            fake.then(refuse());
+        }
+    }
     let quick = Duration::from_millis(100);
     assert!(client.namespace("prod").with_deadline(quick).count_bundles().await.is_err());
+    a.forget();
+    a.then(Reply::stream(&[event(6)], Then::Hang));
     assert_eq!(first_event(tail).await, 6);
     assert_eq!(cursors(&b), ["c5"]);
 }
@@ -458,6 +463,7 @@ async fn a_node_of_another_cluster_at_an_address_of_this_one_is_asked_for_nothin
     }
     let namespace = namespace.with_deadline(Duration::from_millis(300));
     let error = namespace.create_attested_node(node()).await.unwrap_err();
-    assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+    // The time may have run out amid an attempt.
+    assert!(matches!(error, Error::Unavailable { .. } | Error::OutcomeUnknown { .. }), "{error:?}");
     assert!(b.calls().is_empty(), "{:?}", b.calls());
 }

@@ -3,15 +3,16 @@
 use crate::cases::{matrix, targeted};
 
 #[test]
-fn every_pattern_of_damage_to_four_entries_is_repaired_or_safe() {
-    let [recoverable, lost] = targeted(1);
-    assert_eq!((recoverable.cases, recoverable.repaired), (2401, 2401), "{:#?}", recoverable.examples);
-    assert_eq!((lost.cases, lost.unavailable), (1695, 1695), "{:#?}", lost.examples);
+fn patterns_of_damage_to_four_entries_are_repaired_or_safe() {
+    let [recoverable, lost] = targeted(17);
+    assert!(recoverable.cases > 100 && lost.cases > 50);
+    assert_eq!(recoverable.repaired, recoverable.cases, "{:#?}", recoverable.examples);
+    assert_eq!(lost.unavailable, lost.cases, "{:#?}", lost.examples);
 }
 
 #[test]
 fn nothing_in_the_matrix_is_unsafe() {
-    matrix(250, 7, &mut |row| {
+    matrix(500, 7, &mut |row| {
         assert_eq!((row.unsafe_cases, row.missed), (0, 0), "{row}\n{:#?}", row.examples);
         assert!(row.cases > 0);
     });
