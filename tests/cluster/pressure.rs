@@ -48,7 +48,7 @@ const SLACK_BYTES: u64 = 32 << 20;
 
 /// What is kept for whatever happened does not grow; what is written is given back soon.
 const SETTINGS: &str = "[log]\nsegment_bytes = \"4MiB\"\nsegment_entries = 1024\n\
-    [retention]\nhistory = \"1s\"\nfollowers = \"1s\"\nrequest_ids = \"2s\"\nstreams = \"2s\"\n\
+    [retention]\nhistory = \"1s\"\nfollowers = \"1s\"\nrequest_ids = \"1m\"\nstreams = \"2s\"\n\
     [compaction]\ninterval = \"500ms\"\nbase_interval_bytes = \"16MiB\"\n\
     [store]\nflush_interval = \"500ms\"\n[limits]\nqueued_mutations = 64\n[tracing]\nlevel = \"info\"\n";
 
