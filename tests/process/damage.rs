@@ -24,7 +24,7 @@ const WRITERS: usize = 16;
 const ROUNDS: u64 = 8;
 
 /// Events are wanted no longer than the shortest time that can be set.
-const FORGETFUL: [&str; 3] = ["--retention-history=1s", "--retention-request-ids=1s", "--retention-streams=1s"];
+const FORGETFUL: [&str; 3] = ["--retention-history=1s", "--retention-request-ids=1m", "--retention-streams=1s"];
 
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")

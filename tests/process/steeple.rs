@@ -29,7 +29,7 @@ const EVERYTHING_OFTEN: &[&str] = &[
     "--compaction-base-interval-bytes=1MiB",
     "--compaction-rewrite-below-percent=95",
     "--retention-history=20s",
-    "--retention-request-ids=20s",
+    "--retention-request-ids=1m",
     "--retention-streams=50s",
     "--tracing-level=info",
 ];
