@@ -330,9 +330,11 @@ impl Replica {
 
     /// Puts an election time-out of the own in the place of the one that the consensus crate draws from the thread's
     /// random numbers, so that the same inputs always have the same effect. Like that one it is another one in every
-    /// term, between the shortest one and twice as long.
+    /// term, between the shortest one and twice as long. It is another one on every node too, whatever their runs are
+    /// called: nodes that draw the same again and again would stand against each other for ever.
     fn draw_election_timeout(&mut self) {
-        let mut entropy = SeededEntropy::new(self.run ^ self.node.raft.term.rotate_left(32));
+        let mut entropy =
+            SeededEntropy::new(self.run ^ self.node.raft.term.rotate_left(32) ^ self.id.0.rotate_left(48));
         let shortest = self.election_ticks as u128;
         let drawn = shortest + entropy.next_bits() % shortest.max(1);
         self.node.raft.set_randomized_election_timeout(usize::try_from(drawn).unwrap_or(self.election_ticks));

@@ -16,7 +16,7 @@ const RARE: [Bug; 7] = [
 ];
 
 /// Runs that a bug may take to be found here; `simulate bugs` looks for longer.
-const RUNS_MAX: u64 = 300;
+const RUNS_MAX: u64 = 1000;
 
 fn check(bugs: &[Bug]) {
     let missed: Vec<&Bug> = bugs.iter().filter(|bug| runs::find(**bug, 0, RUNS_MAX).is_none()).collect();
