@@ -301,11 +301,15 @@ impl Cluster {
         if members.is_empty() {
             return;
         }
-        let in_use = state.in_use.clone();
+        // Others may not have heard yet of the one that decides; a node that does not name itself has left.
+        let in_use = state.in_use.clone().filter(|address| *address != from.address);
         state.nodes.retain(|entry| {
             let address = &entry.node.address;
             entry.node.told || members.contains(address) || in_use.as_ref() == Some(address)
         });
+        if state.in_use.clone().is_some_and(|address| state.entry(&address).is_none()) {
+            state.in_use = None;
+        }
     }
 }
 

@@ -323,8 +323,8 @@ async fn a_tail_leaves_a_node_that_has_left_the_group() {
         tail.next().await.unwrap();
     }
     // It stays as long as it belongs to the group; who does is asked for again after some trouble.
-    a.tell(group(vec![member(1, &first)]));
     for fake in [&a, &b] {
+        fake.tell(group(vec![member(1, &first)]));
         fake.forget();
         for _ in 0..10_000 {
             fake.then(refuse());
