@@ -30,7 +30,7 @@ const EVERYTHING_OFTEN: &[&str] = &[
     "--compaction-rewrite-below-percent=95",
     "--retention-history=20s",
     "--retention-request-ids=1m",
-    "--retention-streams=50s",
+    "--retention-streams=80s",
     "--tracing-level=info",
 ];
 
