@@ -1,6 +1,6 @@
 //! What must hold on every node once things go right again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use steeple_client::events::record::Record as Kind;
@@ -33,35 +33,103 @@ pub(crate) enum Kept {
 /// # Panics
 /// When anything is not as it was told.
 pub(crate) async fn examine(nodes: &[(u64, Door)], recorder: &Recorder, told: &Told, kept: Kept) {
-    println!(
-        "{} mutations acknowledged, {} without effect, {} unknown, {} reads answered, {} not",
-        told.acknowledged.len(),
-        told.without_effect.len(),
-        told.unknown,
-        told.observations.len(),
-        told.unread
-    );
-    assert!(told.acknowledged.len() > 10, "there was no load worth the name");
-    let revision = mark(nodes).await;
-    read_everything(nodes, recorder).await;
-    assert_linearizable(&recorder.keys());
-    let mut first: Option<Vec<Event>> = None;
-    for (node, door) in nodes {
-        let (events, _) = follow(*node, door, revision).await;
-        check_streams(*node, &events, kept);
+    Examined::default().go_on(nodes, recorder, told, kept).await;
+}
+
+/// Examinations whose requests are still known when a later one comes upon them.
+const EXAMINATIONS_REMEMBERED: usize = 16;
+
+/// What was examined so far: the next examination takes up behind it, so that a long run is looked at in pieces.
+#[derive(Debug, Default)]
+pub(crate) struct Examined {
+    /// Behind the last event; good on every node.
+    cursor: Option<String>,
+    /// Time of the last event.
+    time_micros: i64,
+    /// Last sequence of each stream.
+    ends: BTreeMap<String, u64>,
+    /// What all changes come to.
+    replica: BTreeMap<String, Held>,
+    /// Requests that must not take effect any more, by the examination that came upon them.
+    settled: VecDeque<HashSet<Vec<u8>>>,
+}
+
+/// What one examination came upon.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    /// The same on all nodes.
+    pub(crate) events: Vec<Event>,
+    /// Of the last mutation.
+    pub(crate) revision: u64,
+}
+
+impl Examined {
+    /// As [`examine`], of what came after the last examination: by clients that have worked on other keys.
+    ///
+    /// # Panics
+    /// When anything is not as it was told.
+    pub(crate) async fn go_on(&mut self, nodes: &[(u64, Door)], recorder: &Recorder, told: &Told, kept: Kept) -> Piece {
+        println!(
+            "{} mutations acknowledged, {} without effect, {} unknown, {} reads answered, {} not",
+            told.acknowledged.len(),
+            told.without_effect.len(),
+            told.unknown,
+            told.observations.len(),
+            told.unread
+        );
+        assert!(told.acknowledged.len() > 10, "there was no load worth the name");
+        let revision = mark(nodes).await;
+        read_everything(nodes, recorder).await;
+        assert_linearizable(&recorder.keys());
+        let start = self.cursor.clone().map_or(TailStart::Oldest, TailStart::Cursor);
+        let mut first: Option<Vec<Event>> = None;
+        for (node, door) in nodes {
+            let (events, cursor) = follow_from(start.clone(), *node, door, revision).await;
+            check_streams(*node, self.time_micros, self.ends.clone(), &events, kept);
+            if kept == Kept::Everything {
+                check_requests(*node, &events, told);
+            }
+            match &first {
+                None => (first, self.cursor) = (Some(events), Some(cursor)),
+                Some(first) => check_same(first, &events, *node, kept),
+            }
+        }
+        let events = first.expect("a node");
+        self.fold(&events, told);
         if kept == Kept::Everything {
-            check_requests(*node, &events, told);
-            check_records(*node, door, &events).await;
+            for (node, door) in nodes {
+                check_records(*node, door, &self.replica).await;
+            }
+            check_observations(&events, told);
         }
-        match &first {
-            None => first = Some(events),
-            Some(first) => check_same(first, &events, *node, kept),
+        check_digests(nodes).await;
+        Piece { events, revision }
+    }
+
+    /// Takes up what all nodes tell of.
+    fn fold(&mut self, events: &[Event], told: &Told) {
+        for (_, key, held) in changes(events) {
+            match held {
+                Some(held) => self.replica.insert(key, held),
+                None => self.replica.remove(&key),
+            };
+        }
+        self.time_micros = events.last().map_or(self.time_micros, |event| event.time_micros);
+        for item in events.iter().flat_map(|event| &event.items) {
+            self.ends.insert(item.stream.clone(), item.sequence);
+        }
+        let made: HashSet<Vec<u8>> =
+            events.iter().map(|event| event.request_id.to_vec()).filter(|request| !request.is_empty()).collect();
+        for earlier in &self.settled {
+            assert!(made.is_disjoint(earlier), "a request that was settled took effect later");
+        }
+        let answered = told.acknowledged.iter().map(|(request, ..)| request).chain(&told.without_effect);
+        let settled = made.into_iter().chain(answered.map(|request| request.to_vec())).collect();
+        self.settled.push_back(settled);
+        if self.settled.len() > EXAMINATIONS_REMEMBERED {
+            self.settled.pop_front();
         }
     }
-    if kept == Kept::Everything {
-        check_observations(&first.unwrap_or_default(), told);
-    }
-    check_digests(nodes).await;
 }
 
 /// A last mutation; its revision is what everything is looked at up to.
@@ -96,19 +164,27 @@ async fn read_everything(nodes: &[(u64, Door)], recorder: &Recorder) {
 
 /// All events that a node tells of, from the oldest up to a revision, and a cursor behind them.
 pub(crate) async fn follow(node: u64, door: &Door, revision: u64) -> (Vec<Event>, String) {
-    let options = TailOptions { start: TailStart::Oldest, ..TailOptions::default() };
+    follow_from(TailStart::Oldest, node, door, revision).await
+}
+
+async fn follow_from(start: TailStart, node: u64, door: &Door, revision: u64) -> (Vec<Event>, String) {
+    let options = TailOptions { start, ..TailOptions::default() };
     let mut tail = door.client(PATIENCE).namespace(NAMESPACE).tail(options);
-    let mut events = Vec::new();
+    let (mut events, mut cursor): (Vec<Event>, _) = (Vec::new(), String::new());
     let caught_up = async {
-        loop {
+        // The event of the revision is the last one: what comes behind it is left to who goes on from the cursor.
+        while events.last().is_none_or(|event| event.revision < revision) {
             let message = tail.next().await.expect("a tail goes on");
             match message.content {
-                TailContent::Event(event) if event.revision <= revision => events.push(event),
-                TailContent::Event(_) => return message.cursor,
+                TailContent::Event(event) if event.revision > revision => break,
+                TailContent::Event(event) => events.push(event),
+                // Nothing of this namespace lies between the two revisions.
                 TailContent::Progress { revision: reached, .. } if reached >= revision => return message.cursor,
                 TailContent::Progress { .. } => {}
             }
+            cursor = message.cursor;
         }
+        cursor
     };
     let in_time = tokio::time::timeout(PATIENCE, caught_up).await;
     let cursor = in_time.unwrap_or_else(|_| panic!("the tail of node {node} does not reach {revision}"));
@@ -126,15 +202,15 @@ fn check_same(first: &[Event], events: &[Event], node: u64, kept: Kept) {
 }
 
 /// No hole and no repetition, and time that does not go back.
-fn check_streams(node: u64, events: &[Event], kept: Kept) {
-    let mut ends: BTreeMap<&str, u64> = BTreeMap::new();
+fn check_streams(node: u64, since_micros: i64, mut ends: BTreeMap<String, u64>, events: &[Event], kept: Kept) {
     for pair in events.windows(2) {
         assert!(pair[0].revision < pair[1].revision, "node {node}: {pair:?}");
         assert!(pair[0].time_micros <= pair[1].time_micros, "node {node}: time went back: {pair:?}");
     }
+    assert!(events.first().is_none_or(|event| event.time_micros >= since_micros), "node {node}: time went back");
     for item in events.iter().flat_map(|event| &event.items) {
         let before_first = if kept == Kept::Everything { 0 } else { item.sequence - 1 };
-        let end = ends.entry(&item.stream).or_insert(before_first);
+        let end = ends.entry(item.stream.clone()).or_insert(before_first);
         assert_eq!(item.sequence, *end + 1, "node {node}: a hole or a repetition in {}", item.stream);
         *end = item.sequence;
     }
@@ -157,14 +233,7 @@ fn check_requests(node: u64, events: &[Event], told: &Told) {
 }
 
 /// What the changes make of nothing is what the node holds.
-async fn check_records(node: u64, door: &Door, events: &[Event]) {
-    let mut replica = BTreeMap::new();
-    for (_, key, held) in changes(events) {
-        match held {
-            Some(held) => replica.insert(key, held),
-            None => replica.remove(&key),
-        };
-    }
+async fn check_records(node: u64, door: &Door, replica: &BTreeMap<String, Held>) {
     let namespace = door.client(PATIENCE).namespace(NAMESPACE);
     let mut entries = namespace.stream_registration_entries(RegistrationEntryFilter::default()).await.expect("entries");
     let mut actual = BTreeMap::new();
@@ -172,7 +241,7 @@ async fn check_records(node: u64, door: &Door, events: &[Event]) {
         let entry = entry.expect("an entry");
         actual.insert(entry.entry_id.clone(), held(Some(&entry)));
     }
-    assert_eq!(replica, actual, "what the events of node {node} come to, and what it holds");
+    assert_eq!(replica, &actual, "what the events of node {node} come to, and what it holds");
 }
 
 /// Revision, key, and what was held from then on.

@@ -31,6 +31,8 @@ struct Member {
     address: std::net::SocketAddr,
     /// Whether it was among the first.
     founder: bool,
+    /// It is no member any more and never comes back.
+    gone: bool,
 }
 
 /// Nodes numbered from 1. Their files are kept for a look when a test fails.
@@ -126,7 +128,7 @@ impl Cluster {
         let process = NodeProcess::new(self.members.len() as u64 + 1, root);
         let number = process.number;
         let address = self.network.stand_before(number, process.peer_listen).await;
-        self.members.push(Member { process, address, founder });
+        self.members.push(Member { process, address, founder, gone: false });
         number
     }
 
@@ -152,6 +154,13 @@ impl Cluster {
     /// The address by which the others know a node.
     pub(crate) fn address(&self, number: u64) -> std::net::SocketAddr {
         self.member(number).address
+    }
+
+    /// Ends a node for good: its files are lost, and nobody is sent to it any more.
+    pub(crate) fn lose(&mut self, number: u64) {
+        self.node_mut(number).kill();
+        std::fs::remove_dir_all(self.node(number).data()).expect("its files");
+        self.members[usize::try_from(number).expect("a small number") - 1].gone = true;
     }
 
     /// Ways in to these nodes.
@@ -219,7 +228,8 @@ impl Cluster {
                 format!("initial = {}", quoted(founders.map(name).collect()))
             }
             false => {
-                let clients = founders.map(|member| format!("\"{}\"", member.process.client_address));
+                let others = self.members.iter().filter(|member| !member.gone && member.process.number != number);
+                let clients = others.map(|member| format!("\"{}\"", member.process.client_address));
                 format!("join = {}", quoted(clients.collect()))
             }
         };

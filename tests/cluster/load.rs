@@ -56,6 +56,16 @@ pub(crate) struct Told {
     pub(crate) moments: Vec<Instant>,
 }
 
+/// How clients work.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Habits {
+    pub(crate) clients: usize,
+    /// What their choices follow from.
+    pub(crate) seed: u64,
+    /// How long each of them does nothing between two calls.
+    pub(crate) rest: Duration,
+}
+
 /// Clients at work.
 pub(crate) struct Load {
     pub(crate) recorder: Recorder,
@@ -70,6 +80,8 @@ struct Shared {
     told: Mutex<Told>,
     calls: AtomicU64,
     next_value: AtomicU64,
+    /// Mutations of each client that came to a certain end.
+    settled: Vec<AtomicU64>,
 }
 
 /// What the clients are to do.
@@ -90,12 +102,20 @@ impl Load {
 
     /// As [`Load::start`], on keys of its own: for one that follows another, with a seed that is far from the other's.
     pub(crate) fn start_on(keys: &str, doors: &[Door], clients: usize, seed: u64) -> Self {
+        let doors: Vec<(u64, Door)> = (1..).zip(doors.iter().cloned()).collect();
+        Self::start_with(keys, &doors, Habits { clients, seed, rest: Duration::ZERO })
+    }
+
+    /// As [`Load::start_on`], through the doors of nodes with any numbers.
+    pub(crate) fn start_with(keys: &str, doors: &[(u64, Door)], habits: Habits) -> Self {
+        let Habits { clients, seed, rest } = habits;
         let recorder = Recorder::default();
         let shared = Arc::new(Shared {
             keys: keys.to_owned(),
             told: Mutex::default(),
             calls: AtomicU64::new(0),
             next_value: AtomicU64::new(1),
+            settled: (0..clients).map(|_| AtomicU64::new(0)).collect(),
         });
         let (pace, paced) = watch::channel(Pace::Work);
         let clients = (0..clients)
@@ -106,6 +126,7 @@ impl Load {
                     // Everybody begins somewhere else.
                     preferred: number % doors.len(),
                     random: StdRng::seed_from_u64(seed.wrapping_add(number as u64)),
+                    rest,
                     seen: 0,
                     recorder: recorder.clone(),
                     shared: Arc::clone(&shared),
@@ -123,6 +144,20 @@ impl Load {
         let deadline = Instant::now() + Duration::from_secs(60);
         while self.acknowledged() < target {
             assert!(Instant::now() < deadline, "the clients get nowhere: {} of {target}", self.acknowledged());
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Waits until every client has had another of its mutations settled, and tells how long that took.
+    pub(crate) async fn serve_everybody(&self, within: Duration) -> Duration {
+        let count = || self.shared.settled.iter().map(|count| count.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        let (began, before) = (Instant::now(), count());
+        loop {
+            let now = count();
+            if now.iter().zip(&before).all(|(now, before)| now > before) {
+                return began.elapsed();
+            }
+            assert!(began.elapsed() < within, "not everybody is served within {within:?}: {before:?}, then {now:?}");
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -154,9 +189,10 @@ impl Load {
 
 struct Client {
     session: usize,
-    doors: Vec<Door>,
+    doors: Vec<(u64, Door)>,
     preferred: usize,
     random: StdRng,
+    rest: Duration,
     /// The greatest revision that any answer told.
     seen: u64,
     recorder: Recorder,
@@ -178,11 +214,14 @@ impl Client {
                 65..90 => self.mutate(&key, Call::Update(value())).await,
                 _ => self.mutate(&key, Call::Delete).await,
             }
+            if !self.rest.is_zero() {
+                tokio::time::sleep(self.rest).await;
+            }
         }
     }
 
     fn any_door(&mut self) -> Door {
-        self.doors[self.random.random_range(0..self.doors.len())].clone()
+        self.doors[self.random.random_range(0..self.doors.len())].1.clone()
     }
 
     /// Reads what is current, through any node.
@@ -222,7 +261,7 @@ impl Client {
         let deadline = Instant::now() + PATIENCE;
         let mut open = false;
         while Instant::now() < deadline && *self.pace.borrow() != Pace::GiveUp {
-            match self.doors[self.preferred].mutate(key, call, request, ATTEMPT_MAX).await {
+            match self.doors[self.preferred].1.mutate(key, call, request, ATTEMPT_MAX).await {
                 Attempt::Answered { answer, revision } => {
                     self.seen = self.seen.max(revision);
                     match answer {
@@ -230,6 +269,7 @@ impl Client {
                         Answer::Missing | Answer::Exists(_) if open => break,
                         _ => begun.answered(answer),
                     }
+                    self.shared.settled[self.session].fetch_add(1, Ordering::Relaxed);
                     let now = Instant::now();
                     self.told(|told| match answer {
                         Answer::Missing | Answer::Exists(_) => told.without_effect.push(request),
@@ -262,8 +302,8 @@ impl Client {
 
     /// Goes to the node that is said to lead, or else to the next one.
     fn ask_another(&mut self, leader: Option<u64>) {
-        let named = leader.and_then(|number| usize::try_from(number).ok()?.checked_sub(1));
-        self.preferred = match named.filter(|index| *index < self.doors.len() && *index != self.preferred) {
+        let named = leader.and_then(|leader| self.doors.iter().position(|(number, _)| *number == leader));
+        self.preferred = match named.filter(|index| *index != self.preferred) {
             Some(index) => index,
             None => (self.preferred + 1) % self.doors.len(),
         };

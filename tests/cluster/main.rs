@@ -10,6 +10,7 @@
 //! | `load` | clients that work while things go wrong |
 //! | `aftermath` | what must hold afterwards on every node |
 //! | `gauges` | what nodes and the kernel tell of queues and memory |
+//! | `chaos` | everything at random, for as long as one likes |
 //! | `embedded` | a group inside this process, whose nodes are cut off from each other |
 //! | the others | what goes wrong, one file for each kind |
 //!
@@ -24,6 +25,7 @@
 //! ```
 
 mod aftermath;
+mod chaos;
 mod cluster;
 mod compacted;
 mod door;

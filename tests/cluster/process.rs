@@ -1,5 +1,6 @@
 //! A node in a process of its own.
 
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -23,9 +24,17 @@ const PORTS: std::ops::Range<u16> = 15_000..32_000;
 /// The file that shifts a node's clock, by as many microseconds as it says.
 const CLOCK_FILE: &str = "clock";
 
+/// Names another program than the one that was built with the tests: for long runs, which builds must not disturb.
+const PROGRAM_VARIABLE: &str = "STEEPLE_TEST_PROGRAM";
+
+/// The program under test.
+fn program() -> OsString {
+    std::env::var_os(PROGRAM_VARIABLE).unwrap_or_else(|| env!("CARGO_BIN_EXE_steeple-under-test").into())
+}
+
 /// Runs the `steeple` command to its end.
 pub(crate) async fn steeple(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_steeple-under-test"));
+    let mut command = Command::new(program());
     command.args(arguments).stdin(Stdio::null());
     without_settings(&mut command);
     let output = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic");
@@ -129,15 +138,7 @@ impl NodeProcess {
             OpenOptions::new().create(true).append(true).open(self.directory.join("messages.txt")).expect("a file");
         // A limit to the size of files is then an error of the write, like a full disk, and not a deadly signal.
         let mut command = Command::new("sh");
-        command
-            .args([
-                "-c",
-                "trap '' XFSZ; exec \"$0\" \"$@\"",
-                env!("CARGO_BIN_EXE_steeple-under-test"),
-                "serve",
-                "--config",
-            ])
-            .arg(path);
+        command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(program()).args(["serve", "--config"]).arg(path);
         without_settings(&mut command);
         command
             .env("TEST_CLOCK_FILE", self.directory.join(CLOCK_FILE))
@@ -194,9 +195,14 @@ impl NodeProcess {
         }
     }
 
+    /// Asks it with SIGTERM to end in good order, without waiting for that.
+    pub(crate) fn ask_to_stop(&self) {
+        kill_process(self.pid(), Signal::TERM).expect("a signal");
+    }
+
     /// Ends it with SIGTERM, in good order.
     pub(crate) fn stop(&mut self) {
-        kill_process(self.pid(), Signal::TERM).expect("a signal");
+        self.ask_to_stop();
         let mut child = self.child.take().expect("a process");
         let deadline = Instant::now() + PATIENCE;
         loop {

@@ -111,6 +111,11 @@ impl Network {
         self.set(from, to, |way| way.cut = true);
     }
 
+    /// Lets everything through from one node to another again.
+    pub(crate) fn mend(&self, from: u64, to: u64) {
+        self.set(from, to, |way| way.cut = false);
+    }
+
     /// Lets everything from one node to another arrive late.
     pub(crate) fn delay(&self, from: u64, to: u64, delay: Duration) {
         self.set(from, to, |way| way.delay = delay);

@@ -22,6 +22,11 @@ pub(crate) fn pressure_seconds(usual: u64) -> u64 {
     number_from("STEEPLE_TEST_PRESSURE_SECONDS").unwrap_or(usual)
 }
 
+/// For how long things go wrong at random, if the environment does not ask for longer.
+pub(crate) fn chaos_seconds(usual: u64) -> u64 {
+    number_from("STEEPLE_TEST_CHAOS_SECONDS").unwrap_or(usual)
+}
+
 /// What all clients' choices follow from.
 pub(crate) fn seed() -> u64 {
     static SEED: OnceLock<u64> = OnceLock::new();
