@@ -10,7 +10,13 @@ pub(super) fn install(config: &TracingConfig) -> Result<(), CommandError> {
     let filter =
         config.filter().map_err(|error| CommandError::Usage(format!("tracing.level: `{}`: {error}", config.level)))?;
     let colours = std::io::stderr().is_terminal();
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    // Where messages cannot be written, as in a file on a full disk, the subscriber would complain with a macro that
+    // panics for the same reason: the node would break off instead of ending as it should.
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .log_internal_errors(false);
     let installed = match config.format {
         TracingFormat::Text => subscriber.try_init(),
         TracingFormat::Json => subscriber.json().flatten_event(true).try_init(),
