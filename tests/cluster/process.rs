@@ -1,10 +1,12 @@
 //! A node in a process of its own.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
@@ -71,10 +73,14 @@ pub(crate) struct NodeProcess {
     child: Option<Child>,
 }
 
-/// An address of this machine that is free.
+/// An address of this machine that is free, and that no other test of this process is about to use.
 fn free_address() -> SocketAddr {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
         let port = rand::rng().random_range(PORTS);
+        if !GIVEN.lock().expect("no panic").insert(port) {
+            continue;
+        }
         if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
             return listener.local_addr().expect("an address");
         }
