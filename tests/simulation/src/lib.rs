@@ -14,6 +14,7 @@
 pub mod chance;
 pub mod time;
 pub mod trace;
+pub mod coverage;
 pub mod counters;
 pub mod violation;
 pub mod settings;
@@ -30,6 +31,7 @@ mod actors;
 mod observe;
 pub mod world;
 pub mod runs;
+pub mod search;
 
 pub use settings::{Length, Settings};
 pub use world::{Outcome, World};

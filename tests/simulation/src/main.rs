@@ -1,11 +1,13 @@
 //! Runs simulated clusters from seeds, and says what happened to them.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 use steeple_engine::simulation::Bug;
+use steeple_simulation::search::{Search, Seeds};
 use steeple_simulation::settings::Cuts;
+use steeple_simulation::time::processor_seconds;
 use steeple_simulation::{Length, runs};
 
 /// Simulated clusters of the real code.
@@ -28,12 +30,21 @@ enum Command {
 
 #[derive(clap::Args)]
 struct Simulate {
-    /// How many seeds.
-    #[arg(long, default_value_t = 100)]
-    seeds: u64,
-    /// The first one.
+    /// How many seeds, or which ones: `1000`, or `5000..6000`. Without it 100, or as many as there are minutes for.
+    #[arg(long)]
+    seeds: Option<Seeds>,
+    /// The first one, when their number is given.
     #[arg(long, default_value_t = 0)]
     from: u64,
+    /// Begin no run after so many minutes.
+    #[arg(long)]
+    minutes: Option<u64>,
+    /// Runs at the same time.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Put what was counted into this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
     /// Short runs, as the tests have them.
     #[arg(long)]
     short: bool,
@@ -87,9 +98,9 @@ fn find_bugs(arguments: &Bugs) -> ExitCode {
     let mut missed = 0;
     let wanted = |bug: &Bug| arguments.only.as_ref().is_none_or(|name| *name == format!("{bug:?}"));
     for bug in Bug::ALL.into_iter().filter(wanted) {
-        let began = Instant::now();
+        let began = processor_seconds();
         let found = runs::find(bug, arguments.from, arguments.runs);
-        let seconds = began.elapsed().as_secs_f64();
+        let seconds = processor_seconds() - began;
         match found {
             Some(found) => {
                 let first_line = found.violation.found.lines().next().unwrap_or_default().to_owned();
@@ -108,28 +119,33 @@ fn find_bugs(arguments: &Bugs) -> ExitCode {
 }
 
 fn simulate(arguments: &Simulate) -> ExitCode {
-    let length = if arguments.short { Length::Short } else { Length::Long };
+    let seeds = match (&arguments.seeds, arguments.minutes) {
+        (Some(Seeds::Range(range)), _) => range.clone(),
+        (Some(Seeds::Count(count)), _) => arguments.from..arguments.from.saturating_add(*count),
+        (None, None) => arguments.from..arguments.from.saturating_add(100),
+        (None, Some(_)) => arguments.from..u64::MAX,
+    };
     let cuts = Cuts { without: arguments.without.clone(), seconds: arguments.seconds };
-    let (began, mut counters, mut found) = (Instant::now(), steeple_simulation::counters::Counters::default(), 0);
-    for seed in arguments.from..arguments.from.saturating_add(arguments.seeds) {
-        let outcome = runs::run_with(seed, length, arguments.trace, None, &cuts);
-        counters.add(&outcome.counters);
-        if arguments.trace {
-            eprintln!("seed {seed}: {:016x}", outcome.digest);
-        }
-        if let Some(violation) = outcome.violation {
-            found += 1;
-            println!("{}\n", runs::Failed { seed, length, violation });
-            if !arguments.keep_going {
-                break;
-            }
-        }
+    let search = Search {
+        length: if arguments.short { Length::Short } else { Length::Long },
+        is_whole: cuts.without.is_empty() && cuts.seconds.is_none(),
+        cuts,
+        seeds: seeds.clone(),
+        minutes: arguments.minutes,
+        threads: arguments.threads,
+        prints: arguments.trace,
+        keeps_going: arguments.keep_going,
+    };
+    let report = search.run();
+    print!("{}", report.counters);
+    println!("{}", report.summary());
+    if let Some(path) = &arguments.json
+        && let Err(error) = std::fs::write(path, report.json())
+    {
+        eprintln!("{} cannot be written: {error}", path.display());
+        return ExitCode::FAILURE;
     }
-    let seconds = began.elapsed().as_secs_f64();
-    print!("{counters}");
-    let simulated = counters.simulated_micros as f64 / 1e6;
-    println!("{seconds:.1} s of work, {:.0} simulated cluster seconds for each of them", simulated / seconds.max(1e-9));
-    if found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn shrink(arguments: &Shrink) -> ExitCode {

@@ -17,6 +17,13 @@ pub const SECOND: u64 = 1_000_000;
 /// What the clocks say at the beginning of a run, in microseconds since the Unix epoch.
 const EPOCH: i64 = 1_800_000_000 * SECOND as i64;
 
+/// Seconds for which this process has kept processors busy.
+#[must_use]
+pub fn processor_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
 /// The time of a run; clones are the same.
 #[derive(Clone, Debug, Default)]
 pub struct WorldTime(Arc<AtomicU64>);
