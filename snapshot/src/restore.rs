@@ -87,7 +87,7 @@ pub struct Unfinished {
 
 /// A log that takes the entries of a snapshot.
 pub trait EntrySink {
-    /// Makes the log empty and begin behind a position. Entries up to `renumbered_to`, if there are any, will not have
+    /// Makes the log empty and begin behind a position. Entries up to `renumbered_to`, if there are any, may not have
     /// the numbers that they have in the group's log.
     ///
     /// # Errors
@@ -315,7 +315,10 @@ impl<'a> EntryLoader<'a> {
             // Where entries are missing, there is room for one more, which closes them.
             base.position.index = LogIndex(end.saturating_sub(manifest.entries).saturating_sub(1));
         }
-        log.start_behind(base, if gapless { LogIndex::ZERO } else { manifest.state.index })?;
+        // A log that was numbered anew has no gaps either, and its entries are not where the group has them: what comes
+        // from another member must not be replicated by this one, whatever its numbers look like.
+        let keeps_numbers = gapless && lineage == Lineage::New;
+        log.start_behind(base, if keeps_numbers { LogIndex::ZERO } else { manifest.state.index })?;
         let renumbered = (!gapless).then(|| base.position.index.next());
         Ok(Self { log, lineage, renumbered, last_tag: base.revision.0, last: base.position })
     }

@@ -340,7 +340,8 @@ fn open_and_follow(store: Arc<dyn RecordStore>, log: &LogReader, up_to: LogIndex
 
 /// Makes sure that what replaces a record store can be made, before the old one is destroyed.
 pub(super) fn check_rebuildable(log: &LogReader, base: &Base) -> Result<(), StartError> {
-    let log_base = log.base().index;
+    // What is before has gone, or stands under other indexes than the group's.
+    let log_base = LogIndex(log.contiguous_from().0.saturating_sub(1));
     if log_base > LogIndex::ZERO {
         let found = base.verify();
         if !found.as_ref().is_ok_and(|covers| *covers >= log_base) {
