@@ -40,6 +40,12 @@ pub enum LogError {
     /// No copy of the state is intact: term and vote are lost.
     #[error("all copies of the log's state are damaged, with them term and vote")]
     StateDamaged,
+    /// The state is older than what lies beside it: term and vote may have been forgotten.
+    #[error("the log's state is older than {found}: term and vote may be lost")]
+    StateOutdated {
+        /// What is newer.
+        found: String,
+    },
     /// There is no log, and the options do not allow to create one.
     #[error("there is no log here, and creating one is not allowed")]
     Missing,

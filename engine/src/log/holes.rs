@@ -16,9 +16,9 @@ use thiserror::Error;
 use super::frame::{encode_frame, frame_bytes, payload_bytes};
 use super::record::PersistRecord;
 use super::shared::Filled;
-use super::{Entry, Fault, FaultKind, LogError, LogWriter};
+use super::{Entry, Fault, FaultKind, HardState, LogError, LogWriter};
 use crate::disk::DiskFile;
-use crate::ids::LogIndex;
+use crate::ids::{LogIndex, Term};
 
 /// A damaged place with the entries that it concerns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,6 +141,7 @@ impl LogWriter {
         let within = entries.iter().take_while(|entry| entry.position.index <= hole.last).count();
         let entries = &entries[..within];
         self.check_identity(entries)?;
+        self.take_up_term_of(entries)?;
         let is_complete = first == hole.first && within as u64 == hole.last.0 - hole.first.0 + 1;
         let taken = match hole.kind {
             HoleKind::Hopeless => return Err(FillError::NotMissing { index: first }),
@@ -170,6 +171,18 @@ impl LogWriter {
         }
         self.finish_when_whole()?;
         Ok(taken)
+    }
+
+    /// Entries of a later term than this node has been in bring it there. It has not voted in that term.
+    fn take_up_term_of(&mut self, entries: &[Entry]) -> Result<(), LogError> {
+        let term = entries.last().map_or(Term::default(), |entry| entry.position.term);
+        if term <= self.state.hard_state.term {
+            return Ok(());
+        }
+        let state = HardState { term, vote: None, commit: self.state.hard_state.commit };
+        self.state.hard_state = state;
+        let saved = self.save_state();
+        self.poison_on_failure(saved)
     }
 
     /// What is known about the entries must be true of those that come.

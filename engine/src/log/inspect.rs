@@ -102,7 +102,7 @@ fn inspect_segments(state: &LogState, found: Vec<Found>, visit: &mut dyn FnMut(F
             continue;
         }
         let file = segment.name.clone();
-        let scan = scan_segment(&segment, extent, &mut |slot| {
+        let scan = scan_segment(&segment, extent, &state.known_terms(), &mut |slot| {
             visit(Finding::Slot {
                 file: file.clone(),
                 slot: slot.slot,

@@ -22,7 +22,7 @@ use super::{
     Verification,
 };
 use crate::disk::{Disk, DiskFile};
-use crate::ids::{LogIndex, LogPosition};
+use crate::ids::{LogIndex, LogPosition, Term};
 
 /// Entries are written back in pieces of this size.
 const WRITE_BACK_BYTES: usize = 1 << 20;
@@ -51,8 +51,24 @@ pub struct Recovery {
     pub torn: Option<TornTail>,
     /// Damaged entries. Empty unless the options allow to open with them.
     pub faults: Vec<Fault>,
+    /// The term of the last entry that is known to have been durable.
+    pub proven_term: Term,
     /// Copies of headers and state and persist records that were damaged and have been restored from what is left.
     pub healed: u32,
+}
+
+impl Recovery {
+    /// Whether the state is older than the entries. A member of a group makes each term durable before any entry of it, and
+    /// what it has promised since the state was written cannot be had from anybody.
+    ///
+    /// # Errors
+    /// [`LogError::StateOutdated`] when it is.
+    pub fn check_term(&self) -> Result<(), LogError> {
+        if self.proven_term > self.hard_state.term {
+            return Err(LogError::StateOutdated { found: format!("its entries of term {}", self.proven_term) });
+        }
+        Ok(())
+    }
 }
 
 /// The remains of an unfinished write.
@@ -133,6 +149,7 @@ pub(super) fn open(
         newest.scan.cut_undecided(&newest.filled.segment);
         newest.filled.tail = newest.scan.tail;
     }
+    check_leftovers(disk.as_ref(), &state, &listing)?;
     let mut faults: Vec<Fault> = surveyed.iter().flat_map(|segment| segment.scan.faults.iter().cloned()).collect();
     faults.extend(owed(&state, &surveyed, &faults));
     if !faults.is_empty() && options.faults != FaultPolicy::Report {
@@ -140,6 +157,23 @@ pub(super) fn open(
     }
     let writer = writer(disk, options, state_file, state, &surveyed);
     Opening { writer, created, healed: loaded.damaged_copies, faults }.finish(listing, surveyed)
+}
+
+/// A segment gets entries only after the state knows it, and is discarded before the state forgets that it was cut off.
+fn check_leftovers(disk: &dyn Disk, state: &LogState, listing: &Listing) -> Result<(), LogError> {
+    if state.cut_from.is_some() {
+        return Ok(());
+    }
+    for name in listing.segments.range(state.newest_segment + 1..).map(|(_, name)| name) {
+        let Ok(file) = disk.open(name) else { continue };
+        let Ok(copies) = read_headers(file.as_ref()) else { continue };
+        let Some(header) = copies.iter().find_map(|copy| copy.as_ref().ok()).copied() else { continue };
+        let segment = Segment { name: name.clone(), header, file: Some(file.clone()), damage: None };
+        if header.generation >= state.next_generation && segment.record(file.as_ref(), 0).is_some() {
+            return Err(LogError::StateOutdated { found: format!("{name}, which has entries") });
+        }
+    }
+    Ok(())
 }
 
 /// Entries that are to be brought back and of which a scan says nothing.
@@ -226,19 +260,23 @@ fn open_segment(
             return Err(LogError::Version { file: name.to_owned(), found: *found });
         }
     }
-    let Some(header) = copies.iter().find_map(|copy| copy.ok()) else { return Ok(Err(FaultKind::Header)) };
+    // A segment stands for its own number and for those that were merged into it, never for one that is to come. Of two
+    // intact copies one may be of an earlier life of the file, when a write was lost.
+    let intact = copies.iter().filter_map(|copy| copy.as_ref().ok());
+    let fits = |header: &&SegmentHeader| header.sequence == sequence && header.last_sequence <= state.newest_segment;
+    let newest = intact.clone().filter(fits).max_by_key(|header| header.generation);
+    let Some(header) = newest.or(intact.last()).copied() else { return Ok(Err(FaultKind::Header)) };
     if header.owner != (state.identity.cluster, state.identity.node, state.identity.group) {
         return Err(LogError::ForeignSegment { file: name.to_owned() });
     }
-    // A segment stands for its own number and for those that were merged into it, never for one that is to come.
-    if header.sequence != sequence || header.last_sequence > state.newest_segment {
+    if !fits(&&header) {
         return Ok(Err(FaultKind::Header));
     }
     let size = file.size().unwrap_or(0);
     if size < header.file_bytes {
         return Ok(Err(FaultKind::FileShort { expected: header.file_bytes, found: size }));
     }
-    let half_header = copies.iter().any(Result::is_err);
+    let half_header = copies.iter().any(|copy| copy.as_ref().ok() != Some(&header));
     Ok(Ok(OpenedSegment { file, header, half_header }))
 }
 
@@ -246,6 +284,7 @@ fn open_segment(
 fn survey(state: &LogState, found: Vec<Found>, verification: Verification) -> Vec<Surveyed> {
     let starts: Vec<Option<SegmentHeader>> =
         found.iter().map(|found| found.file.as_ref().ok().map(|file| file.header)).collect();
+    let terms = state.known_terms();
     let mut surveyed: Vec<Surveyed> = Vec::new();
     for (place, found) in found.into_iter().enumerate() {
         let is_newest = place + 1 == starts.len();
@@ -264,7 +303,7 @@ fn survey(state: &LogState, found: Vec<Found>, verification: Verification) -> Ve
         }
         let scan = match quick_tail(&segment, extent, verification) {
             Some(tail) => Scan::of_tail(tail),
-            None => scan_segment(&segment, extent, &mut |_| {}),
+            None => scan_segment(&segment, extent, &terms, &mut |_| {}),
         };
         let mut entry = Surveyed { filled: Filled { segment, tail: scan.tail }, scan, half_header };
         entry.check_start(before.0);
@@ -453,6 +492,7 @@ impl Opening {
         surveyed: Vec<Surveyed>,
     ) -> Result<(LogWriter, LogReader, Recovery), LogError> {
         let clean = self.writer.state.clean;
+        let proven_term = surveyed.iter().map(|segment| segment.scan.proven.last.term).max().unwrap_or_default();
         self.recall_terms();
         self.settle_found(&surveyed)?;
         self.heal(&surveyed)?;
@@ -475,6 +515,7 @@ impl Opening {
             last_tag,
             torn,
             faults: self.faults,
+            proven_term,
             healed: self.healed,
         };
         let reader = self.writer.reader();

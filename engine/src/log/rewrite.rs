@@ -14,6 +14,7 @@ use super::record::{PERSIST_RECORD_BYTES, PersistRecord};
 use super::scan::{Extent, SlotFinding, scan_segment, valid_records};
 use super::segment::{SEGMENT_HEADER_BYTES, SealedRange, Segment, SegmentHeader, Tail, write_header};
 use super::shared::Filled;
+use super::terms::TermTable;
 use super::{Entry, FRAME_HEADER_BYTES, Fault, FaultKind, LogError, LogWriter};
 use crate::disk::DiskFile;
 use crate::ids::LogIndex;
@@ -313,7 +314,7 @@ impl Filled {
     fn findings(&self) -> (Vec<SlotFinding>, Vec<Fault>) {
         let mut findings = Vec::new();
         let extent = Extent::Sealed(self.tail.last, self.tail.last_tag);
-        let scan = scan_segment(&self.segment, extent, &mut |finding| findings.push(finding));
+        let scan = scan_segment(&self.segment, extent, &TermTable::default(), &mut |finding| findings.push(finding));
         (findings, scan.faults)
     }
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::frame::{FrameError, FrameHeader, frame_bytes};
 use super::record::{PERSIST_RECORD_BYTES, PersistRecord};
 use super::segment::{Segment, Tail};
+use super::terms::TermTable;
 use super::walk::{FrameWalk, Step};
 use super::{Fault, FaultKind};
 use crate::disk::DiskFile;
-use crate::ids::{LogIndex, LogPosition};
+use crate::ids::{LogIndex, LogPosition, Term};
 
 /// Persist records are read in blocks of this many.
 const RECORDS_AT_ONCE: u64 = 4096;
@@ -48,11 +49,16 @@ pub(super) struct Scan {
     pub(super) end_unknown: bool,
 }
 
-/// Looks at every slot of a segment in order.
-pub(super) fn scan_segment(segment: &Segment, extent: Extent, visit: &mut dyn FnMut(SlotFinding)) -> Scan {
+/// Looks at every slot of a segment in order. What `terms` says of another term is an earlier content of its place.
+pub(super) fn scan_segment(
+    segment: &Segment,
+    extent: Extent,
+    terms: &TermTable,
+    visit: &mut dyn FnMut(SlotFinding),
+) -> Scan {
     let Some(file) = segment.file.clone() else { return Scan::of_unusable(segment, extent) };
     let records = valid_records(segment, file.as_ref(), extent);
-    Scanner::new(segment, file, records, extent).run(visit)
+    Scanner::new(segment, file, records, extent, *terms).run(visit)
 }
 
 /// All intact persist records that count, by slot.
@@ -76,6 +82,17 @@ pub(super) fn valid_records(segment: &Segment, file: &dyn DiskFile, extent: Exte
         }
         slot += count;
     }
+    without_stale(records)
+}
+
+/// Terms only rise along a log. A record of a lower term than one in front of it is of entries that were cut off: the
+/// write that should have wiped it was lost.
+fn without_stale(mut records: BTreeMap<u64, PersistRecord>) -> BTreeMap<u64, PersistRecord> {
+    let mut newest = Term::default();
+    records.retain(|_, record| {
+        newest = newest.max(record.position.term);
+        record.position.term == newest
+    });
     records
 }
 
@@ -95,6 +112,8 @@ struct Scanner<'a> {
     file: Arc<dyn DiskFile>,
     records: BTreeMap<u64, PersistRecord>,
     extent: Extent,
+    /// Terms of the entries, as far as they are known from elsewhere. Indexes of sealed segments may not be the group's.
+    terms: TermTable,
     /// Entries up to here were durable for certain.
     durable: u64,
     scan: Scan,
@@ -106,6 +125,7 @@ impl<'a> Scanner<'a> {
         file: Arc<dyn DiskFile>,
         records: BTreeMap<u64, PersistRecord>,
         extent: Extent,
+        terms: TermTable,
     ) -> Self {
         let by_records = records.values().map(PersistRecord::durable_before).max().unwrap_or(0);
         let durable = match extent {
@@ -125,7 +145,7 @@ impl<'a> Scanner<'a> {
             torn: None,
             end_unknown: false,
         };
-        Self { segment, file, records, extent, durable, scan }
+        Self { segment, file, records, extent, terms, durable, scan }
     }
 
     fn run(mut self, visit: &mut dyn FnMut(SlotFinding)) -> Scan {
@@ -141,10 +161,16 @@ impl<'a> Scanner<'a> {
                 Step::Bad(error) => Err(describe(error)),
                 Step::Unreadable(error) => Err(format!("cannot be read: {error}")),
             };
-            let record = self.records.get(&slot).copied();
+            let record = self.records.get(&slot).copied().filter(|record| self.is_of_its_term(record.position));
             visit(SlotFinding { slot, offset: self.scan.tail.frames_end, frame: frame.clone(), record });
             match (frame, record) {
-                (Ok(header), record) => self.take_good(slot, &header, record),
+                (Ok(header), Some(record)) if is_newer(&record, &header) => {
+                    self.take_damaged(&record, format!("found an earlier entry {} instead", header.position));
+                }
+                (Ok(header), record) => {
+                    let record = record.filter(|record| record.frame_checksum == header.checksum);
+                    self.take_good(slot, &header, record);
+                }
                 (Err(found), Some(record)) => self.take_damaged(&record, found),
                 (Err(found), None) => {
                     if !self.skip_traceless(slot, found, &mut walk) {
@@ -172,7 +198,15 @@ impl<'a> Scanner<'a> {
         let next = self.scan.tail.last.index.next();
         let in_place =
             if self.segment.is_dense() { header.position.index == next } else { header.position.index >= next };
-        in_place && header.position.term >= self.scan.tail.last.term && header.tag >= self.scan.tail.last_tag
+        in_place && self.is_of_its_term(header.position) && header.tag >= self.scan.tail.last_tag
+    }
+
+    /// Whether the term fits to what is known: an entry that was cut off, and whose place another one has taken, may come
+    /// to light again when a write was lost.
+    fn is_of_its_term(&self, position: LogPosition) -> bool {
+        let is_known_other =
+            self.segment.is_dense() && self.terms.term_of(position.index).is_some_and(|term| term != position.term);
+        position.term >= self.scan.tail.last.term && !is_known_other
     }
 
     fn take_good(&mut self, slot: u64, header: &FrameHeader, record: Option<PersistRecord>) {
@@ -326,6 +360,12 @@ impl<'a> Scanner<'a> {
             self.scan.cut_at(place, &self.segment.header.previous, self.segment.header.previous_tag, &self.records);
         }
     }
+}
+
+/// Whether a record and a frame in one place contradict each other, and the frame is what was there before: of two entries
+/// that were written to one place after each other the later one has the higher term.
+fn is_newer(record: &PersistRecord, header: &FrameHeader) -> bool {
+    record.frame_checksum != header.checksum && record.position.term >= header.position.term
 }
 
 impl Scan {

@@ -94,6 +94,13 @@ impl LogState {
         self.durable.max(self.hard_state.commit).max(self.owed)
     }
 
+    /// The terms of entries as far as the state may be believed.
+    pub(super) fn known_terms(&self) -> TermTable {
+        let mut terms = self.terms;
+        terms.cut_from(self.durable.max(self.owed).next());
+        terms
+    }
+
     fn encode(&self, write_number: u64) -> [u8; COPY_BYTES] {
         let mut block = [0; COPY_BYTES];
         put(&mut block, 0, MAGIC);

@@ -109,6 +109,7 @@ pub(super) fn open_in(
     let roster = open_roster(disk, options, &log, Incarnation(random.bytes()))?;
     let base = Arc::new(Base::open(storage));
     if !install::resume(&base, &identity, &mut writer).map_err(Box::new)? {
+        recovery.check_term()?;
         found(&mut writer, &log, &options.cluster)?;
     }
     let committed = writer.hard_state().commit;

@@ -115,6 +115,7 @@ impl Damaged {
             ..options.log
         };
         let (writer, log, recovery) = Log::open(disk, log_options, identity)?;
+        recovery.check_term()?;
         recovery.faults.iter().take(FAULTS_SHOWN_MAX).for_each(|fault| tracing::warn!(%fault, "the log is damaged"));
         tracing::warn!(places = recovery.faults.len(), "the log is damaged; other members are asked for help");
         if let Some((membership, _)) = &membership {

@@ -1,7 +1,9 @@
 //! The experiments: which histories, which damage, how often.
 
 use crate::chance::Chance;
-use crate::damage::{Damage, is_recoverable, random_block, random_metadata};
+use crate::damage::{
+    BLOCK_BYTES, Damage, files, is_recoverable, random_block, random_metadata, random_misdirected, random_old,
+};
 use crate::group::{Group, Outcome};
 use crate::history::{History, settled, troubled};
 use crate::report::Row;
@@ -16,7 +18,7 @@ const HISTORIES: u64 = 100;
 pub fn run_case(row: &mut Row, mut history: History, damage: &[(u64, Damage)], seed: u64) -> Outcome {
     for (node, damage) in damage {
         if let Some(disk) = history.disks.get(node) {
-            damage.apply(disk);
+            damage.apply(disk, &history.past_of(*node));
         }
     }
     let recoverable = is_recoverable(&history);
@@ -105,6 +107,66 @@ fn bit(history: &History, node: u64, chance: &mut Chance) -> Option<Damage> {
     Some(Damage::Bit { file, offset: block * 4096 + chance.below(4096) })
 }
 
+fn lost_write(history: &History, node: u64, chance: &mut Chance) -> Option<Damage> {
+    random_old(&history.disks[&node], &history.past_of(node), chance)
+}
+
+fn misdirected_write(history: &History, node: u64, chance: &mut Chance) -> Option<Damage> {
+    random_misdirected(&history.disks[&node], &history.past_of(node), chance)
+}
+
+/// Copies of term and vote, as long as one of a current state is left: one copy, a pair, or a whole file, damaged, lost
+/// or of an earlier moment.
+fn state_copies(history: &History, _node: u64, chance: &mut Chance) -> Option<Damage> {
+    let file = if chance.one_in(2) { "state" } else { "state-twin" };
+    let copy = chance.below(4);
+    let moment = chance.below(history.past.len() as u64) as usize;
+    let spoil = |copy: u64, chance: &mut Chance| match chance.below(3) {
+        0 => Damage::Bit { file: file.into(), offset: copy * BLOCK_BYTES + chance.below(512) },
+        1 => Damage::Block { file: file.into(), block: copy, content: Some(chance.number()) },
+        _ => Damage::Old { file: file.into(), from: copy * BLOCK_BYTES, bytes: BLOCK_BYTES, moment },
+    };
+    Some(match chance.below(4) {
+        0 => spoil(copy, chance),
+        1 => Damage::All(vec![spoil(copy / 2 * 2, chance), spoil(copy / 2 * 2 + 1, chance)]),
+        2 => Damage::OldFiles { files: vec![file.into()], moment },
+        _ => Damage::All((0..4).map(|copy| spoil(copy, chance)).collect()),
+    })
+}
+
+/// One copy or both of the header of a segment.
+fn headers(history: &History, node: u64, chance: &mut Chance) -> Option<Damage> {
+    let disk = &history.disks[&node];
+    let segments: Vec<String> = files(disk).into_iter().filter(|file| file.starts_with("segment-")).collect();
+    let file = segments.get(chance.below(segments.len() as u64) as usize)?.clone();
+    let moment = chance.below(history.past.len() as u64) as usize;
+    let spoil = |copy: u64, chance: &mut Chance| match chance.below(3) {
+        0 => Damage::Bit { file: file.clone(), offset: copy * BLOCK_BYTES + chance.below(512) },
+        1 => Damage::Block { file: file.clone(), block: copy, content: chance.one_in(2).then(|| chance.number()) },
+        _ => Damage::Old { file: file.clone(), from: copy * BLOCK_BYTES, bytes: BLOCK_BYTES, moment },
+    };
+    Some(match chance.below(3) {
+        0 => spoil(0, chance),
+        1 => spoil(1, chance),
+        _ => Damage::All(vec![spoil(0, chance), spoil(1, chance)]),
+    })
+}
+
+/// Both files with term and vote of one member are those of an earlier moment, and of nobody else.
+fn state_of_one(cases: u64, seed: u64, histories: &[History]) -> Row {
+    let mut row = Row::new("outside the model: both state files of one member older").outside_the_model();
+    for case in 0..cases {
+        let case_seed = seed.wrapping_add(case);
+        let mut chance = Chance::new(case_seed);
+        let history = &histories[chance.below(histories.len() as u64) as usize];
+        let node = 1 + chance.below(history.disks.len() as u64);
+        let moment = chance.below(history.past.len() as u64) as usize;
+        let damage = Damage::OldFiles { files: vec!["state".into(), "state-twin".into()], moment };
+        run_case(&mut row, history.duplicate(), &[(node, damage)], case_seed);
+    }
+    row
+}
+
 /// Any of the others.
 fn anything(history: &History, node: u64, chance: &mut Chance) -> Option<Damage> {
     match chance.below(5) {
@@ -133,6 +195,14 @@ pub fn matrix(divisor: u64, seed: u64, done: &mut dyn FnMut(Row)) {
     done(by_chance("single bits", cases(5000), seed, &troubled, &bit));
     let five = troubled_histories(5, seed);
     done(by_chance("five members, anything", cases(2000), seed, &five, &anything));
+    done(by_chance("lost writes", cases(5000), seed, &troubled, &lost_write));
+    done(by_chance("misdirected writes", cases(5000), seed, &troubled, &misdirected_write));
+    done(by_chance("five members, lost and misdirected writes", cases(2000), seed, &five, &|history, node, chance| {
+        if chance.one_in(2) { lost_write(history, node, chance) } else { misdirected_write(history, node, chance) }
+    }));
+    done(by_chance("copies of term and vote", cases(1000), seed, &troubled, &state_copies));
+    done(by_chance("headers of segments", cases(1000), seed, &troubled, &headers));
+    done(state_of_one(cases(1000), seed, &troubled));
     done(helical(&settled));
 }
 

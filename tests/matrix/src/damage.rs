@@ -54,12 +54,68 @@ pub enum Damage {
     Long(String, u64),
     /// Every third block of all files, from this one on, holds nonsense.
     Helical(u64),
+    /// A write was lost: a place in a file holds what it held at an earlier moment.
+    Old {
+        /// In which file.
+        file: String,
+        /// The first byte.
+        from: u64,
+        /// How many.
+        bytes: u64,
+        /// At which moment of the history.
+        moment: usize,
+    },
+    /// A write went astray: it is in another place, and its own holds what it held at an earlier moment.
+    Misdirected {
+        /// In which file.
+        file: String,
+        /// The first byte.
+        from: u64,
+        /// How many.
+        bytes: u64,
+        /// At which moment of the history.
+        moment: usize,
+        /// The file that it went to.
+        onto: String,
+        /// The first byte there.
+        place: u64,
+    },
+    /// All of these files are those of an earlier moment.
+    OldFiles {
+        /// Which ones.
+        files: Vec<String>,
+        /// At which moment of the history.
+        moment: usize,
+    },
+    /// Several at once.
+    All(Vec<Damage>),
 }
 
 impl Damage {
     /// Carries it out. Whether there was something to damage.
-    pub fn apply(&self, disk: &SimulatedDisk) -> bool {
+    pub fn apply(&self, disk: &SimulatedDisk, past: &[SimulatedDisk]) -> bool {
         match self {
+            Self::Old { file, from, bytes, moment } => {
+                past.get(*moment).is_some_and(|earlier| bring_back(disk, earlier, file, *from, *bytes))
+            }
+            Self::Misdirected { file, from, bytes, moment, onto, place } => {
+                let Some(earlier) = past.get(*moment) else { return false };
+                let astray = bytes_of(disk, file, *from, *bytes);
+                put(disk, onto, *place, &astray) && bring_back(disk, earlier, file, *from, *bytes)
+            }
+            Self::OldFiles { files, moment } => past.get(*moment).is_some_and(|earlier| {
+                files
+                    .iter()
+                    .filter(|file| {
+                        earlier.contents(file).is_some_and(|old| {
+                            disk.place(file, &old);
+                            true
+                        })
+                    })
+                    .count()
+                    == files.len()
+            }),
+            Self::All(damage) => damage.iter().filter(|damage| damage.apply(disk, past)).count() > 0,
             Self::Entry { index } => flip_entry(disk, *index),
             Self::Bit { file, offset } => disk.flip(file, *offset, 1 << (offset % 8)),
             Self::Block { file, block, content } => overwrite(disk, file, *block, *content),
@@ -135,6 +191,63 @@ fn overwrite(disk: &SimulatedDisk, file: &str, block: u64, content: Option<u64>)
     }
     disk.place(file, &bytes);
     true
+}
+
+/// A part of a file, as far as it reaches.
+fn bytes_of(disk: &SimulatedDisk, file: &str, from: u64, bytes: u64) -> Vec<u8> {
+    let content = disk.contents(file).unwrap_or_default();
+    let from = usize::try_from(from).unwrap_or(usize::MAX).min(content.len());
+    let to = from.saturating_add(usize::try_from(bytes).unwrap_or(usize::MAX)).min(content.len());
+    content[from..to].to_vec()
+}
+
+fn put(disk: &SimulatedDisk, file: &str, from: u64, bytes: &[u8]) -> bool {
+    let Some(mut content) = disk.contents(file) else { return false };
+    let Some(rest) = usize::try_from(from).ok().and_then(|from| content.get_mut(from..)) else { return false };
+    rest.iter_mut().zip(bytes).for_each(|(byte, put)| *byte = *put);
+    disk.place(file, &content);
+    true
+}
+
+/// What a place held earlier; zeros where the file was not there.
+fn bring_back(disk: &SimulatedDisk, earlier: &SimulatedDisk, file: &str, from: u64, bytes: u64) -> bool {
+    let mut old = bytes_of(earlier, file, from, bytes);
+    old.resize(usize::try_from(bytes).unwrap_or(0), 0);
+    put(disk, file, from, &old)
+}
+
+/// Units in which writes get lost: sectors, and blocks.
+const LOST_BYTES: [u64; 2] = [512, BLOCK_BYTES];
+
+/// A place of a random file that was another one at an earlier moment.
+pub fn random_old(disk: &SimulatedDisk, past: &[SimulatedDisk], chance: &mut Chance) -> Option<Damage> {
+    let moment = chance.below(past.len() as u64) as usize;
+    let (earlier, bytes) = (past.get(moment)?, LOST_BYTES[chance.below(2) as usize]);
+    let mut places = Vec::new();
+    for file in files(disk) {
+        let (now, then) = (disk.contents(&file)?, earlier.contents(&file).unwrap_or_default());
+        let starts = (0..now.len() as u64).step_by(usize::try_from(bytes).ok()?);
+        let differs = |start: &u64| {
+            let (start, end) = (*start as usize, (*start + bytes) as usize);
+            let old = then.get(start..end.min(then.len())).unwrap_or_default();
+            let new = &now[start..end.min(now.len())];
+            let is_same = |place: usize| new.get(place).copied() == Some(old.get(place).copied().unwrap_or(0));
+            !(0..new.len()).all(is_same)
+        };
+        places.extend(starts.filter(differs).map(|start| (file.clone(), start)));
+    }
+    let (file, from) = places.get(chance.below(places.len() as u64) as usize)?.clone();
+    Some(Damage::Old { file, from, bytes, moment })
+}
+
+/// As [`random_old`], and the write that is missing there has gone to a random place.
+pub fn random_misdirected(disk: &SimulatedDisk, past: &[SimulatedDisk], chance: &mut Chance) -> Option<Damage> {
+    let Damage::Old { file, from, bytes, moment } = random_old(disk, past, chance)? else { return None };
+    let files = files(disk);
+    let onto = files.get(chance.below(files.len() as u64) as usize)?.clone();
+    let places = disk.contents(&onto)?.len() as u64 / bytes;
+    let place = chance.below(places) * bytes;
+    Some(Damage::Misdirected { file, from, bytes, moment, onto, place })
 }
 
 /// A random block of a random file.

@@ -171,6 +171,9 @@ impl Group {
         let disk = Arc::new(node.disk.clone());
         node.doing = match Log::open(disk, options, identity(id)) {
             Err(error) => Doing::Refusing(error.to_string()),
+            Ok((_, _, recovery)) if recovery.check_term().is_err() => {
+                Doing::Refusing(recovery.check_term().err().map(|error| error.to_string()).unwrap_or_default())
+            }
             Ok((writer, _, recovery)) if recovery.faults.is_empty() => run(id, node.runs, writer),
             Ok((writer, ..)) => Doing::Repairing(Box::new(Patient::new(writer, Some(configuration))), None),
         };
@@ -206,6 +209,21 @@ impl Group {
             _ => None,
         });
         leading.max().map(|(_, id)| id)
+    }
+
+    /// What the members look like, for whoever wants to know why they do not get on.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let describe = |(id, node): (&u64, &Node)| match &node.doing {
+            Doing::Running(running) => {
+                let leadership = running.replica.leadership();
+                format!("{id}: term {}, leader {:?}, folded {}", leadership.term, leadership.leader, running.folded)
+            }
+            Doing::Stopped => format!("{id}: stopped"),
+            Doing::Repairing(_, obstacle) => format!("{id}: damaged, {obstacle:?}"),
+            Doing::Refusing(reason) => format!("{id}: {reason}"),
+        };
+        self.nodes.iter().map(describe).collect::<Vec<_>>().join("; ")
     }
 
     /// Proposes an event to a member that leads.

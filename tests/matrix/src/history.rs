@@ -12,11 +12,19 @@ use crate::group::{Doing, Group};
 /// Rounds in which a group that is well has elected a leader and committed what was proposed.
 const SETTLING_ROUNDS: u64 = 60;
 
+/// Rounds in which a group that is well commits an entry.
+const ROUNDS_PER_EVENT_MAX: u64 = 200;
+
+/// Earlier moments of the disks that are kept.
+const MOMENTS_MAX: usize = 6;
+
 /// What a group has left behind.
 #[derive(Clone)]
 pub struct History {
     /// The disks of the members.
     pub disks: BTreeMap<u64, SimulatedDisk>,
+    /// The disks at earlier moments, oldest first.
+    pub past: Vec<BTreeMap<u64, SimulatedDisk>>,
     /// What they have committed.
     pub committed: BTreeMap<u64, Entry>,
     /// Members that were killed.
@@ -28,7 +36,13 @@ impl History {
     #[must_use]
     pub fn duplicate(&self) -> Self {
         let disks = self.disks.iter().map(|(node, disk)| (*node, disk.duplicate())).collect();
-        Self { disks, committed: self.committed.clone(), killed: self.killed.clone() }
+        Self { disks, past: self.past.clone(), committed: self.committed.clone(), killed: self.killed.clone() }
+    }
+
+    /// The disk of a member at the earlier moments.
+    #[must_use]
+    pub fn past_of(&self, node: u64) -> Vec<SimulatedDisk> {
+        self.past.iter().filter_map(|disks| disks.get(&node).cloned()).collect()
     }
 
     /// Indexes of the committed events.
@@ -44,9 +58,19 @@ impl History {
 pub fn settled(nodes: u64, events: u64, bytes: usize, seed: u64) -> History {
     let mut group = Group::founded(nodes, seed);
     start_all(&mut group);
-    let mut left = events;
+    let (mut left, mut rounds, mut past) = (events, 0, Vec::new());
     while left > 0 {
         group.round();
+        rounds += 1;
+        let rounds_max = ROUNDS_PER_EVENT_MAX * (events + 1);
+        assert!(
+            rounds < rounds_max,
+            "{left} of {events} events are not proposed after {rounds} rounds: {}",
+            group.describe()
+        );
+        if rounds.is_multiple_of(events.div_ceil(4)) && past.len() < MOMENTS_MAX {
+            past.push(moment(&group));
+        }
         if let Some(leader) = group.leader()
             && group.propose(leader, bytes).is_some()
         {
@@ -59,7 +83,12 @@ pub fn settled(nodes: u64, events: u64, bytes: usize, seed: u64) -> History {
     for node in 1..=nodes {
         group.stop(node);
     }
-    left_behind(group)
+    History { past, ..left_behind(group) }
+}
+
+/// The disks as they are now.
+fn moment(group: &Group) -> BTreeMap<u64, SimulatedDisk> {
+    group.nodes.iter().map(|(id, node)| (*id, node.disk.duplicate())).collect()
 }
 
 /// A group with members that crashed, lagged behind and were cut off over several terms, perhaps with entries at the end
@@ -70,13 +99,16 @@ pub fn troubled(nodes: u64, seed: u64) -> History {
     let mut group = Group::founded(nodes, seed);
     start_all(&mut group);
     let terms = 2 + chance.below(4);
+    let mut past = Vec::new();
     for _ in 0..terms {
+        past.push(moment(&group));
         trouble(&mut group, &mut chance);
         for _ in 0..30 + chance.below(60) {
             group.round();
             propose_now_and_then(&mut group, &mut chance);
         }
     }
+    past.push(moment(&group));
     // The end comes in the middle of something, or after everything has arrived.
     if chance.one_in(2) {
         group.blocked.clear();
@@ -97,7 +129,7 @@ pub fn troubled(nodes: u64, seed: u64) -> History {
             kill(&mut group, node, &mut chance);
         }
     }
-    History { killed, ..left_behind(group) }
+    History { killed, past, ..left_behind(group) }
 }
 
 fn start_all(group: &mut Group) {
@@ -153,5 +185,5 @@ fn propose_now_and_then(group: &mut Group, chance: &mut Chance) {
 fn left_behind(group: Group) -> History {
     assert!(group.violation.is_none(), "the history itself went wrong: {:?}", group.violation);
     let disks = group.nodes.into_iter().map(|(id, node)| (id, node.disk.duplicate())).collect();
-    History { disks, committed: group.committed, killed: BTreeSet::new() }
+    History { disks, past: Vec::new(), committed: group.committed, killed: BTreeSet::new() }
 }

@@ -28,6 +28,8 @@ pub struct Row {
     pub missed: u64,
     /// Entries fetched from others, and their bytes.
     pub fetched: (u64, u64),
+    /// Whether the damage is more than what is promised to be survived, and only counted.
+    pub is_outside: bool,
     /// Unsafe and missed cases.
     pub examples: Vec<String>,
     /// Cases in which a majority serves and somebody is still out.
@@ -39,6 +41,18 @@ impl Row {
     #[must_use]
     pub fn new(name: &'static str) -> Self {
         Self { name, ..Self::default() }
+    }
+
+    /// Marks the row as one of damage that is more than what is promised to be survived.
+    #[must_use]
+    pub fn outside_the_model(self) -> Self {
+        Self { is_outside: true, ..self }
+    }
+
+    /// Whether something came about that must not.
+    #[must_use]
+    pub fn is_bad(&self) -> bool {
+        !self.is_outside && (self.unsafe_cases > 0 || self.missed > 0)
     }
 
     /// Counts a case.
