@@ -7,6 +7,7 @@ mod damage;
 mod golden;
 mod hostile;
 mod model;
+mod old_content;
 mod real;
 mod support;
 mod holes;

@@ -1,0 +1,102 @@
+//! Writes that were lost: old but valid content in the place of new.
+
+use super::support::{all, entries, open};
+use crate::disk::SimulatedDisk;
+use crate::ids::{LogIndex, Term};
+use crate::log::{Entry, FaultKind, HardState, LogError};
+
+const SEGMENT: &str = "segment-0000000000000001";
+const FRAMES: usize = 8192;
+const RECORDS: usize = 8192 + 1024 - 8 * 48;
+
+fn state(term: u64) -> HardState {
+    HardState { term: Term(term), vote: None, commit: LogIndex(0) }
+}
+
+/// A log whose entries 3 and 4 have taken the place of others, and the disk before that.
+fn replaced() -> (SimulatedDisk, SimulatedDisk, Vec<Entry>) {
+    let disk = SimulatedDisk::new();
+    let (mut writer, reader, _) = open(&disk).unwrap();
+    writer.save_hard_state(state(1)).unwrap();
+    writer.append(&entries(1..=4, 1)).unwrap();
+    writer.sync().unwrap();
+    let before = disk.duplicate();
+    writer.save_hard_state(state(2)).unwrap();
+    writer.truncate_suffix(LogIndex(3)).unwrap();
+    writer.append(&entries(3..=4, 2)).unwrap();
+    writer.sync().unwrap();
+    let expected = all(&reader);
+    writer.close().unwrap();
+    (disk, before, expected)
+}
+
+/// Puts a part of the segment back as it was.
+fn bring_back(disk: &SimulatedDisk, before: &SimulatedDisk, from: usize, to: usize) {
+    let (mut now, then) = (disk.contents(SEGMENT).unwrap(), before.contents(SEGMENT).unwrap());
+    assert_ne!(now[from..to], then[from..to], "there is nothing to bring back");
+    now[from..to].copy_from_slice(&then[from..to]);
+    disk.place(SEGMENT, &now);
+}
+
+fn first_fault(disk: &SimulatedDisk) -> (LogIndex, FaultKind) {
+    let Err(LogError::Corrupt { faults }) = open(disk) else { panic!("old content was taken for current") };
+    (faults[0].first, faults[0].kind.clone())
+}
+
+#[test]
+fn an_entry_that_was_cut_off_is_not_taken_for_the_one_in_its_place() {
+    let (disk, before, _) = replaced();
+    bring_back(&disk, &before, FRAMES, RECORDS);
+    let (first, kind) = first_fault(&disk);
+    assert_eq!(first, LogIndex(3));
+    assert!(matches!(kind, FaultKind::Frame { .. }), "{kind:?}");
+}
+
+#[test]
+fn the_terms_in_the_state_tell_when_entries_and_records_are_both_old() {
+    let (disk, before, _) = replaced();
+    bring_back(&disk, &before, FRAMES, RECORDS + 8 * 48);
+    assert_eq!(first_fault(&disk).0, LogIndex(3));
+}
+
+#[test]
+fn an_old_record_does_not_cost_the_entry() {
+    let (disk, before, expected) = replaced();
+    bring_back(&disk, &before, RECORDS, RECORDS + 8 * 48);
+    let (_, reader, recovery) = open(&disk).unwrap();
+    assert_eq!((all(&reader), recovery.healed), (expected, 2));
+}
+
+#[test]
+fn a_state_older_than_the_segments_is_not_believed() {
+    let disk = SimulatedDisk::new();
+    let (mut writer, ..) = open(&disk).unwrap();
+    writer.append(&entries(1..=2, 1)).unwrap();
+    writer.sync().unwrap();
+    let before = disk.duplicate();
+    writer.append(&entries(3..=40, 1)).unwrap();
+    writer.close().unwrap();
+    for file in ["state", "state-twin"] {
+        disk.place(file, &before.contents(file).unwrap());
+    }
+    assert!(matches!(open(&disk), Err(LogError::StateOutdated { .. })));
+}
+
+#[test]
+fn a_state_of_an_earlier_term_than_the_entries_is_told() {
+    let disk = SimulatedDisk::new();
+    let (mut writer, ..) = open(&disk).unwrap();
+    writer.save_hard_state(state(1)).unwrap();
+    let before = disk.duplicate();
+    writer.save_hard_state(state(2)).unwrap();
+    for index in 1..=2 {
+        writer.append(&entries(index..=index, 2)).unwrap();
+        writer.sync().unwrap();
+    }
+    drop(writer);
+    assert!(open(&disk.duplicate()).unwrap().2.check_term().is_ok());
+    for file in ["state", "state-twin"] {
+        disk.place(file, &before.contents(file).unwrap());
+    }
+    assert!(matches!(open(&disk).unwrap().2.check_term(), Err(LogError::StateOutdated { .. })));
+}
