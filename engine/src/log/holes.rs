@@ -329,7 +329,9 @@ impl LogWriter {
         if !std::mem::replace(&mut self.end_unknown, false) {
             return Ok(());
         }
-        let Some(end) = self.holes.last_mut().filter(|hole| hole.kind == HoleKind::End) else { return Ok(()) };
+        let Some(end) = self.holes.last_mut().filter(|hole| hole.kind == HoleKind::End) else {
+            return self.reopen_end(last);
+        };
         if last < end.first {
             let from = end.first;
             return self.discard_from(from);
@@ -337,6 +339,18 @@ impl LogWriter {
         end.last = end.last.max(last);
         let owed = end.last;
         self.owe(owed)
+    }
+
+    /// What was known of the end has been brought back already; what lay behind it is still missing.
+    fn reopen_end(&mut self, last: LogIndex) -> Result<(), LogError> {
+        let first = self.shared.read().last().0.index.next();
+        if last < first {
+            return self.finish_when_whole();
+        }
+        let segment = self.newest().map(|newest| newest.segment.name.clone()).unwrap_or_default();
+        let fault = Fault { segment, offset: None, first, last: Some(last), identity: None, kind: FaultKind::Lost };
+        self.holes.push(Hole { first, last, kind: HoleKind::End, fault });
+        self.owe(last)
     }
 
     /// Gives up the entry `from` and all after it, damaged or not: the caller knows that they are not committed.
