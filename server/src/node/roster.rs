@@ -213,7 +213,11 @@ impl Roster {
             return Ok(());
         }
         let kept = Kept { confirmed: true, ..state.kept.clone() };
-        self.keep(&mut state, kept)?;
+        if let Err(error) = self.keep(&mut state, kept) {
+            // Somebody has to be awaited still, or nobody would be greeted again.
+            state.admitted_by.remove(&node);
+            return Err(error);
+        }
         self.confirmed.store(true, Ordering::SeqCst);
         tracing::info!("every founder knows this data directory: the group is founded");
         Ok(())
