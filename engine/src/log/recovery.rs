@@ -262,10 +262,10 @@ fn open_segment(
     }
     // A segment stands for its own number and for those that were merged into it, never for one that is to come. Of two
     // intact copies one may be of an earlier life of the file, when a write was lost.
-    let intact = copies.iter().filter_map(|copy| copy.as_ref().ok());
+    let mut intact = copies.iter().filter_map(|copy| copy.as_ref().ok());
     let fits = |header: &&SegmentHeader| header.sequence == sequence && header.last_sequence <= state.newest_segment;
     let newest = intact.clone().filter(fits).max_by_key(|header| header.generation);
-    let Some(header) = newest.or(intact.last()).copied() else { return Ok(Err(FaultKind::Header)) };
+    let Some(header) = newest.or(intact.next_back()).copied() else { return Ok(Err(FaultKind::Header)) };
     if header.owner != (state.identity.cluster, state.identity.node, state.identity.group) {
         return Err(LogError::ForeignSegment { file: name.to_owned() });
     }

@@ -333,6 +333,10 @@ impl World {
             Call::Update(..) => Answered::Updated(held),
             _ => Answered::Deleted(held),
         };
+        if existing && operation.uncertain {
+            // Answers that changed nothing are not remembered: an earlier attempt may arrive late, and create it then.
+            self.register.unanswered(&operation.call, operation.began, true);
+        }
         self.register.answered(&operation.call, operation.began, self.time.now(), answered);
         Ok(())
     }
