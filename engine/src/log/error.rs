@@ -8,6 +8,10 @@ use thiserror::Error;
 use super::LogIdentity;
 use crate::ids::{LogIndex, LogPosition};
 
+/// What to do when term and vote are lost: nobody else knows them.
+const STATE_ADVICE: &str = "bring back the state files that belong to these segments, or remove the node from its group and \
+                            add it anew with an empty directory (a node alone: restore a backup)";
+
 /// Why an operation on the log failed.
 #[derive(Debug, Error)]
 pub enum LogError {
@@ -35,13 +39,13 @@ pub enum LogError {
         faults: Vec<Fault>,
     },
     /// There are segments and no state file: term and vote are lost.
-    #[error("the log's state file and its twin are missing, with them term and vote")]
+    #[error("the log's state file and its twin are missing, with them term and vote; {}", STATE_ADVICE)]
     StateMissing,
     /// No copy of the state is intact: term and vote are lost.
-    #[error("all copies of the log's state are damaged, with them term and vote")]
+    #[error("all copies of the log's state are damaged, with them term and vote; {}", STATE_ADVICE)]
     StateDamaged,
     /// The state is older than what lies beside it: term and vote may have been forgotten.
-    #[error("the log's state is older than {found}: term and vote may be lost")]
+    #[error("the log's state is older than {found}: term and vote may be lost; {}", STATE_ADVICE)]
     StateOutdated {
         /// What is newer.
         found: String,

@@ -86,7 +86,7 @@ impl LogWriter {
     /// Whether there may have been entries behind all that is known of.
     #[must_use]
     pub fn is_end_unknown(&self) -> bool {
-        self.end_unknown
+        self.state.end_unknown
     }
 
     /// Takes note of what opening has found.
@@ -326,7 +326,7 @@ impl LogWriter {
     /// When the state cannot be written.
     pub fn settle_end(&mut self, last: LogIndex) -> Result<(), LogError> {
         self.check_usable_except_blocked()?;
-        if !std::mem::replace(&mut self.end_unknown, false) {
+        if !std::mem::replace(&mut self.state.end_unknown, false) {
             return Ok(());
         }
         let Some(end) = self.holes.last_mut().filter(|hole| hole.kind == HoleKind::End) else {
@@ -359,7 +359,7 @@ impl LogWriter {
     /// When a write or sync fails, or `from` is not above what is settled.
     pub fn discard_from(&mut self, from: LogIndex) -> Result<(), LogError> {
         self.check_usable_except_blocked()?;
-        self.end_unknown = false;
+        self.state.end_unknown = false;
         self.holes.retain(|hole| hole.first < from);
         self.state.owed = self.state.owed.min(LogIndex(from.0.saturating_sub(1)));
         let cut_inside = self.holes.last_mut().filter(|hole| {
@@ -381,7 +381,7 @@ impl LogWriter {
 
     /// A log without holes owes nothing.
     fn finish_when_whole(&mut self) -> Result<(), LogError> {
-        if !self.holes.is_empty() || self.end_unknown {
+        if !self.holes.is_empty() || self.state.end_unknown {
             return Ok(());
         }
         self.blocked = None;

@@ -1,6 +1,6 @@
 //! Looking at a log without touching it.
 
-use super::recovery::{Found, extent_of, find_segments, list, segment_of};
+use super::recovery::{Found, extent_of, find_segments, list, owed, segment_of};
 use super::scan::{Extent, scan_segment};
 use super::segment::SegmentHeader;
 use super::state::{LogState, STATE_FILE, STATE_TWIN, StateCopy, StateFile, read_copies};
@@ -91,6 +91,7 @@ fn inspect_segments(state: &LogState, found: Vec<Found>, visit: &mut dyn FnMut(F
     let headers: Vec<Result<SegmentHeader, FaultKind>> =
         found.iter().map(|found| found.file.as_ref().map(|file| file.header).map_err(Clone::clone)).collect();
     let mut before = (state.base, state.base_tag);
+    let (mut newest, mut faults) = (String::new(), Vec::new());
     for (place, found) in found.into_iter().enumerate() {
         visit(Finding::Segment { file: found.name.clone(), header: headers[place].clone() });
         let next = headers.get(place + 1).and_then(|header| header.clone().ok());
@@ -111,7 +112,12 @@ fn inspect_segments(state: &LogState, found: Vec<Found>, visit: &mut dyn FnMut(F
                 record: slot.record.map_or(RecordVerdict::Absent, RecordVerdict::Good),
             });
         });
+        faults.extend(scan.faults.iter().cloned());
         scan.faults.into_iter().for_each(|fault| visit(Finding::Fault(fault)));
         before = (scan.tail.last, scan.tail.last_tag);
+        newest = file;
+    }
+    if let Some(fault) = owed(state, &newest, before.0.index, &faults) {
+        visit(Finding::Fault(fault));
     }
 }

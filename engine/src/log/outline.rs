@@ -169,7 +169,7 @@ impl LogWriter {
             next = next.max(hole.last.next());
         }
         reader.outline_intact(next, reader.last().index, &mut outline)?;
-        outline.end_known &= !self.end_unknown;
+        outline.end_known &= !self.state.end_unknown;
         Ok(outline)
     }
 

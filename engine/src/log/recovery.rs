@@ -151,7 +151,9 @@ pub(super) fn open(
     }
     check_leftovers(disk.as_ref(), &state, &listing)?;
     let mut faults: Vec<Fault> = surveyed.iter().flat_map(|segment| segment.scan.faults.iter().cloned()).collect();
-    faults.extend(owed(&state, &surveyed, &faults));
+    if let Some(Surveyed { filled, .. }) = surveyed.last() {
+        faults.extend(owed(&state, &filled.segment.name, filled.tail.last.index, &faults));
+    }
     if !faults.is_empty() && options.faults != FaultPolicy::Report {
         return Err(LogError::Corrupt { faults });
     }
@@ -176,19 +178,19 @@ fn check_leftovers(disk: &dyn Disk, state: &LogState, listing: &Listing) -> Resu
     Ok(())
 }
 
-/// Entries that are to be brought back and of which a scan says nothing.
-fn owed(state: &LogState, surveyed: &[Surveyed], faults: &[Fault]) -> Option<Fault> {
-    let last = surveyed.last().map_or(state.base, |newest| newest.filled.tail.last).index;
+/// Entries behind the `last` one, in the newest segment, that are to be brought back or may have been there, and of which
+/// a scan says nothing.
+pub(super) fn owed(state: &LogState, newest: &str, last: LogIndex, faults: &[Fault]) -> Option<Fault> {
     let is_told = faults.iter().any(|fault| fault.last.is_none_or(|last| last >= state.owed));
-    if last >= state.owed || is_told {
+    let is_missing = last < state.owed;
+    if is_told || !(is_missing || state.end_unknown) {
         return None;
     }
-    let newest = surveyed.last().map(|newest| newest.filled.segment.name.clone());
     Some(Fault {
-        segment: newest.unwrap_or_else(|| file_name(state.newest_segment)),
+        segment: newest.to_owned(),
         offset: None,
         first: last.next(),
-        last: Some(state.owed),
+        last: is_missing.then_some(state.owed),
         identity: None,
         kind: FaultKind::Lost,
     })
@@ -470,7 +472,6 @@ fn writer(
         next_spare: 0,
         blocked: None,
         holes: Vec::new(),
-        end_unknown: false,
         poisoned: None,
         frames: Vec::new(),
         records: Vec::new(),
@@ -627,7 +628,8 @@ impl Opening {
                 // Nothing was written behind what the state promises. That it was closed is forgotten, this is not.
                 writer.state.owed = writer.state.promised();
             }
-            writer.end_unknown = writer.state.owed == LogIndex::ZERO;
+            // Stays until the peers have said where the end was, also when what is known of it is back before that.
+            writer.state.end_unknown |= writer.state.owed == LogIndex::ZERO;
             return writer.save_state();
         }
         if newest.filled.segment.header.sealed.is_some() {

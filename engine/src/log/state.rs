@@ -64,6 +64,8 @@ pub struct LogState {
     /// Entries up to here were confirmed, lost, and are being brought back from peers; zero when none are. The member
     /// takes no part in its group before it has them.
     pub owed: LogIndex,
+    /// More than that may have been confirmed and lost: nobody knows yet how far the log reached.
+    pub end_unknown: bool,
     /// Which terms the newest entries are of, apart from the entries. Holds up to `durable` and `owed`.
     pub terms: TermTable,
 }
@@ -85,6 +87,7 @@ impl LogState {
             renumbered_to: LogIndex::ZERO,
             clean: false,
             owed: LogIndex::ZERO,
+            end_unknown: false,
             terms: TermTable::default(),
         }
     }
@@ -132,7 +135,10 @@ impl LogState {
     }
 
     fn flags(&self) -> u32 {
-        u32::from(self.hard_state.vote.is_some()) | u32::from(self.cut_from.is_some()) << 1 | u32::from(self.clean) << 2
+        u32::from(self.hard_state.vote.is_some())
+            | u32::from(self.cut_from.is_some()) << 1
+            | u32::from(self.clean) << 2
+            | u32::from(self.end_unknown) << 3
     }
 
     fn decode(block: &[u8]) -> StateCopy {
@@ -168,6 +174,7 @@ impl LogState {
             renumbered_to: LogIndex(u64_at(block, 168)),
             clean: flags & 4 != 0,
             owed: LogIndex(u64_at(block, 176)),
+            end_unknown: flags & 8 != 0,
             terms: TermTable::decode(&block[TERMS_OFFSET..CHECKSUM_OFFSET]),
         };
         let write_number = u64_at(block, 16);

@@ -41,8 +41,6 @@ pub struct LogWriter {
     pub(super) blocked: Option<Fault>,
     /// Damage that is not repaired yet.
     pub(super) holes: Vec<Hole>,
-    /// Whether there may have been entries behind everything that is known of.
-    pub(super) end_unknown: bool,
     pub(super) poisoned: Option<String>,
     pub(super) frames: Vec<u8>,
     pub(super) records: Vec<u8>,
@@ -201,7 +199,7 @@ impl LogWriter {
     /// As [`LogWriter::sync`].
     pub fn close(mut self) -> Result<(), LogError> {
         self.sync()?;
-        self.state.clean = self.blocked.is_none();
+        self.state.clean = self.blocked.is_none() && !self.state.end_unknown;
         self.save_state()
     }
 
@@ -516,6 +514,7 @@ impl LogWriter {
         self.state.durable = position.index;
         self.state.cut_from = None;
         self.state.owed = LogIndex::ZERO;
+        self.state.end_unknown = false;
         self.state.terms.clear();
         self.state.renumbered_to = renumbered_to;
         // What was committed behind the position is not in this log: promised, it would be missed.
@@ -524,7 +523,6 @@ impl LogWriter {
         self.save_state()?;
         self.blocked = None;
         self.holes.clear();
-        self.end_unknown = false;
         let dropped = {
             let mut view = self.shared.write();
             view.base = position;

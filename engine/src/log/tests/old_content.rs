@@ -2,7 +2,7 @@
 
 use super::support::{all, entries, open};
 use crate::disk::SimulatedDisk;
-use crate::ids::{LogIndex, Term};
+use crate::ids::{LogIndex, LogPosition, Term};
 use crate::log::{Entry, FaultKind, HardState, LogError};
 
 const SEGMENT: &str = "segment-0000000000000001";
@@ -68,6 +68,49 @@ fn an_old_record_does_not_cost_the_entry() {
 }
 
 #[test]
+fn a_record_of_a_lower_term_behind_a_newer_one_does_not_count() {
+    let disk = SimulatedDisk::new();
+    let (mut writer, ..) = open(&disk).unwrap();
+    writer.save_hard_state(state(1)).unwrap();
+    writer.append(&entries(1..=4, 1)).unwrap();
+    writer.sync().unwrap();
+    let before = disk.duplicate();
+    writer.save_hard_state(state(2)).unwrap();
+    writer.truncate_suffix(LogIndex(3)).unwrap();
+    writer.append(&entries(3..=3, 2)).unwrap();
+    writer.sync().unwrap();
+    let expected = all(&writer.reader());
+    writer.close().unwrap();
+    bring_back(&disk, &before, RECORDS + 3 * 48, RECORDS + 4 * 48);
+    let (_, reader, recovery) = open(&disk).unwrap();
+    assert_eq!((all(&reader), recovery.faults), (expected, Vec::new()));
+}
+
+#[test]
+fn a_copy_of_a_header_from_an_earlier_life_of_the_file_is_not_used() {
+    for copy in [0, 4096] {
+        let disk = SimulatedDisk::new();
+        let (mut writer, ..) = open(&disk).unwrap();
+        writer.append(&entries(1..=4, 1)).unwrap();
+        writer.sync().unwrap();
+        let before = disk.contents(SEGMENT).unwrap();
+        // The file becomes a spare one, and then a later segment.
+        (0..2).for_each(|_| writer.reset_to(LogPosition::default(), 0).unwrap());
+        writer.append(&entries(1..=3, 1)).unwrap();
+        writer.sync().unwrap();
+        let expected = all(&writer.reader());
+        let name = writer.reader().segments()[0].file.clone();
+        writer.close().unwrap();
+        let mut now = disk.contents(&name).unwrap();
+        assert_ne!(now[copy..copy + 512], before[copy..copy + 512]);
+        now[copy..copy + 512].copy_from_slice(&before[copy..copy + 512]);
+        disk.place(&name, &now);
+        let (_, reader, recovery) = open(&disk).unwrap();
+        assert_eq!((all(&reader), recovery.healed), (expected, 1), "copy at {copy}");
+    }
+}
+
+#[test]
 fn a_state_older_than_the_segments_is_not_believed() {
     let disk = SimulatedDisk::new();
     let (mut writer, ..) = open(&disk).unwrap();
@@ -79,7 +122,8 @@ fn a_state_older_than_the_segments_is_not_believed() {
     for file in ["state", "state-twin"] {
         disk.place(file, &before.contents(file).unwrap());
     }
-    assert!(matches!(open(&disk), Err(LogError::StateOutdated { .. })));
+    let Err(error @ LogError::StateOutdated { .. }) = open(&disk) else { panic!("it was believed") };
+    assert!(error.to_string().contains("remove the node from its group and add it anew"), "{error}");
 }
 
 #[test]
