@@ -186,6 +186,18 @@ impl Cluster {
         self.change(&[&add, more].concat()).await;
     }
 
+    /// Gives a learner a vote as soon as it has caught up.
+    pub(crate) async fn promote(&self, number: u64) {
+        let number = number.to_string();
+        let promoted = async {
+            while !self.try_to_change(&["promote", &number]).await.status.success() {
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        };
+        let promoted = tokio::time::timeout(PATIENCE, promoted).await;
+        assert!(promoted.is_ok(), "node {number} is not promoted\n{}", self.last_messages());
+    }
+
     /// Changes the group, through the command line.
     pub(crate) async fn change(&self, arguments: &[&str]) {
         let output = self.try_to_change(arguments).await;

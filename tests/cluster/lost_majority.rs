@@ -128,6 +128,7 @@ fn two_of_three_are_lost_for_good() {
             rescued.launch(number);
             rescued.wait_until_serving(number).await;
             rescued.add(number, &[]).await;
+            rescued.promote(number).await;
             load.acknowledge_more(SOME).await;
         }
         rescued.examine(load).await;

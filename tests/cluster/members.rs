@@ -62,7 +62,7 @@ async fn follower(cluster: &Cluster, members: &[u64]) -> u64 {
 async fn join(cluster: &mut Cluster, load: &Load, number: u64) {
     cluster.launch(number);
     cluster.wait_until_serving(number).await;
-    cluster.add(number, &["--learner"]).await;
+    cluster.add(number, &[]).await;
     let leader = leader(cluster).await;
     let learner =
         |group: &ClusterStatusResponse| member(group, number).is_some_and(|it| it.role() == MemberRole::Learner);

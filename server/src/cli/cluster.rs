@@ -45,8 +45,11 @@ pub(super) struct AddArgs {
     /// Where clients reach it
     #[arg(long, value_name = "HOST:PORT", default_value = "", hide_default_value = true)]
     client_address: String,
-    /// Let it get everything without a vote, until it is promoted
+    /// Give it a vote at once, before it has anything; without this it is a learner until it is promoted
     #[arg(long)]
+    voter: bool,
+    /// What it is anyway without `--voter`
+    #[arg(long, hide = true, conflicts_with = "voter")]
     learner: bool,
     #[command(flatten)]
     connection: Connection,
@@ -226,11 +229,11 @@ fn role_name(role: MemberRole) -> &'static str {
 }
 
 async fn add(arguments: AddArgs) -> Result<(), CommandError> {
-    let AddArgs { node, peer_address, client_address, learner, connection } = arguments;
+    let AddArgs { node, peer_address, client_address, voter, learner: _, connection } = arguments;
     let member =
-        AddMemberRequest { node_id: node, peer_address: peer_address.clone(), client_address, as_learner: learner };
+        AddMemberRequest { node_id: node, peer_address: peer_address.clone(), client_address, as_learner: !voter };
     connection.admin().await?.add_member(member).await?;
-    let role = role_name(if learner { MemberRole::Learner } else { MemberRole::Voter });
+    let role = role_name(if voter { MemberRole::Voter } else { MemberRole::Learner });
     let document = json!({ "node_id": node, "peer_address": peer_address, "role": role });
     connection.output.say(&document, &format!("node {node} at {peer_address} is a {role}"))
 }

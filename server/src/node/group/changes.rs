@@ -3,7 +3,7 @@
 //! A change of members is answered once it is folded here and, when it took two steps, once the joint configuration is
 //! left. A change that is so already is answered at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use steeple_engine::ids::{LogIndex, NodeId};
 use steeple_raft::{
@@ -22,6 +22,10 @@ const PROMOTE_BEHIND_MAX: u64 = 1_000;
 
 /// Changes that wait until what is known of the members is recorded; more are refused.
 const DEFERRED_MAX: usize = 16;
+
+/// Ticks after which a member of whom nothing was heard counts as down. The consensus crate itself forgets whom it has
+/// heard once in an election time-out.
+const SILENT_TICKS: u64 = 12;
 
 /// Where the answer to a change goes.
 type Answer = oneshot::Sender<Result<(), ClusterError>>;
@@ -47,11 +51,22 @@ pub(super) struct Changes {
     members: Option<(LogIndex, Answer)>,
     /// The entry by which this leader tells the group what it knows of the members, until it is folded.
     recording: Option<LogIndex>,
-    /// Changes that came meanwhile.
+    /// Changes that wait for that, or until it is known who is up.
     deferred: Vec<(ClusterChange, Answer)>,
     /// Who is to lead, since when, and who waits for that.
     transfer: Option<(NodeId, u64, Answer)>,
     ticks: u64,
+    /// When something was heard of a member the last time, while this node leads.
+    heard: BTreeMap<u64, u64>,
+    /// Ticks since this node began to lead.
+    led_ticks: u64,
+}
+
+impl Changes {
+    fn is_live(&self, own: NodeId, node: u64) -> bool {
+        let heard = |at: &u64| self.ticks.saturating_sub(*at) <= SILENT_TICKS;
+        node == own.0 || self.heard.get(&node).is_some_and(heard)
+    }
 }
 
 impl Group {
@@ -80,17 +95,30 @@ impl Group {
             // Nobody asked for what is under way, so nobody should be refused because of it.
             return self.changes.deferred.push((change, answer));
         }
-        match self.plan(change) {
+        self.listen();
+        let steps = match self.plan(change.clone()) {
+            Err(reason) => return drop(answer.send(Err(ClusterError::Refused(reason)))),
+            Ok(None) => return drop(answer.send(Ok(()))),
+            Ok(Some(steps)) => MembershipChange::of(steps),
+        };
+        match self.check_majority(&steps) {
+            Ok(()) => self.propose_change(&steps, answer),
+            // Who is silent is not known yet.
+            Err(_) if self.has_just_begun_to_lead() && self.changes.deferred.len() < DEFERRED_MAX => {
+                self.changes.deferred.push((change, answer));
+            }
             Err(reason) => drop(answer.send(Err(ClusterError::Refused(reason)))),
-            Ok(None) => drop(answer.send(Ok(()))),
-            Ok(Some(steps)) => self.propose_change(steps, answer),
         }
     }
 
-    fn propose_change(&mut self, steps: Vec<Step>, answer: Answer) {
-        let change = MembershipChange::of(steps);
+    /// Whether members that are up may not have been heard yet. A group of one has nobody to hear, and no ticks.
+    fn has_just_begun_to_lead(&self) -> bool {
+        self.changes.led_ticks <= SILENT_TICKS && !self.is_alone()
+    }
+
+    fn propose_change(&mut self, change: &MembershipChange, answer: Answer) {
         let proposed = match change.check() {
-            Ok(()) => self.replica.change_members(&change),
+            Ok(()) => self.replica.change_members(change),
             Err(error) => return drop(answer.send(Err(ClusterError::Refused(error.to_string())))),
         };
         match proposed {
@@ -100,6 +128,30 @@ impl Group {
             }
             Err(refused) => drop(answer.send(Err(ClusterError::Refused(refused.to_string())))),
         }
+    }
+
+    /// Makes sure that those of whom something was heard lately can go on deciding: with the voters that there would be,
+    /// and with those that there are.
+    fn check_majority(&self, change: &MembershipChange) -> Result<(), String> {
+        let membership = self.replica.membership();
+        let after = change.voters_after(membership);
+        if after == membership.voters {
+            return Ok(());
+        }
+        for voters in [&after, &membership.voters] {
+            let silent: Vec<_> = voters.iter().filter(|voter| !self.changes.is_live(self.id, **voter)).collect();
+            if (voters.len() - silent.len()) * 2 <= voters.len() {
+                let silent: Vec<_> = silent.into_iter().map(|node| format!("node {node}")).collect();
+                return Err(format!(
+                    "nothing was heard lately of {}, and the others would be no majority of the {} voters: the group would \
+                     stop for good. Start what is down, or remove it first while a majority is left; a new node is added \
+                     as a learner and promoted when it has caught up",
+                    silent.join(" and "),
+                    voters.len()
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// What a change comes to; `None` when nothing has to change.
@@ -202,9 +254,13 @@ impl Group {
     /// Goes on with changes that came while what is known of the members was recorded, once that is folded up to `index`.
     pub(super) fn resume_changes(&mut self, index: LogIndex) {
         if self.changes.recording.take_if(|recording| *recording <= index).is_some() {
-            for (change, answer) in std::mem::take(&mut self.changes.deferred) {
-                self.change(change, answer);
-            }
+            self.take_up_deferred();
+        }
+    }
+
+    fn take_up_deferred(&mut self) {
+        for (change, answer) in std::mem::take(&mut self.changes.deferred) {
+            self.change(change, answer);
         }
     }
 
@@ -251,6 +307,7 @@ impl Group {
     /// Leadership is gone: what was proposed may or may not come into force.
     pub(super) fn fail_changes(&mut self) {
         self.changes.recording = None;
+        self.changes.led_ticks = 0;
         for (_, answer) in std::mem::take(&mut self.changes.deferred) {
             drop(answer.send(Err(ClusterError::NotLeader { leader: self.leader() })));
         }
@@ -263,7 +320,21 @@ impl Group {
 
     pub(super) fn tick_changes(&mut self) {
         self.changes.ticks += 1;
+        self.listen();
         self.settle_transfer();
+        if self.leading.is_some() {
+            self.changes.led_ticks += 1;
+            if self.changes.recording.is_none() && !self.changes.deferred.is_empty() {
+                self.take_up_deferred();
+            }
+        }
+    }
+
+    /// Notes of whom something was heard.
+    fn listen(&mut self) {
+        let active = self.replica.progress().into_iter().filter(|progress| progress.active);
+        let now = self.changes.ticks;
+        self.changes.heard.extend(active.map(|progress| (progress.node.0, now)));
     }
 
     /// Answers whoever waits for another leader, once there is one or it has taken too long.

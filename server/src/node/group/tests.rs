@@ -146,6 +146,43 @@ async fn leadership_is_handed_over_and_a_node_is_added_promoted_and_removed() {
     cluster.stop().await;
 }
 
+/// Waits until the leader has heard nothing of a node for some time.
+async fn until_silent(leader: &Node, node: NodeId) {
+    let mut looks = 0;
+    let silent = async {
+        while looks < 40 {
+            let status = leader.cluster_status().await;
+            let member = status.members.iter().find(|member| member.node == node).unwrap();
+            looks = if member.recently_active == Some(false) { looks + 1 } else { 0 };
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, silent).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_would_leave_no_majority_of_live_voters_is_refused() {
+    let mut cluster = Cluster::start(3).unwrap();
+    let namespace = opened(&cluster).await;
+    let leader = cluster.leader(PATIENCE).await.unwrap().clone();
+    let others: Vec<_> = cluster.nodes().map(Node::node_id).filter(|node| *node != leader.node_id()).collect();
+    let (dead, live) = (others[0], others[1]);
+    cluster.stop_node(dead.0).await;
+    until_silent(&leader, dead).await;
+    match leader.change_cluster(ClusterChange::Remove(live)).await {
+        Err(ClusterError::Refused(reason)) => assert!(reason.contains(&format!("of node {dead}")), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    let address = String::from("node-9");
+    let (peer_address, client_address) = (address.clone(), address);
+    let add = ClusterChange::Add { node: NodeId(9), peer_address, client_address, as_learner: false };
+    assert!(matches!(leader.change_cluster(add).await, Err(ClusterError::Refused(_))), "three of four are too many");
+    leader.submit(namespace, None, token("it goes on")).await.unwrap();
+    leader.change_cluster(ClusterChange::Remove(dead)).await.unwrap();
+    leader.submit(namespace, None, token("with two")).await.unwrap();
+    cluster.stop().await;
+}
+
 async fn promote(leader: &Node, node: NodeId) {
     let promoted = tokio::time::timeout(PATIENCE, async {
         while leader.change_cluster(ClusterChange::Promote(node)).await.is_err() {
