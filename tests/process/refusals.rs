@@ -32,6 +32,13 @@ fn a_data_directory_serves_one_node_at_a_time() {
 }
 
 #[test]
+fn a_node_whose_messages_cannot_be_written_serves_and_stops_in_good_order() {
+    let site = Site::new();
+    site.start_without_room_for_messages().stop();
+    site.start().stop();
+}
+
+#[test]
 fn an_address_in_use_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("an address");
     let address = taken.local_addr().expect("an address").to_string();

@@ -163,6 +163,14 @@ impl Site {
         }
     }
 
+    /// Starts a node that has no place for its messages: writing one fails as on a full disk.
+    pub(crate) fn start_without_room_for_messages(&self) -> NodeProcess {
+        let full = OpenOptions::new().write(true).open("/dev/full").expect("the device that is always full");
+        let mut process = NodeProcess::launch(&self.data(), full, &["--tracing-level=debug"]);
+        process.wait_until_serving().expect("a node that serves");
+        process
+    }
+
     /// Starts a node that should refuse to run, and returns its exit code and what it said.
     pub(crate) fn start_in_vain(&self, flags: &[&str]) -> (Option<i32>, String) {
         let before = self.messages().len();

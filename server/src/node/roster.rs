@@ -391,6 +391,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use steeple_engine::disk::SimulatedDisk;
+    use steeple_engine::disk::simulated::Failure;
     use steeple_raft::{Member, MembershipChange, Step};
 
     use super::*;
@@ -423,6 +424,19 @@ mod tests {
         assert!(roster.is_confirmed() && roster.awaited().is_empty());
         let again = Roster::open(Arc::new(disk.duplicate()), OWN, 1, Incarnation([9; 16]), true, true).unwrap();
         assert_eq!((again.is_confirmed(), again.own()), (true, peer(1, 1)));
+    }
+
+    #[test]
+    fn a_founder_whose_disk_fails_at_the_last_word_goes_on_waiting_for_it() {
+        let disk = SimulatedDisk::new();
+        let roster = open(&disk);
+        roster.set_membership(&founders());
+        roster.admitted_by(NodeId(2)).unwrap();
+        disk.fail_after(0, Failure::Once);
+        roster.admitted_by(NodeId(3)).unwrap_err();
+        assert_eq!((roster.is_confirmed(), roster.awaited()), (false, BTreeSet::from([NodeId(3)])));
+        roster.admitted_by(NodeId(3)).unwrap();
+        assert!(roster.is_confirmed());
     }
 
     #[test]

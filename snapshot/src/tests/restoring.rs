@@ -16,7 +16,7 @@ use super::node::{CATALOG, Node, assert_same_view, entries, identity, log_option
 use super::round_trip::take_while_living;
 use crate::manifest::LogBase;
 use crate::restore::{Lineage, RestoreError, RestoreOptions, RestoreTarget, UNFINISHED_MARKER};
-use crate::source::{EntryVisitor, PairVisitor, ReadAt, SnapshotSource, SourceError};
+use crate::source::{EntryVisitor, LiveSource, PairVisitor, ReadAt, SnapshotSource, SourceError};
 use crate::stream::SnapshotOptions;
 use crate::{Manifest, check_finished, restore, write};
 
@@ -168,6 +168,26 @@ fn entries_with_holes_between_them_are_numbered_anew() {
     assert_eq!(restored.log.last().index, restored.manifest.state.index);
     assert!(restored.log.base().index > LogIndex(0));
     assert_eq!(restored.log.contiguous_from(), restored.manifest.state.index.next());
+}
+
+#[test]
+fn nothing_of_a_log_that_was_numbered_anew_is_replicated_however_often_it_is_handed_on() {
+    let node = Node::lived(12, 90);
+    let with_history = || SnapshotOptions { include_history: true, ..options() };
+    let mut file = Vec::new();
+    write(&Sparse(node.source()), &mut file, with_history(), &mut |_| {}).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let first = restored(&file, directory.path(), Lineage::Same);
+
+    // Its entries stand side by side now, and not where the group has them.
+    let source = LiveSource { view: Arc::new(first.view), log: first.log };
+    let mut file = Vec::new();
+    write(&source, &mut file, with_history(), &mut |_| {}).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let second = restored(&file, directory.path(), Lineage::Same);
+    assert_eq!(entries(&second.log), entries(&source.log));
+    assert!(second.log.base().index.next() < second.manifest.state.index);
+    assert_eq!(second.log.contiguous_from(), second.manifest.state.index.next());
 }
 
 #[test]
