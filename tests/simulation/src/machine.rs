@@ -58,6 +58,10 @@ pub(crate) struct Machine {
     options: NodeOptions,
     /// Counts the processes that were started; what was meant for an earlier one is thrown away.
     pub(crate) life: u32,
+    /// When its process was started.
+    pub(crate) started: Instant,
+    /// Held by every compaction under way.
+    pub(crate) compacting: Arc<()>,
     pub(crate) paused_until: Instant,
     pub(crate) slow_until: Instant,
     pub(crate) turn_due: bool,
@@ -90,6 +94,8 @@ impl Machine {
             connected: Connected::default(),
             options,
             life: 0,
+            started: 0,
+            compacting: Arc::default(),
             paused_until: 0,
             slow_until: 0,
             turn_due: false,
@@ -214,6 +220,11 @@ impl Machine {
             served.future.as_mut().poll(&mut Context::from_waker(&waker)) == Poll::Pending
         });
         went_on
+    }
+
+    /// Whether it gives space back just now.
+    pub(crate) fn is_compacting(&self) -> bool {
+        Arc::strong_count(&self.compacting) > 1
     }
 
     pub(crate) fn served(&self) -> usize {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use steeple_engine::disk::simulated::{CrashLoss, Failure};
 use steeple_engine::ids::NodeId;
 use steeple_raft::Membership;
@@ -53,6 +54,22 @@ const FAULTS: [Fault; 14] = [
     Fault::FailedStore,
 ];
 
+/// A change of members that is under way until this is dropped, by an answer or with the process.
+struct UnderWay(Arc<Mutex<usize>>);
+
+impl UnderWay {
+    fn begin(count: &Arc<Mutex<usize>>) -> Self {
+        *count.lock() += 1;
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        *self.0.lock() -= 1;
+    }
+}
+
 impl World {
     fn interval(&self, fault: Fault) -> u64 {
         let intervals = &self.settings.intervals;
@@ -96,6 +113,7 @@ impl World {
         self.plan(fault);
         let number = self.chance.below(self.machines.len() as u64) as usize;
         self.note("strike", &[fault as u64, number as u64]);
+        self.note_phases();
         match fault {
             Fault::Partition => {
                 let machines = self.machines.len();
@@ -179,7 +197,11 @@ impl World {
         let Some(node) = &machine.node else { return Ok(()) };
         let handle = node.node().clone();
         let work: Serving = if compact {
-            Box::pin(async move { drop(handle.compact().await) })
+            let compacting = Arc::clone(&machine.compacting);
+            Box::pin(async move {
+                drop(handle.compact().await);
+                drop(compacting);
+            })
         } else {
             Box::pin(async move { drop(handle.flush().await) })
         };
@@ -222,7 +244,9 @@ impl World {
         let machine = &mut self.machines[leader];
         let Some(node) = &machine.node else { return Ok(()) };
         let (handle, changed) = (node.node().clone(), Arc::clone(&self.changed));
+        let under_way = UnderWay::begin(&self.changes_under_way);
         machine.serve(Box::pin(async move {
+            let _under_way = under_way;
             let made = handle.change_cluster(change.clone()).await.is_ok();
             changed.lock().push((change, made));
         }));

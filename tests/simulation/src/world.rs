@@ -129,6 +129,10 @@ pub struct World {
     pub(crate) fetched: crate::actors::FetchMailbox,
     /// Changes of members that were answered, and whether they were made.
     pub(crate) changed: Arc<Mutex<Vec<(ClusterChange, bool)>>>,
+    /// Changes of members that were asked for and not answered.
+    pub(crate) changes_under_way: Arc<Mutex<usize>>,
+    /// Who decides, and since when.
+    pub(crate) decider: (Option<usize>, Instant),
     /// Of a member that founds the cluster.
     pub(crate) options: NodeOptions,
     pub(crate) next_value: i64,
@@ -186,6 +190,8 @@ impl World {
             mailbox: Mailbox::default(),
             fetched: crate::actors::FetchMailbox::default(),
             changed: Arc::default(),
+            changes_under_way: Arc::default(),
+            decider: (None, 0),
             options,
             next_value: 1,
             healing_since: None,
@@ -303,6 +309,7 @@ impl World {
         if machine.node.is_some() || machine.retired {
             return Ok(());
         }
+        machine.started = self.time.now();
         let started = machine.start(&mut self.chance);
         self.note("start", &[number as u64]);
         match started {
@@ -328,6 +335,7 @@ impl World {
 
     fn tick(&mut self, number: usize) -> Checked {
         let tick = self.settings.tick;
+        self.note_phases();
         let drift = tick / 50;
         let next = tick - drift + self.chance.below(2 * drift + 1);
         self.put(next, Event::Tick(number));
