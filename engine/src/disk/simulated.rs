@@ -206,6 +206,12 @@ impl SimulatedDisk {
         state.failure = Some((state.operations + operations, failure));
     }
 
+    /// Whether [`Failure::Stop`] has come: nothing reaches the disk any more.
+    #[must_use]
+    pub fn has_stopped(&self) -> bool {
+        self.shared.lock().stopped
+    }
+
     /// Every read of the file that touches the byte at `offset` fails, until that byte is written.
     pub fn fail_reads(&self, name: &str, offset: u64) {
         self.fail_reads_within(name, offset..offset + 1);

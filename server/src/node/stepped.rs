@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use steeple_engine::ids::{LogIndex, LogPosition};
-use steeple_raft::{Leadership, Membership};
+use steeple_raft::{Leadership, Membership, MembershipChange};
 use tokio::sync::mpsc::{Receiver, Sender};
 
 use super::group::{Failure, Group, Message};
@@ -76,6 +76,12 @@ impl SteppedNode {
     #[must_use]
     pub fn node(&self) -> &Node {
         &self.node
+    }
+
+    /// Proposes a change of several members at once, for which there is no call of an operator; whether it was taken. The
+    /// next turn sends it, and [`SteppedNode::membership`] says when it is made.
+    pub fn change_members(&mut self, change: &MembershipChange) -> bool {
+        self.group.replica.change_members(change).is_ok()
     }
 
     /// Tells the group that a tick has passed.

@@ -77,6 +77,10 @@ impl World {
             mailbox.lock().push((to, from, received, fetch.answer));
         };
         self.machines[from].serve(Box::pin(send));
+        for _ in 0..2 {
+            let receiver_or_sender = if self.chance.happens(700) { to } else { from };
+            self.aim(receiver_or_sender, 100 * MILLISECOND, 700);
+        }
         while self.machines[from].poll_served() {}
         self.take_mail();
         self.schedule(from);
@@ -115,7 +119,9 @@ impl World {
         }
         let fetched = std::mem::take(&mut *self.fetched.lock());
         for (to, from, fetched, answer) in fetched {
-            let delay = MILLISECOND + self.chance.around(50 * MILLISECOND);
+            // Some are large, or come over a slow line.
+            let usual = if self.chance.happens(300) { SECOND } else { 50 * MILLISECOND };
+            let delay = MILLISECOND + self.chance.around(usual);
             self.put(delay, Event::Fetched { to, from, fetched: Box::new((fetched, answer)) });
         }
     }

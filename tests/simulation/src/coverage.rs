@@ -137,7 +137,9 @@ pub const FAULTS: &[&str] = &[
     "process asked to stop",
     "process killed",
     "process paused",
+    "members changed jointly",
     "record store failed",
+    "several members crashed at once",
     "sync failed",
     "write failed half-way",
 ];
@@ -148,6 +150,7 @@ pub const IMPOSSIBLE: &[(&str, Phase, &str)] = &[
     ("learner promoted", Phase::Election, "a leader carries it out"),
     ("member added", Phase::Election, "a leader carries it out"),
     ("member removed", Phase::Election, "a leader carries it out"),
+    ("members changed jointly", Phase::Election, "a leader carries it out"),
 ];
 
 /// Branches that must be reached.
@@ -159,15 +162,23 @@ pub const BRANCHES: &[&str] = &[
     "leadership: a command waited for the term to be opened",
     "leadership: lost with undecided events",
     "log: end replaced by another leader's entries",
+    "log: torn tail cut off",
+    "members: a member crashed in a joint configuration",
     "members: entries held until a commit index is durable",
+    "members: joint configuration to be left",
     "members: removed member switched off",
     "message: came at a time at which it must not be heard",
+    "power lost in the middle of a write",
     "process: ended because its disk failed",
     "process: stopped in order",
     "read: confirmation asked for again",
+    "records: rebuilt at the start",
     "request: repeated",
     "snapshot: fetched",
+    "snapshot: interrupted takeover finished at the start",
     "snapshot: taken over",
+    "snapshot: the member that takes it over crashed",
+    "start: power lost meanwhile",
     "tail: opened on a member that is behind",
     "tail: what comes next was pruned",
 ];
@@ -175,21 +186,131 @@ pub const BRANCHES: &[&str] = &[
 /// What so many runs should have reached and did not; nothing is asked of fewer than [`RUNS_MIN`].
 #[must_use]
 pub fn missing(counters: &Counters) -> Vec<String> {
-    if counters.runs < RUNS_MIN {
-        return Vec::new();
-    }
-    let mut missing = Vec::new();
+    if counters.runs < RUNS_MIN { Vec::new() } else { unreached(counters) }
+}
+
+/// What was not reached, however many runs there were; and what was, although it is said to be impossible.
+#[must_use]
+pub fn unreached(counters: &Counters) -> Vec<String> {
+    let mut unreached = Vec::new();
     for kind in FAULTS {
         let counts = counters.faults_in_phases.get(kind).copied().unwrap_or_default();
         for (phase, count) in PHASES.into_iter().zip(counts) {
-            let is_possible = !IMPOSSIBLE.iter().any(|(other, impossible, _)| other == kind && *impossible == phase);
-            // Taking over a snapshot is too short to be met by chance: nothing aims at it yet.
-            if count == 0 && is_possible && phase != Phase::Snapshot {
-                missing.push(format!("fault {kind:?} during {}", phase.name()));
+            match (why_impossible(kind, phase), count) {
+                (None, 0) => unreached.push(format!("fault {kind:?} during {}", phase.name())),
+                (None, _) | (Some(_), 0) => {}
+                (Some(why), _) => {
+                    let phase = phase.name();
+                    unreached.push(format!("fault {kind:?} during {phase} was, and it is not asked for because {why}"));
+                }
             }
         }
     }
-    let unreached = BRANCHES.iter().filter(|name| !counters.branches.contains_key(**name));
-    missing.extend(unreached.map(|name| format!("branch {name:?}")));
-    missing
+    let branches = BRANCHES.iter().filter(|name| !counters.branches.contains_key(**name));
+    unreached.extend(branches.map(|name| format!("branch {name:?}")));
+    unreached
+}
+
+/// What is not asked for although there were enough runs, and why not.
+#[must_use]
+pub fn excused(counters: &Counters) -> Vec<String> {
+    let excused = IMPOSSIBLE.iter().filter(|_| counters.runs >= RUNS_MIN);
+    excused.map(|(kind, phase, why)| format!("fault {kind:?} during {}: {why}", phase.name())).collect()
+}
+
+/// Why a kind of fault cannot come in a phase, if it cannot.
+#[must_use]
+pub fn why_impossible(kind: &str, phase: Phase) -> Option<&'static str> {
+    let found = IMPOSSIBLE.iter().find(|(other, impossible, _)| *other == kind && *impossible == phase);
+    found.map(|(.., why)| *why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runs;
+    use crate::settings::{Cuts, Length};
+
+    /// Counts of runs that have reached everything.
+    fn everything() -> Counters {
+        let mut counters = Counters { runs: RUNS_MIN, ..Counters::default() };
+        for phase in PHASES {
+            counters.phases = Phases::of([phase]);
+            FAULTS.iter().filter(|kind| why_impossible(kind, phase).is_none()).for_each(|kind| counters.fault(kind));
+        }
+        BRANCHES.iter().for_each(|branch| counters.branch(branch));
+        counters
+    }
+
+    #[test]
+    fn asks_for_every_kind_in_every_phase_and_every_branch() {
+        assert_eq!(missing(&everything()), Vec::<String>::new());
+        for kind in FAULTS {
+            for (number, phase) in PHASES.into_iter().enumerate() {
+                let mut fewer = everything();
+                let count = fewer.faults_in_phases.get_mut(kind).map(|counts| std::mem::take(&mut counts[number]));
+                let expected = usize::from(why_impossible(kind, phase).is_none());
+                assert_eq!(missing(&fewer).len(), expected, "{kind} during {}: {count:?}", phase.name());
+            }
+        }
+        for branch in BRANCHES {
+            let mut fewer = everything();
+            fewer.branches.remove(branch);
+            assert_eq!(missing(&fewer), [format!("branch {branch:?}")]);
+        }
+    }
+
+    #[test]
+    fn tells_what_was_reached_and_is_said_to_be_impossible() {
+        for (kind, phase, why) in IMPOSSIBLE {
+            let mut counters = everything();
+            counters.phases = Phases::of([*phase]);
+            counters.fault(kind);
+            assert!(missing(&counters).iter().any(|what| what.contains(why)), "{kind}");
+        }
+    }
+
+    #[test]
+    fn asks_nothing_of_few_runs() {
+        assert_eq!(missing(&Counters { runs: RUNS_MIN - 1, ..Counters::default() }), Vec::<String>::new());
+        assert!(!missing(&Counters { runs: RUNS_MIN, ..Counters::default() }).is_empty());
+    }
+
+    /// A kind of fault that does not come any more is told.
+    #[test]
+    fn a_fault_that_is_left_out_is_missed() {
+        let unreached_without = |name: Option<&str>, runs: u64| {
+            let cuts = Cuts { without: name.map(str::to_owned).into_iter().collect(), seconds: None };
+            let mut counters = Counters::default();
+            for seed in 0..runs {
+                counters.add(&runs::run_with(seed, Length::Short, false, None, &cuts).counters);
+            }
+            unreached(&counters)
+        };
+        let whole = unreached_without(None, 150);
+        for (name, kind) in [
+            ("pause", "process paused"),
+            ("partition", "partition"),
+            ("clock_jump", "clock jumped ahead"),
+            ("slow_disk", "disk slow"),
+            ("stop", "process asked to stop"),
+            ("flush", "flush"),
+            ("compact", "compaction"),
+            ("transfer", "leadership handed over"),
+            ("membership", "member removed"),
+            ("full_disk", "disk full"),
+            ("failed_sync", "sync failed"),
+            ("failed_write", "write failed half-way"),
+            ("failed_store", "record store failed"),
+            ("blackout", "several members crashed at once"),
+            ("joint_change", "members changed jointly"),
+            ("loss", "message lost"),
+            ("duplication", "message doubled"),
+            ("reordering", "message late"),
+        ] {
+            let what = format!("fault {kind:?} during idle");
+            assert!(!whole.contains(&what), "{what}");
+            assert!(unreached_without(Some(name), 5).contains(&what), "without {name}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use parking_lot::Mutex;
 use raft::eraftpb::Message;
 use steeple_engine::disk::SimulatedDisk;
-use steeple_engine::disk::simulated::CrashLoss;
+use steeple_engine::disk::simulated::{CrashLoss, Failure};
 use steeple_engine::ids::NodeId;
 use steeple_engine::log::FaultPolicy;
 use steeple_server::node::stepped::{Shelf, SimulatedStorage, SteppedNode};
@@ -36,6 +36,9 @@ impl Wake for Woken {
         self.0.store(true, Ordering::Relaxed);
     }
 }
+
+/// What a loss of power may do to what was not synced.
+const POWER_LOSSES: [CrashLoss; 4] = [CrashLoss::Everything, CrashLoss::Suffix, CrashLoss::Sectors, CrashLoss::Bytes];
 
 /// What connects a member to the others.
 #[derive(Clone, Default)]
@@ -77,6 +80,8 @@ pub(crate) struct Machine {
     pub(crate) is_failing: bool,
     /// Its disk has no room.
     pub(crate) is_full: bool,
+    /// Its power goes in the middle of one of the next writes, with this loss.
+    pub(crate) dying: Option<CrashLoss>,
 }
 
 impl Machine {
@@ -107,6 +112,7 @@ impl Machine {
             retired: false,
             is_failing: false,
             is_full: false,
+            dying: None,
         }
     }
 
@@ -138,7 +144,7 @@ impl Machine {
                 self.node = Some(node);
                 Ok(false)
             }
-            Err(StartError::Log(_)) => {
+            Err(StartError::Log(_)) if !self.disk.has_stopped() => {
                 options.log.faults = FaultPolicy::CutUndecided;
                 self.node = Some(start(options)?);
                 Ok(true)
@@ -147,10 +153,23 @@ impl Machine {
         }
     }
 
+    /// Lets the power go in the middle of one of the next writes to its disks, before or after a sync.
+    pub(crate) fn lose_power_soon(&mut self, chance: &mut Chance) {
+        self.dying = Some(*chance.pick(&POWER_LOSSES));
+        self.disk.fail_after(chance.below(16), Failure::Stop);
+        self.base.fail_after(chance.below(16), Failure::Stop);
+    }
+
+    /// Whether the power has gone, and the process with it has not yet.
+    pub(crate) fn has_lost_power(&self) -> bool {
+        self.dying.is_some() && (self.disk.has_stopped() || self.base.has_stopped())
+    }
+
     /// The process ends at once, and the power goes with it unless `loss` says that nothing is lost.
     pub(crate) fn crash(&mut self, loss: CrashLoss, chance: &mut Chance) {
         self.serving.clear();
         self.node = None;
+        self.dying = None;
         drop(self.outbox.take());
         self.disk = self.disk.crash(loss, chance.number());
         self.base = self.base.crash(loss, chance.number());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use steeple_engine::disk::simulated::{CrashLoss, Failure};
 use steeple_engine::ids::NodeId;
-use steeple_raft::Membership;
+use steeple_raft::{Membership, MembershipChange, Step};
 use steeple_server::node::ClusterOrigin;
 use steeple_server::node::cluster::ClusterChange;
 
@@ -35,9 +35,11 @@ pub(crate) enum Fault {
     FailedSync,
     FailedWrite,
     FailedStore,
+    Blackout,
+    JointChange,
 }
 
-const FAULTS: [Fault; 14] = [
+const FAULTS: [Fault; 16] = [
     Fault::Crash,
     Fault::Pause,
     Fault::Partition,
@@ -52,6 +54,8 @@ const FAULTS: [Fault; 14] = [
     Fault::FailedSync,
     Fault::FailedWrite,
     Fault::FailedStore,
+    Fault::Blackout,
+    Fault::JointChange,
 ];
 
 /// A change of members that is under way until this is dropped, by an answer or with the process.
@@ -88,6 +92,8 @@ impl World {
             Fault::FailedSync => intervals.failed_sync,
             Fault::FailedWrite => intervals.failed_write,
             Fault::FailedStore => intervals.failed_store,
+            Fault::Blackout => intervals.blackout,
+            Fault::JointChange => intervals.joint_change,
         }
     }
 
@@ -112,6 +118,30 @@ impl World {
         }
         self.plan(fault);
         let number = self.chance.below(self.machines.len() as u64) as usize;
+        self.befall(fault, number)
+    }
+
+    /// Lets a fault come soon, of any kind that this run has, while what a machine has just begun is under way. What takes
+    /// milliseconds would hardly ever be met otherwise.
+    pub(crate) fn aim(&mut self, number: usize, within: u64, probability: u64) {
+        let kinds: Vec<Fault> = FAULTS.into_iter().filter(|fault| self.interval(*fault) > 0).collect();
+        if self.healing_since.is_some() || kinds.is_empty() || !self.chance.happens(probability) {
+            return;
+        }
+        let fault = *self.chance.pick(&kinds);
+        let machine = match self.chance.happens(700) {
+            true => number,
+            false => self.chance.below(self.machines.len() as u64) as usize,
+        };
+        let delay = self.chance.below(within);
+        self.put(delay, Event::Aimed(fault, machine));
+    }
+
+    /// Lets a fault happen to a machine.
+    pub(crate) fn befall(&mut self, fault: Fault, number: usize) -> Checked {
+        if self.healing_since.is_some() {
+            return Ok(());
+        }
         self.note("strike", &[fault as u64, number as u64]);
         self.note_phases();
         match fault {
@@ -169,6 +199,8 @@ impl World {
                 }
                 Ok(())
             }
+            Fault::Blackout => self.black_out(number),
+            Fault::JointChange => self.change_jointly(),
         }
     }
 
@@ -176,7 +208,43 @@ impl World {
         if self.machines[number].node.is_none() {
             return Ok(());
         }
+        if self.chance.happens(500) {
+            // A write is one step: only so can the power go in the middle of it.
+            let machine = &mut self.machines[number];
+            machine.lose_power_soon(&mut self.chance);
+            let (life, patience) = (machine.life, self.chance.around(SECOND));
+            self.put(patience, Event::PowerLost(number, life));
+            return Ok(());
+        }
         let loss = *self.chance.pick(&CrashLoss::ALL);
+        self.crash_with(number, loss)
+    }
+
+    /// The power of a machine goes in the middle of a write, or has waited long enough for one.
+    pub(crate) fn lose_power(&mut self, number: usize, life: u32) -> Checked {
+        let machine = &self.machines[number];
+        let Some(loss) = machine.dying.filter(|_| machine.life == life) else { return Ok(()) };
+        if machine.has_lost_power() {
+            self.counters.branch("power lost in the middle of a write");
+        }
+        self.crash_with(number, loss)
+    }
+
+    /// Several machines lose their power at the same moment, often all of them.
+    fn black_out(&mut self, number: usize) -> Checked {
+        let spares = self.chance.happens(500);
+        let loss = *self.chance.pick(&CrashLoss::ALL);
+        self.counters.fault("several members crashed at once");
+        for machine in 0..self.machines.len() {
+            let is_hit = machine == number || !spares || self.chance.happens(500);
+            if is_hit && self.machines[machine].node.is_some() {
+                self.crash_with(machine, loss)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn crash_with(&mut self, number: usize, loss: CrashLoss) -> Checked {
         self.counters.fault(match loss {
             CrashLoss::Everything => "power lost: nothing unsynced survives",
             CrashLoss::Nothing => "process killed",
@@ -184,6 +252,16 @@ impl World {
             CrashLoss::Sectors => "power lost: some unsynced sectors survive",
             CrashLoss::Bytes => "power lost: unsynced sectors are torn",
         });
+        if self
+            .machines
+            .iter()
+            .any(|machine| machine.node.as_ref().is_some_and(|node| !node.membership().voters_outgoing.is_empty()))
+        {
+            self.counters.branch("members: a member crashed in a joint configuration");
+        }
+        if self.machines[number].node.as_ref().is_some_and(|node| node.is_taking_over()) {
+            self.counters.branch("snapshot: the member that takes it over crashed");
+        }
         self.trace.explain(|| format!("member {number} crashes with {loss:?}"));
         self.machines[number].crash(loss, &mut self.chance);
         self.break_connections(number);
@@ -207,6 +285,9 @@ impl World {
         };
         machine.serve(work);
         self.counters.fault(if compact { "compaction" } else { "flush" });
+        if compact {
+            self.aim(number, 10 * MILLISECOND, 150);
+        }
         self.settle(number)
     }
 
@@ -250,6 +331,32 @@ impl World {
             let made = handle.change_cluster(change.clone()).await.is_ok();
             changed.lock().push((change, made));
         }));
+        self.aim(leader, 50 * MILLISECOND, 200);
+        self.settle(leader)
+    }
+
+    /// Asks whoever leads to change the roles of several members at once, which takes two steps. No operator's call does
+    /// that so far; the code can, and a log may hold it.
+    fn change_jointly(&mut self) -> Checked {
+        let Some(leader) = self.leader() else { return Ok(()) };
+        let Some(node) = &mut self.machines[leader].node else { return Ok(()) };
+        let membership = node.membership();
+        let known = |id: &u64| membership.incarnations.contains_key(id);
+        let gains: Vec<u64> = membership.learners.iter().copied().filter(known).collect();
+        let mut loses: Vec<u64> = membership.voters.iter().copied().filter(|id| *id != leader as u64 + 1).collect();
+        let mut steps = Vec::new();
+        if !gains.is_empty() {
+            steps.push(Step::Voter { node: *self.chance.pick(&gains), member: None });
+        }
+        // A majority of those who voted before goes on voting.
+        while steps.len() < 2 && loses.len() >= 2 {
+            let lost = loses.swap_remove(self.chance.below(loses.len() as u64) as usize);
+            steps.push(Step::Learner { node: lost, member: None });
+        }
+        if steps.len() == 2 && node.change_members(&MembershipChange::of(steps)) {
+            self.counters.fault("members changed jointly");
+            self.aim(leader, 50 * MILLISECOND, 500);
+        }
         self.settle(leader)
     }
 

@@ -69,6 +69,8 @@ pub struct Report {
     pub violations: Vec<String>,
     /// What should have been reached and was not.
     pub missing: Vec<String>,
+    /// What cannot be reached, and why not; told when everything else was asked for.
+    pub excused: Vec<String>,
     /// Seconds that processors were busy.
     pub processor_seconds: f64,
 }
@@ -85,6 +87,7 @@ impl Search {
             counters: Counters::default(),
             violations: Vec::new(),
             missing: Vec::new(),
+            excused: Vec::new(),
             processor_seconds: 0.0,
         });
         let told = Mutex::new(began);
@@ -125,6 +128,7 @@ impl Search {
         let mut report = report.into_inner();
         if self.is_whole {
             report.missing = coverage::missing(&report.counters);
+            report.excused = coverage::excused(&report.counters);
         }
         report
     }
@@ -142,6 +146,7 @@ impl Report {
     pub fn summary(&self) -> String {
         let simulated = self.counters.seconds().max(1e-9);
         let mut lines: Vec<String> = self.missing.iter().map(|what| format!("NEVER REACHED: {what}")).collect();
+        lines.extend(self.excused.iter().map(|what| format!("not asked for: {what}")));
         lines.push(format!(
             "{:.1} s of processor time, {:.0} simulated cluster seconds for each of them; in each simulated second {:.1} \
              operations, {:.2} faults besides those of messages, {:.0} steps",

@@ -109,6 +109,10 @@ intervals! {
     failed_write: 150, 8, 40;
     /// A record store fails.
     failed_store: 150, 8, 40;
+    /// Several machines lose their power at once.
+    blackout: 200, 5, 30;
+    /// Several members get other roles at once.
+    joint_change: 250, 3, 15;
 }
 
 /// What is left out of a run, to find out what it needs to fail.

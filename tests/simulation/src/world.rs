@@ -59,19 +59,48 @@ pub(crate) enum Event {
     Turn(usize, u32),
     Write(usize, u32),
     Work(usize, u32),
-    Deliver { from: usize, to: usize, message: Box<Message> },
-    Greet { from: usize, to: usize },
+    Deliver {
+        from: usize,
+        to: usize,
+        message: Box<Message>,
+    },
+    Greet {
+        from: usize,
+        to: usize,
+    },
     Begin(usize),
-    Retry { client: usize, attempt: u64 },
-    GiveUp { client: usize, attempt: u64 },
-    Arrive { attempt: u64, machine: usize, call: Box<Arriving> },
-    Answer { client: usize, attempt: u64, reply: Box<Reply> },
+    Retry {
+        client: usize,
+        attempt: u64,
+    },
+    GiveUp {
+        client: usize,
+        attempt: u64,
+    },
+    Arrive {
+        attempt: u64,
+        machine: usize,
+        call: Box<Arriving>,
+    },
+    Answer {
+        client: usize,
+        attempt: u64,
+        reply: Box<Reply>,
+    },
     Consume(usize),
     Start(usize),
     Strike(Fault),
+    /// A fault that comes while something is under way.
+    Aimed(Fault, usize),
+    /// The power of a machine goes, if it has not gone in the middle of a write before.
+    PowerLost(usize, u32),
     Mend,
     Free(usize),
-    Fetched { to: usize, from: usize, fetched: Box<(FetchResult, FetchAnswer)> },
+    Fetched {
+        to: usize,
+        from: usize,
+        fetched: Box<(FetchResult, FetchAnswer)>,
+    },
     Check,
 }
 
@@ -292,6 +321,8 @@ impl World {
             Event::Consume(consumer) => self.consume(consumer),
             Event::Start(machine) => self.start(machine),
             Event::Strike(fault) => self.strike(fault),
+            Event::Aimed(fault, machine) => self.befall(fault, machine),
+            Event::PowerLost(machine, life) => self.lose_power(machine, life),
             Event::Mend => {
                 self.note("mend the network", &[]);
                 self.network.heal_partition();
@@ -310,8 +341,20 @@ impl World {
             return Ok(());
         }
         machine.started = self.time.now();
+        if self.settings.intervals.crash > 0 && self.healing_since.is_none() && self.chance.happens(100) {
+            // The power goes again, during the start or soon after it.
+            machine.lose_power_soon(&mut self.chance);
+        }
         let started = machine.start(&mut self.chance);
+        let (life, loses_power) = (machine.life, machine.dying.is_some());
         self.note("start", &[number as u64]);
+        if loses_power {
+            self.put(SECOND, Event::PowerLost(number, life));
+        }
+        if self.machines[number].has_lost_power() {
+            self.counters.branch("start: power lost meanwhile");
+            return self.lose_power(number, life);
+        }
         match started {
             Ok(false) => {}
             Ok(true) => self.counters.branch("start: an operator decided about the last batch"),
@@ -428,6 +471,11 @@ impl World {
 
     /// Takes up what follows from a step of a machine.
     pub(crate) fn settle(&mut self, number: usize) -> Checked {
+        if self.machines[number].has_lost_power() {
+            // What the process did in this step reaches nobody.
+            let life = self.machines[number].life;
+            return self.lose_power(number, life);
+        }
         self.observe(number)?;
         while self.machines[number].poll_served() {}
         self.send_out(number);
