@@ -8,8 +8,9 @@ use crate::machine::Machine;
 use crate::time::MILLISECOND;
 use crate::world::World;
 
-/// Runs from which on everything is asked for.
-pub const RUNS_MIN: u64 = 1_000;
+/// Simulated hours from which on everything is asked for: some 3,000 long runs. The rarest combination comes about once in
+/// ten of them.
+pub const HOURS_MIN: f64 = 100.0;
 
 /// What a cluster is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,10 +184,14 @@ pub const BRANCHES: &[&str] = &[
     "tail: what comes next was pruned",
 ];
 
-/// What so many runs should have reached and did not; nothing is asked of fewer than [`RUNS_MIN`].
+/// What so many runs should have reached and did not; nothing is asked of less than [`HOURS_MIN`].
 #[must_use]
 pub fn missing(counters: &Counters) -> Vec<String> {
-    if counters.runs < RUNS_MIN { Vec::new() } else { unreached(counters) }
+    if is_enough(counters) { unreached(counters) } else { Vec::new() }
+}
+
+fn is_enough(counters: &Counters) -> bool {
+    counters.seconds() >= HOURS_MIN * 3600.0
 }
 
 /// What was not reached, however many runs there were; and what was, although it is said to be impossible.
@@ -214,7 +219,7 @@ pub fn unreached(counters: &Counters) -> Vec<String> {
 /// What is not asked for although there were enough runs, and why not.
 #[must_use]
 pub fn excused(counters: &Counters) -> Vec<String> {
-    let excused = IMPOSSIBLE.iter().filter(|_| counters.runs >= RUNS_MIN);
+    let excused = IMPOSSIBLE.iter().filter(|_| is_enough(counters));
     excused.map(|(kind, phase, why)| format!("fault {kind:?} during {}: {why}", phase.name())).collect()
 }
 
@@ -231,9 +236,11 @@ mod tests {
     use crate::runs;
     use crate::settings::{Cuts, Length};
 
+    const ENOUGH: u64 = HOURS_MIN as u64 * 3600 * 1_000_000;
+
     /// Counts of runs that have reached everything.
     fn everything() -> Counters {
-        let mut counters = Counters { runs: RUNS_MIN, ..Counters::default() };
+        let mut counters = Counters { simulated_micros: ENOUGH, ..Counters::default() };
         for phase in PHASES {
             counters.phases = Phases::of([phase]);
             FAULTS.iter().filter(|kind| why_impossible(kind, phase).is_none()).for_each(|kind| counters.fault(kind));
@@ -272,8 +279,9 @@ mod tests {
 
     #[test]
     fn asks_nothing_of_few_runs() {
-        assert_eq!(missing(&Counters { runs: RUNS_MIN - 1, ..Counters::default() }), Vec::<String>::new());
-        assert!(!missing(&Counters { runs: RUNS_MIN, ..Counters::default() }).is_empty());
+        let of = |simulated_micros| missing(&Counters { simulated_micros, ..Counters::default() });
+        assert_eq!(of(ENOUGH - 1), Vec::<String>::new());
+        assert!(!of(ENOUGH).is_empty());
     }
 
     /// A kind of fault that does not come any more is told.
