@@ -1,15 +1,19 @@
 //! Three nodes as processes on this machine, with default settings, files that are really synced, and connections over
-//! loopback: how long writes pause when a node is killed or leadership moved, and what three nodes do beside one.
+//! loopback: how long writes pause when a node is killed or leadership moved, what three nodes do beside one, and beside
+//! three members of etcd where that is installed.
 //!
 //! ```sh
-//! cargo bench -p steeple-benches --bench cluster                 # both parts, about eight minutes
+//! cargo bench -p steeple-benches --bench cluster                 # all parts, about a quarter of an hour
 //! cargo bench -p steeple-benches --bench cluster -- pauses
 //! cargo bench -p steeple-benches --bench cluster -- throughput --in-flight 64 --turns 5
+//! cargo bench -p steeple-benches --bench cluster -- etcd --in-flight 1,16,64,256,1024
 //! ```
 //!
 //! The processes are this program once more, which then is the `steeple` command, or what `--program` names. The
 //! tables come first; the last line is all of it as JSON.
 
+mod beside_etcd;
+mod etcd;
 mod pauses;
 mod processes;
 mod steady;
@@ -25,7 +29,7 @@ use serde_json::json;
 /// Pauses of writing, and throughput, of three nodes
 #[derive(Clone, Debug, Parser)]
 struct Arguments {
-    /// Part to run: `pauses` or `throughput`; both without
+    /// Part to run: `pauses`, `throughput` or `etcd`; all without
     part: Option<String>,
     /// SIGKILLs of the leader
     #[arg(long, default_value_t = 30)]
@@ -93,6 +97,9 @@ async fn measure(arguments: &Arguments) -> ExitCode {
     }
     if arguments.wants("throughput") {
         document["throughput"] = json!(throughput::run(arguments).await);
+    }
+    if arguments.wants("etcd") {
+        document["etcd"] = json!(beside_etcd::run(arguments).await);
     }
     println!("\n{document}");
     code

@@ -39,7 +39,8 @@ pub(crate) struct Group {
     directory: TempDir,
 }
 
-fn free_address() -> SocketAddr {
+/// An address of this machine that nobody listens at.
+pub(crate) fn free_address() -> SocketAddr {
     loop {
         let port = rand::rng().random_range(PORTS);
         if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {

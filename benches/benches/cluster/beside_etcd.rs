@@ -1,0 +1,524 @@
+//! Three nodes beside three members of etcd: on one machine, in turns, with the same durability, the same sizes, the same
+//! gRPC library and as many connections.
+//!
+//! etcd overwrites 100,000 keys by chance; Steeple creates records that were not there before, which is more work. Both are
+//! asked at the leader.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use prost::Message as _;
+use rand::RngExt;
+use serde::Serialize;
+use steeple_benches::cpu_time::process_cpu_time;
+use steeple_benches::spread::{Spread, median, milliseconds};
+use steeple_client::types::{CreateJoinTokenRequest, JoinToken};
+use steeple_client::{Namespace, Operation, Tail, TailContent, TailOptions, TailStart};
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+use crate::Arguments;
+use crate::etcd::{EtcdClient, EtcdGroup, PREFIX, is_installed};
+use crate::processes::{Group, NAMESPACE};
+use crate::steady::{entry, entry_id};
+use crate::usage;
+
+/// Connections that the clients of each side share.
+const CONNECTIONS: usize = 4;
+
+/// Keys of etcd that are written.
+const KEYS: u64 = 100_000;
+
+/// Records and keys that are read, and who created the records.
+const READ: u64 = 1_000;
+const WRITER_OF_READ: u64 = 0;
+const WRITER: u64 = 1;
+
+/// Mutations of one message, where there are several.
+const BATCH: u64 = 16;
+
+/// So much passes of each turn before anything is counted.
+const WARM_UP: Duration = Duration::from_millis(300);
+
+/// Writers while events are followed.
+const PACED_WRITERS: u64 = 64;
+
+/// How long the last event may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What is asked of both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    Entry,
+    Token,
+    /// The same in messages of [`BATCH`], which etcd does not have: it gets one call for each.
+    Tokens,
+    Read,
+}
+
+const WORK: [Work; 4] = [Work::Entry, Work::Token, Work::Tokens, Work::Read];
+
+impl Work {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Entry => "create an entry / put",
+            Self::Token => "create a join token / put",
+            Self::Tokens => "16 join tokens a message / put",
+            Self::Read => "linearizable read, leader / range",
+        }
+    }
+
+    /// Bytes of what is written, as the client sends it.
+    fn bytes(self) -> usize {
+        match self {
+            Self::Entry => entry(WRITER, 10_000).encoded_len(),
+            Self::Token | Self::Tokens | Self::Read => token(10_000).encoded_len(),
+        }
+    }
+
+    /// What counts as one request in flight.
+    fn mutations(self) -> u64 {
+        if self == Self::Tokens { BATCH } else { 1 }
+    }
+}
+
+/// Where every token ends.
+const FAR: i64 = 4_000_000_000;
+
+fn token(number: u64) -> JoinToken {
+    JoinToken { token: format!("token-{number}"), expires_at: FAR }
+}
+
+fn key(number: u64) -> String {
+    format!("{PREFIX}{number:06}")
+}
+
+/// To whichever node decides, and to the leader alone.
+#[derive(Clone)]
+struct SteepleCaller {
+    writing: Namespace,
+    reading: Namespace,
+}
+
+/// One connection to either side.
+#[derive(Clone)]
+enum Caller {
+    Steeple(Box<SteepleCaller>),
+    Etcd(EtcdClient),
+}
+
+impl Caller {
+    /// Asks once; how many mutations or reads were done, or what went wrong.
+    async fn ask(&self, work: Work, number: u64) -> Result<u64, String> {
+        match self {
+            Self::Steeple(caller) => ask_steeple(&caller.writing, &caller.reading, work, number).await,
+            Self::Etcd(client) => ask_etcd(client, work).await,
+        }
+    }
+}
+
+async fn ask_steeple(writing: &Namespace, reading: &Namespace, work: Work, number: u64) -> Result<u64, String> {
+    let text = |error: steeple_client::Error| error.to_string();
+    match work {
+        Work::Entry => writing.create_registration_entry(entry(WRITER, number)).await.map(drop).map_err(text)?,
+        Work::Token => {
+            let JoinToken { token, expires_at } = token(number);
+            writing.create_join_token(token, expires_at).await.map_err(text)?;
+        }
+        Work::Tokens => {
+            let create = |of| {
+                let join_token = Some(token(number * BATCH + of));
+                Operation::CreateJoinToken(CreateJoinTokenRequest { context: None, join_token })
+            };
+            for outcome in writing.batch((0..BATCH).map(create).collect()).await {
+                outcome.answer.map_err(text)?;
+            }
+            return Ok(BATCH);
+        }
+        Work::Read => {
+            let id = entry_id(WRITER_OF_READ, rand::rng().random_range(0..READ));
+            if reading.fetch_registration_entry(id).await.map_err(text)?.is_none() {
+                return Err("an entry is missing".to_owned());
+            }
+        }
+    }
+    Ok(1)
+}
+
+async fn ask_etcd(client: &EtcdClient, work: Work) -> Result<u64, String> {
+    let text = |status: tonic::Status| status.to_string();
+    if work == Work::Read {
+        let key = key(rand::rng().random_range(0..READ));
+        let found = client.get(key).await.map_err(text)?;
+        return if found { Ok(1) } else { Err("a key is missing".to_owned()) };
+    }
+    let key = key(rand::rng().random_range(0..KEYS));
+    let value = vec![b'v'; work.bytes().saturating_sub(key.len()).max(1)];
+    client.put(key, value).await.map_err(text).map(|()| 1)
+}
+
+/// Everything that runs.
+struct Sides {
+    steeple: Group,
+    etcd: EtcdGroup,
+    callers: [Vec<Caller>; 2],
+    next: Arc<AtomicU64>,
+}
+
+/// What came of one turn.
+struct Turn {
+    per_second: f64,
+    times: Spread,
+    failures: Vec<String>,
+    /// CPU time for each request: of the clients, and of all three servers.
+    cpu_micros: [f64; 2],
+}
+
+/// Medians over the turns of one side.
+#[derive(Serialize)]
+struct Figures {
+    per_second: f64,
+    p50_ms: f64,
+    p99_ms: f64,
+    failed: usize,
+    clients_cpu_us: f64,
+    servers_cpu_us: f64,
+    /// The turns, in order.
+    turns_per_second: Vec<f64>,
+}
+
+/// One line of the table.
+#[derive(Serialize)]
+struct Comparison {
+    work: &'static str,
+    bytes: usize,
+    in_flight: usize,
+    steeple: Figures,
+    etcd: Figures,
+    /// Steeple's throughput by etcd's.
+    ratio: f64,
+}
+
+/// How long events took to a consumer that follows everything. Milliseconds.
+#[derive(Serialize)]
+struct Followed {
+    side: &'static str,
+    per_second: f64,
+    events: usize,
+    /// From the moment at which the write was acknowledged to its writer; below zero when the consumer had it before.
+    since_acknowledged_p50_ms: f64,
+    since_acknowledged_p99_ms: f64,
+    /// From the moment at which the write was sent.
+    since_sent_p50_ms: f64,
+    since_sent_p99_ms: f64,
+}
+
+/// All that was measured.
+#[derive(Serialize)]
+pub(crate) struct Report {
+    etcd_version: String,
+    comparisons: Vec<Comparison>,
+    followed: Vec<Followed>,
+}
+
+/// Measures everything, one side after the other and again; nothing where there is no etcd.
+pub(crate) async fn run(arguments: &Arguments) -> Option<Report> {
+    if !is_installed() {
+        println!("\nno `etcd` in the path (Debian: apt-get install etcd-server): not compared");
+        return None;
+    }
+    let sides = Sides::start(arguments).await;
+    let length = Duration::from_secs_f64(arguments.seconds);
+    let mut comparisons: Vec<Comparison> = Vec::new();
+    for work in WORK {
+        for in_flight in arguments.in_flight.iter().filter(|in_flight| **in_flight as u64 >= work.mutations()) {
+            let mut turns = [Vec::new(), Vec::new()];
+            for _ in 0..arguments.turns {
+                for (side, turns) in turns.iter_mut().enumerate() {
+                    turns.push(sides.turn(side, work, *in_flight, length).await);
+                }
+            }
+            let [steeple, etcd] = turns.map(|turns| Figures::of(&turns));
+            let ratio = steeple.per_second / etcd.per_second;
+            let comparison =
+                Comparison { work: work.name(), bytes: work.bytes(), in_flight: *in_flight, steeple, etcd, ratio };
+            comparison.print(comparisons.is_empty());
+            comparisons.push(comparison);
+        }
+    }
+    let followed = sides.follow(&comparisons, length).await;
+    Some(Report { etcd_version: sides.etcd.version().to_owned(), comparisons, followed })
+}
+
+impl Sides {
+    async fn start(arguments: &Arguments) -> Self {
+        let steeple = Group::start(3, arguments.program()).await;
+        let etcd = EtcdGroup::start().await;
+        let leader = steeple.leader().await;
+        let to_steeple = |_| {
+            let writing = steeple.client().namespace(NAMESPACE);
+            let reading = steeple.client_of(leader).namespace(NAMESPACE);
+            Caller::Steeple(Box::new(SteepleCaller { writing, reading }))
+        };
+        let to_steeple: Vec<_> = (0..CONNECTIONS).map(to_steeple).collect();
+        let to_etcd: Vec<_> = (0..CONNECTIONS).map(|_| Caller::Etcd(etcd.client())).collect();
+        let (namespace, client) = (steeple.client().namespace(NAMESPACE), etcd.client());
+        for number in 0..READ {
+            let created = namespace.create_registration_entry(entry(WRITER_OF_READ, number)).await;
+            created.expect("an entry to read");
+            let value = vec![b'v'; Work::Entry.bytes() - key(number).len()];
+            client.put(key(number), value).await.expect("a key to read");
+        }
+        Self { steeple, etcd, callers: [to_steeple, to_etcd], next: Arc::default() }
+    }
+
+    fn servers_cpu(&self, side: usize) -> Duration {
+        let steeple = || self.steeple.numbers().map(|number| self.steeple.process(number)).collect();
+        let processes: Vec<u32> = if side == 0 { steeple() } else { self.etcd.processes() };
+        processes.into_iter().map(usage::cpu).sum()
+    }
+
+    /// So many requests in flight for as long, at one side.
+    async fn turn(&self, side: usize, work: Work, in_flight: usize, length: Duration) -> Turn {
+        let begin = Instant::now() + WARM_UP;
+        let callers = in_flight / work.mutations() as usize;
+        let ask = |number: usize| {
+            let caller = self.callers[side][number % CONNECTIONS].clone();
+            tokio::spawn(ask_again(caller, work, Arc::clone(&self.next), begin, length))
+        };
+        let clients: Vec<_> = (0..callers).map(ask).collect();
+        tokio::time::sleep_until(begin.into()).await;
+        let before = (process_cpu_time(), self.servers_cpu(side));
+        tokio::time::sleep_until((begin + length).into()).await;
+        let used = [process_cpu_time() - before.0, self.servers_cpu(side).saturating_sub(before.1)];
+        let (mut times, mut failures) = (Vec::new(), Vec::new());
+        for client in clients {
+            let (client_times, client_failures) = client.await.expect("a client that ends");
+            times.extend(client_times);
+            failures.extend(client_failures);
+        }
+        let done = (times.len() as u64 * work.mutations()).max(1) as f64;
+        Turn {
+            per_second: done / length.as_secs_f64(),
+            times: Spread::of(times),
+            failures,
+            cpu_micros: used.map(|time| time.as_secs_f64() * 1e6 / done),
+        }
+    }
+
+    /// Follows what happens on both sides at half of what etcd could take with 64 in flight, and on ours at half of
+    /// what it could take itself.
+    async fn follow(&self, comparisons: &[Comparison], length: Duration) -> Vec<Followed> {
+        let entries = |line: &&Comparison| line.work == Work::Entry.name() && line.in_flight <= PACED_WRITERS as usize;
+        let Some(line) = comparisons.iter().rfind(entries) else { return Vec::new() };
+        println!("\nevents to a consumer of everything, {PACED_WRITERS} writers; milliseconds");
+        println!("{:<12}{:>10}{:>28}{:>28}", "", "a second", "since acknowledged p50/p99", "since sent p50/p99");
+        let mut followed = Vec::new();
+        let rates =
+            [(0, line.etcd.per_second / 2.0), (1, line.etcd.per_second / 2.0), (0, line.steeple.per_second / 2.0)];
+        for (side, rate) in rates {
+            let found = self.follow_one(side, rate, length).await;
+            found.print();
+            followed.push(found);
+        }
+        followed
+    }
+
+    async fn follow_one(&self, side: usize, rate: f64, length: Duration) -> Followed {
+        let first = self.next.fetch_add(KEYS, Ordering::Relaxed);
+        let (until, expected) = watch::channel(None);
+        let consumer = match &self.callers[side][0] {
+            Caller::Steeple(caller) => {
+                let mut tail = caller.writing.tail(TailOptions { start: TailStart::Now, ..TailOptions::default() });
+                while !matches!(tail.next().await.expect("a tail").content, TailContent::Progress { live: true, .. }) {}
+                tokio::spawn(consume_events(tail, expected))
+            }
+            Caller::Etcd(client) => {
+                let watch = client.watch().await.expect("a watch");
+                tokio::spawn(consume_keys(watch, expected))
+            }
+        };
+        let pace = Duration::from_secs_f64(PACED_WRITERS as f64 / rate);
+        let write = |writer| {
+            let caller = self.callers[side][writer as usize % CONNECTIONS].clone();
+            tokio::spawn(write_paced(caller, first + writer, pace, length))
+        };
+        let writers: Vec<_> = (0..PACED_WRITERS).map(write).collect();
+        let mut written = Vec::new();
+        for writer in writers {
+            written.extend(writer.await.expect("a writer that ends"));
+        }
+        until.send_replace(Some(written.len()));
+        let received = tokio::time::timeout(PATIENCE, consumer).await.expect("all events").expect("a consumer");
+        Followed::of(side, length, &written, &received)
+    }
+}
+
+/// A write that was acknowledged.
+struct Written {
+    number: u64,
+    sent: Instant,
+    acknowledged: Instant,
+}
+
+/// Asks again and again; how long each answer took that came within the measured time, and what went wrong.
+async fn ask_again(
+    caller: Caller,
+    work: Work,
+    next: Arc<AtomicU64>,
+    begin: Instant,
+    length: Duration,
+) -> (Vec<Duration>, Vec<String>) {
+    let (mut times, mut failures) = (Vec::new(), Vec::new());
+    loop {
+        let asked = Instant::now();
+        let answer = caller.ask(work, next.fetch_add(1, Ordering::Relaxed)).await;
+        let answered = Instant::now();
+        if answered >= begin + length {
+            return (times, failures);
+        }
+        match answer {
+            Ok(_) if answered >= begin => times.push(answered - asked),
+            Ok(_) => {}
+            Err(error) => failures.push(error),
+        }
+    }
+}
+
+/// Writes an entry, or a key of its own, in each interval.
+async fn write_paced(caller: Caller, first: u64, pace: Duration, length: Duration) -> Vec<Written> {
+    // Not all at the same time.
+    tokio::time::sleep(pace.mul_f64((first % PACED_WRITERS) as f64 / PACED_WRITERS as f64)).await;
+    let (mut interval, end) = (tokio::time::interval(pace), Instant::now() + length);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut number, mut written) = (first, Vec::new());
+    loop {
+        interval.tick().await;
+        let sent = Instant::now();
+        if sent >= end {
+            return written;
+        }
+        let outcome = match &caller {
+            Caller::Steeple(_) => caller.ask(Work::Entry, number).await.map(drop),
+            Caller::Etcd(client) => {
+                let value = vec![b'v'; Work::Entry.bytes() - key(0).len()];
+                client.put(format!("{PREFIX}{number}"), value).await.map_err(|status| status.to_string())
+            }
+        };
+        outcome.expect("a write");
+        written.push(Written { number, sent, acknowledged: Instant::now() });
+        number += PACED_WRITERS;
+    }
+}
+
+/// When each number arrived, once as many have as are expected.
+type Received = HashMap<u64, Instant>;
+
+async fn consume_events(mut tail: Tail, mut expected: watch::Receiver<Option<usize>>) -> Received {
+    let mut received = Received::new();
+    let prefix = entry_id(WRITER, 0);
+    let prefix = prefix.trim_end_matches('0');
+    while expected.borrow().is_none_or(|expected| received.len() < expected) {
+        tokio::select! {
+            message = tail.next() => {
+                let at = Instant::now();
+                let TailContent::Event(event) = message.expect("an event").content else { continue };
+                let numbers = event.items.iter().filter_map(|item| item.key.strip_prefix(prefix));
+                received.extend(numbers.filter_map(|text| Some((u64::from_str_radix(text, 16).ok()?, at))));
+            }
+            _ = expected.changed() => {}
+        }
+    }
+    received
+}
+
+async fn consume_keys(mut keys: crate::etcd::Watch, mut expected: watch::Receiver<Option<usize>>) -> Received {
+    let mut received = Received::new();
+    while expected.borrow().is_none_or(|expected| received.len() < expected) {
+        tokio::select! {
+            next = keys.next() => {
+                let (next, at) = (next.expect("keys"), Instant::now());
+                assert!(!next.is_empty(), "the watch was ended");
+                let numbers = next.iter().filter_map(|key| key.strip_prefix(PREFIX)?.parse().ok());
+                received.extend(numbers.map(|number: u64| (number, at)));
+            }
+            _ = expected.changed() => {}
+        }
+    }
+    received
+}
+
+impl Figures {
+    fn of(turns: &[Turn]) -> Self {
+        let middle = |figure: &dyn Fn(&Turn) -> f64| median(turns.iter().map(figure).collect());
+        let failures: Vec<_> = turns.iter().flat_map(|turn| &turn.failures).collect();
+        if let Some(first) = failures.first() {
+            println!("  {} requests failed, the first with: {first}", failures.len());
+        }
+        Self {
+            per_second: middle(&|turn| turn.per_second),
+            p50_ms: middle(&|turn| milliseconds(turn.times.percentile(50))),
+            p99_ms: middle(&|turn| milliseconds(turn.times.percentile(99))),
+            failed: failures.len(),
+            clients_cpu_us: middle(&|turn| turn.cpu_micros[0]),
+            servers_cpu_us: middle(&|turn| turn.cpu_micros[1]),
+            turns_per_second: turns.iter().map(|turn| turn.per_second).collect(),
+        }
+    }
+
+    fn print(&self) {
+        print!("{:>10.0}{:>9.2}{:>9.2}", self.per_second, self.p50_ms, self.p99_ms);
+        print!("{:>9.0}{:>9.0} |", self.clients_cpu_us, self.servers_cpu_us);
+    }
+}
+
+impl Comparison {
+    fn print(&self, first: bool) {
+        if first {
+            println!("\nbeside etcd: {CONNECTIONS} connections; milliseconds; CPU in us for each mutation or read");
+            println!("{:>54}{:^47}|{:^47}|", "", "three nodes", "three members of etcd");
+            print!("{:<34}{:>10}{:>10}", "", "bytes", "in flight");
+            for _ in 0..2 {
+                print!("{:>10}{:>9}{:>9}{:>9}{:>9} |", "a second", "p50", "p99", "clients", "servers");
+            }
+            println!("   ratio");
+        }
+        print!("{:<34}{:>10}{:>10}", self.work, self.bytes, self.in_flight);
+        self.steeple.print();
+        self.etcd.print();
+        println!("{:>8.2}", self.ratio);
+    }
+}
+
+impl Followed {
+    fn of(side: usize, length: Duration, written: &[Written], received: &Received) -> Self {
+        let arrival = |write: &Written| *received.get(&write.number).expect("every write arrives");
+        let mut acknowledged: Vec<f64> =
+            written.iter().map(|write| signed_milliseconds(write.acknowledged, arrival(write))).collect();
+        acknowledged.sort_by(f64::total_cmp);
+        let rank = |percent: usize| (acknowledged.len() * percent).div_ceil(100).max(1) - 1;
+        let sent = Spread::of(written.iter().map(|write| arrival(write) - write.sent).collect());
+        Self {
+            side: ["Steeple", "etcd"][side],
+            per_second: written.len() as f64 / length.as_secs_f64(),
+            events: written.len(),
+            since_acknowledged_p50_ms: acknowledged.get(rank(50)).copied().unwrap_or_default(),
+            since_acknowledged_p99_ms: acknowledged.get(rank(99)).copied().unwrap_or_default(),
+            since_sent_p50_ms: milliseconds(sent.percentile(50)),
+            since_sent_p99_ms: milliseconds(sent.percentile(99)),
+        }
+    }
+
+    fn print(&self) {
+        let acknowledged = format!("{:.2} / {:.2}", self.since_acknowledged_p50_ms, self.since_acknowledged_p99_ms);
+        let sent = format!("{:.2} / {:.2}", self.since_sent_p50_ms, self.since_sent_p99_ms);
+        println!("{:<12}{:>10.0}{acknowledged:>28}{sent:>28}", self.side, self.per_second);
+    }
+}
+
+/// From one moment to another one, which may have been before.
+fn signed_milliseconds(from: Instant, to: Instant) -> f64 {
+    if to >= from { milliseconds(to - from) } else { -milliseconds(from - to) }
+}
