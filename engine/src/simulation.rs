@@ -75,11 +75,53 @@ pub enum Bug {
     TailRepeatsItem,
     /// A repeated request is answered with the event before its own.
     RepetitionAnswersBefore,
+    /// An index keeps what a change takes out of it.
+    IndexKeepsRemoved,
+    /// A list by several conditions leaves one of them out.
+    IntersectionBranchMissed,
+    /// How far the records are folded is stored before the records are.
+    FoldedIndexApart,
+    /// A member whose disk was wiped is let in like any other.
+    WipedNodeVotes,
+    /// The log keeps the term, and not for whom the vote was.
+    VoteForgotten,
+    /// A start in the middle of a change of members forgets those that are on their way out.
+    OutgoingVotersForgotten,
+    /// A rejection does not wait for the undecided events that it saw.
+    RejectionBeforeFold,
+    /// What is decided and not yet folded is forgotten with what is folded.
+    OverlayDroppedTooEarly,
+    /// A new leader does not look at the time of the newest event.
+    TimeForgottenAtElection,
+    /// Requests are remembered for a part of the time only.
+    RequestsForgottenEarly,
+    /// How far a stream is numbered is not stored.
+    StreamCounterNotKept,
+    /// The name of a new segment is not made durable.
+    DirectoryNotSynced,
+    /// A file that is used again is told from its earlier life by nothing.
+    GenerationReused,
+    /// Votes are counted before the own one is durable.
+    VoteCountedBeforeDurable,
+    /// A leader that was deposed goes on answering for what it proposed.
+    PipelineKeptOverTerms,
+    /// What is found at a start is taken for durable, synced or not.
+    FoundTakenForDurable,
+    /// A sync that failed is tried again, and what comes of that is believed.
+    FailedSyncRepeated,
+    /// Requests are not recalled when a snapshot is taken over.
+    SnapshotForgetsRequests,
+    /// A change of members takes effect before anybody who starts again would know that it is committed.
+    MembersBeforeCommit,
+    /// The answer to a read of an earlier life of the process counts.
+    ReadOfEarlierRun,
+    /// What a torn write has left is taken for an entry.
+    TornFrameTaken,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 54] = [
         Self::WriteNotSynced,
         Self::VoteNotKept,
         Self::MessagesBeforeWrite,
@@ -113,6 +155,27 @@ impl Bug {
         Self::MarkBeyondRows,
         Self::TailRepeatsItem,
         Self::RepetitionAnswersBefore,
+        Self::IndexKeepsRemoved,
+        Self::IntersectionBranchMissed,
+        Self::FoldedIndexApart,
+        Self::WipedNodeVotes,
+        Self::VoteForgotten,
+        Self::OutgoingVotersForgotten,
+        Self::RejectionBeforeFold,
+        Self::OverlayDroppedTooEarly,
+        Self::TimeForgottenAtElection,
+        Self::RequestsForgottenEarly,
+        Self::StreamCounterNotKept,
+        Self::DirectoryNotSynced,
+        Self::GenerationReused,
+        Self::VoteCountedBeforeDurable,
+        Self::PipelineKeptOverTerms,
+        Self::FoundTakenForDurable,
+        Self::FailedSyncRepeated,
+        Self::SnapshotForgetsRequests,
+        Self::MembersBeforeCommit,
+        Self::ReadOfEarlierRun,
+        Self::TornFrameTaken,
     ];
 }
 

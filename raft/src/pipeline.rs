@@ -180,7 +180,7 @@ impl Pipeline {
     pub fn lead(view: Arc<View>, entropy: Box<dyn Entropy + Send>, round: u64) -> Self {
         Self {
             overlay: Overlay::new(view.catalog()),
-            time: view.folded().time,
+            time: if is_planted(Bug::TimeForgottenAtElection) { Timestamp(0) } else { view.folded().time },
             view,
             entropy,
             in_flight: VecDeque::new(),
@@ -268,7 +268,8 @@ impl Pipeline {
     /// # Errors
     /// See [`PipelineError`]; the pipeline must then be dropped.
     pub fn folded(&mut self, index: LogIndex) -> Result<(), PipelineError> {
-        self.overlay.drop_folded(self.view.folded().revision)?;
+        let all = is_planted(Bug::OverlayDroppedTooEarly);
+        self.overlay.drop_folded(if all { Revision(u64::MAX) } else { self.view.folded().revision })?;
         self.answer_folded(index)
     }
 
@@ -409,6 +410,16 @@ impl Pipeline {
 
     fn answer_folded(&mut self, folded: LogIndex) -> Result<(), PipelineError> {
         let confirmed = self.confirmed;
+        if is_planted(Bug::RejectionBeforeFold) {
+            for waiting in std::mem::take(&mut self.in_flight) {
+                match waiting {
+                    InFlight::Held { ticket, round, outcome } if round <= confirmed => {
+                        self.answers.push((ticket, outcome));
+                    }
+                    waiting => self.in_flight.push_back(waiting),
+                }
+            }
+        }
         let is_done = |in_flight: &mut InFlight| match in_flight {
             InFlight::Event { index, .. } => *index <= folded || is_planted(Bug::AnswerBeforeFold),
             InFlight::Held { round, .. } => *round <= confirmed,

@@ -731,7 +731,8 @@ impl Replica {
         // A commit index alone need not be durable, except before members change: a node that forgets that they have
         // could elect a leader together with those that have left.
         let own = commit_below(self.hard_state(), entries.first());
-        let hard_state = (self.promises(own) || changes_members).then_some(own);
+        let hard_state =
+            (self.promises(own) || changes_members && !is_planted(Bug::MembersBeforeCommit)).then_some(own);
         self.stored = hard_state.unwrap_or(self.stored);
         let is_write = hard_state.is_some() || !entries.is_empty();
         let range =
@@ -741,7 +742,7 @@ impl Replica {
         }
         self.node.advance_append_async(ready);
         self.waiting.push_back(Waiting { number, is_write, entries: range, messages: after_write });
-        if changes_members || !self.held.is_empty() {
+        if (changes_members || !self.held.is_empty()) && !is_planted(Bug::MembersBeforeCommit) {
             reached("members: entries held until a commit index is durable");
             self.held.push_back((number, committed));
         } else {
@@ -775,7 +776,7 @@ impl Replica {
     fn own_read(&self, read: &raft::ReadState) -> Option<ReadIndex> {
         let context = <[u8; READ_CONTEXT_BYTES]>::try_from(&read.request_ctx[..]).ok()?;
         let number = |at: usize| context[at..at + 8].iter().fold(0u64, |number, byte| number << 8 | u64::from(*byte));
-        let is_own = number(0) == self.id.0 && number(8) == self.run;
+        let is_own = number(0) == self.id.0 && (number(8) == self.run || is_planted(Bug::ReadOfEarlierRun));
         is_own.then(|| ReadIndex { round: number(16), index: LogIndex(read.index) })
     }
 

@@ -12,6 +12,7 @@ use super::state::{LogState, SEGMENTS_MAX, StateFile};
 use super::{Entry, Fault, HardState, LogError, LogIdentity, LogOptions, LogReader};
 use crate::disk::{Disk, DiskFile};
 use crate::ids::{HistoryId, LogIndex, LogPosition};
+use crate::simulation::{Bug, is_planted};
 
 /// Buffers that grew beyond this are given back after the write.
 const BUFFER_KEPT_BYTES: usize = 4 << 20;
@@ -326,7 +327,11 @@ impl LogWriter {
         if let Some(Filled { segment, .. }) = self.newest()
             && let Some(file) = &segment.file
         {
-            file.sync().map_err(LogError::io("sync", &segment.name))?;
+            let synced = file.sync().or_else(|error| match is_planted(Bug::FailedSyncRepeated) {
+                true => file.sync(),
+                false => Err(error),
+            });
+            synced.map_err(LogError::io("sync", &segment.name))?;
         }
         self.unsynced_entries = 0;
         let mut view = self.shared.write();
@@ -399,7 +404,7 @@ impl LogWriter {
             write_header(file.as_ref(), &header)?;
             file.sync()?;
             self.disk.rename(&spare, &name)?;
-            self.disk.sync_directory()
+            if is_planted(Bug::DirectoryNotSynced) { Ok(()) } else { self.disk.sync_directory() }
         };
         install().map_err(LogError::io("start", &name))?;
         self.count_spares();
@@ -410,7 +415,7 @@ impl LogWriter {
     /// A generation that no file has had. It must reach the state file before a frame is written with it.
     pub(super) fn take_generation(&mut self) -> u64 {
         let generation = self.state.next_generation;
-        self.state.next_generation += 1;
+        self.state.next_generation += u64::from(!is_planted(Bug::GenerationReused));
         generation
     }
 

@@ -156,10 +156,17 @@ impl View {
             follow_streams(&mut state, event);
             counters.touch(event);
         }
-        counters.write(|namespace, stream| state.stream(namespace, stream), &mut batch);
+        if !is_planted(Bug::StreamCounterNotKept) {
+            counters.write(|namespace, stream| state.stream(namespace, stream), &mut batch);
+        }
         folded.index = last.index;
         folded.time = last.event.time;
         batch.put(StoreKey::Folded.encode(), folded.encode());
+        if is_planted(Bug::FoldedIndexApart) {
+            let mut ahead = WriteBatch::default();
+            ahead.put(StoreKey::Folded.encode(), folded.encode());
+            self.store.apply(ahead)?;
+        }
         self.store.apply(batch)?;
         for Committed { event, .. } in events {
             self.follow_indexes(&mut state, event)?;
@@ -228,7 +235,8 @@ impl View {
             let table = state
                 .table_mut(self.catalog, event.namespace, change.table)
                 .ok_or(ViewError::UnknownTable { table: change.table })?;
-            table.indexes.apply(change.sequence, change.before.as_deref(), change.after.as_deref())?;
+            let before = change.before.as_deref().filter(|_| !is_planted(Bug::IndexKeepsRemoved));
+            table.indexes.apply(change.sequence, before, change.after.as_deref())?;
             table.last_sequence = table.last_sequence.max(change.sequence);
         }
         Ok(())

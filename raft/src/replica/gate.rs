@@ -6,6 +6,7 @@
 use raft::StateRole;
 use raft::eraftpb::{self, EntryType, Message, MessageType};
 use steeple_engine::ids::LogIndex;
+use steeple_engine::simulation::{Bug, is_planted};
 use thiserror::Error;
 
 use super::{COUNT_MAX, READ_CONTEXT_BYTES, Replica};
@@ -58,7 +59,9 @@ impl Replica {
         let raft = &self.node.raft;
         match message.get_msg_type() {
             // Votes count only once the own one is durable.
-            MessageType::MsgRequestVoteResponse | MessageType::MsgRequestPreVoteResponse => self.has_writes(),
+            MessageType::MsgRequestVoteResponse | MessageType::MsgRequestPreVoteResponse => {
+                self.has_writes() && !is_planted(Bug::VoteCountedBeforeDurable)
+            }
             MessageType::MsgTimeoutNow => {
                 let is_from_leader = message.from == raft.leader_id && message.term == raft.term;
                 !is_from_leader || raft.state != StateRole::Follower || self.may_win_alone()

@@ -47,17 +47,17 @@ impl LogWork {
     /// Runs until the sending side is gone or the log fails.
     pub(super) fn run(mut self, mut report: impl FnMut(Message) -> bool) {
         while let Some(task) = self.next.take().or_else(|| self.tasks.recv().ok()) {
-            if !self.carry_out(task, &mut report) {
+            if !self.carry_out(task, true, &mut report) {
                 return;
             }
         }
         self.close();
     }
 
-    /// Does what waits first, if there is anything; whether the log goes on.
-    pub(super) fn step(&mut self, report: &mut dyn FnMut(Message) -> bool) -> bool {
+    /// Does what waits first, if there is anything, with or without the writes that wait behind it; whether the log goes on.
+    pub(super) fn step(&mut self, gathers: bool, report: &mut dyn FnMut(Message) -> bool) -> bool {
         match self.next.take().or_else(|| self.tasks.try_recv().ok()) {
-            Some(task) => self.carry_out(task, report),
+            Some(task) => self.carry_out(task, gathers, report),
             None => true,
         }
     }
@@ -77,12 +77,12 @@ impl LogWork {
         }
     }
 
-    /// Does one thing, and the writes that wait behind a write with it; whether the log goes on.
-    fn carry_out(&mut self, task: Task, report: &mut dyn FnMut(Message) -> bool) -> bool {
+    /// Does one thing, and the writes that wait behind a write with it when it `gathers` them; whether the log goes on.
+    fn carry_out(&mut self, task: Task, gathers: bool, report: &mut dyn FnMut(Message) -> bool) -> bool {
         match task {
             Task::Write(write) => {
                 let mut writes = vec![write];
-                self.next = gather(&self.tasks, &mut writes);
+                self.next = if gathers { gather(&self.tasks, &mut writes) } else { None };
                 let persisted = carry_out(&mut self.writer, &writes);
                 self.counters.syncs.fetch_add(1, Ordering::Relaxed);
                 let entries: usize = writes.iter().map(|write| write.entries.len()).sum();
@@ -130,7 +130,8 @@ fn carry_out(writer: &mut LogWriter, writes: &[Write]) -> Result<WriteNumber, Lo
     for write in writes {
         number = write.number;
         if let Some(state) = write.hard_state.filter(|_| !is_planted(Bug::VoteNotKept)) {
-            writer.save_hard_state(state)?;
+            let forgets = is_planted(Bug::VoteForgotten);
+            writer.save_hard_state(HardState { vote: state.vote.filter(|_| !forgets), ..state })?;
         }
         let Some(first) = write.entries.first() else { continue };
         if first.position.index <= writer.reader().last().index {

@@ -149,7 +149,11 @@ pub(super) fn replica(
     run: u64,
 ) -> Result<Replica, StartError> {
     let folded = core.view.folded().index;
-    let membership = membership(&core.view)?;
+    let mut membership = membership(&core.view)?;
+    if is_planted(Bug::OutgoingVotersForgotten) {
+        membership.voters_outgoing.clear();
+        membership.learners_next.clear();
+    }
     Ok(Replica::new(node, options.cluster.replica, core.log.clone(), hard_state, folded, membership, run)?)
 }
 
@@ -434,6 +438,7 @@ pub(super) fn recall_requests(
     folded: LogIndex,
 ) -> Result<RequestLedger, StartError> {
     let window = u64::try_from(options.request_window.as_micros()).unwrap_or(u64::MAX);
+    let window = if is_planted(Bug::RequestsForgottenEarly) { window / 64 } else { window };
     let mut requests = RequestLedger::new(window);
     if is_planted(Bug::RequestsNotRecalled) {
         return Ok(requests);

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use steeple_engine::disk::Disk;
 use steeple_engine::ids::{LogIndex, NodeId};
+use steeple_engine::simulation::{Bug, is_planted};
 use steeple_raft::{Incarnation, Membership};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -179,7 +180,9 @@ impl Roster {
     pub(super) fn admit(&self, peer: &Introduction) -> Result<(), HandshakeError> {
         let from = peer.node;
         let mut state = self.state.lock();
-        if let Some(known) = state.known(from).filter(|known| *known != peer.incarnation) {
+        if let Some(known) =
+            state.known(from).filter(|known| *known != peer.incarnation && !is_planted(Bug::WipedNodeVotes))
+        {
             return Err(HandshakeError::WrongDirectory { from, theirs: peer.incarnation, known });
         }
         if let Some((end, held)) = peer.log_end.zip(state.held.get(&from).copied()).filter(|(end, held)| end < held) {

@@ -120,13 +120,22 @@ impl SteppedNode {
 
     /// Carries out what waits for the log, in the order in which it came: writes that wait together with one sync.
     pub fn write(&mut self) {
+        self.write_some(true);
+    }
+
+    /// Carries out the first write that waits, as if the others had come while it was under way.
+    pub fn write_first(&mut self) {
+        self.write_some(false);
+    }
+
+    fn write_some(&mut self, gathers: bool) {
         // Its report has to find room, because the log does not wait for the group here.
         if self.inbox.capacity() == 0 {
             return;
         }
         let inbox = &self.inbox;
         let report = &mut |message| inbox.try_send(message).is_ok();
-        if self.log.as_mut().is_some_and(|log| !log.step(report)) {
+        if self.log.as_mut().is_some_and(|log| !log.step(gathers, report)) {
             self.log = None;
         }
     }

@@ -14,8 +14,8 @@ use steeple_server::node::{Accepted, SubmitError};
 use steeple_server::peer::{FetchError, FetchedSnapshot, ProvideError};
 use steeple_snapshot::ChunkReceiver;
 
-use crate::checkers::{acknowledged, linearizability, stale_reads};
-use crate::client::{Operation, Reply, serve};
+use crate::checkers::{acknowledged, linearizability, lists, stale_reads};
+use crate::client::{Listed, Operation, Reply, serve};
 use crate::history::Held;
 use crate::network::{CLIENTS, Fetch};
 use crate::register::Answered;
@@ -155,10 +155,15 @@ impl World {
         request[..8].copy_from_slice(&(number as u64 + 1).to_be_bytes());
         request[8..].copy_from_slice(&client.chance.number().to_be_bytes());
         let seen = client.seen;
-        let is_stale = matches!(call, Call::ReadStale(_));
+        // Every member reads, not only the one that decides.
+        let goes_elsewhere = match call {
+            Call::ReadStale(_) => true,
+            Call::Read(_) | Call::List { .. } => client.chance.happens(400),
+            _ => false,
+        };
         let operation =
             Operation { call, request: RequestId(request), began, floor, seen, attempts: 0, uncertain: false };
-        if is_stale {
+        if goes_elsewhere {
             client.turn_elsewhere(self.machines.len());
         }
         self.next_value += 1;
@@ -273,12 +278,13 @@ impl World {
                 self.retry(number, false)
             }
             Reply::Broken => self.retry(number, true),
-            Reply::Read(Err(reason)) => {
+            Reply::Read(Err(reason)) | Reply::Listed(Err(reason)) => {
                 self.trace.explain(|| format!("client {number} does not read: {reason}"));
                 self.clients[number].turn_elsewhere(machines);
                 self.retry(number, false)
             }
             Reply::Read(Ok((revision, held))) => self.take_read(number, &operation, revision, held),
+            Reply::Listed(Ok((revision, listed))) => self.take_list(number, &operation, revision, &listed),
             Reply::Submitted(Ok(accepted)) => self.take_accepted(number, &operation, &accepted),
             Reply::Submitted(Err(error)) => self.take_error(number, &operation, error),
         }
@@ -293,6 +299,17 @@ impl World {
             self.answered.check(&self.history, operation.floor, revision, false, "a read")?;
             linearizability::check_held(&self.history, key, revision, held)?;
             self.register.answered(&operation.call, operation.began, self.time.now(), Answered::Found(held));
+        }
+        self.clients[number].seen = self.clients[number].seen.max(revision);
+        self.counters.operation(operation.call.kind());
+        self.finish(number, true)
+    }
+
+    fn take_list(&mut self, number: usize, operation: &Operation, revision: u64, listed: &Listed) -> Checked {
+        self.note("list", &[number as u64, revision, listed.len() as u64]);
+        self.answered.check(&self.history, operation.floor, revision, false, "a list")?;
+        if let Call::List { parent, group } = operation.call {
+            lists::check(&self.history, (parent, group), revision, listed)?;
         }
         self.clients[number].seen = self.clients[number].seen.max(revision);
         self.counters.operation(operation.call.kind());

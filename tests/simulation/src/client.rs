@@ -1,11 +1,12 @@
 //! A client: one operation after the other, each repeated with the same request id until somebody knows what became of
 //! it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use steeple_engine::ids::{NamespaceId, RequestId};
-use steeple_engine::spire::entries::queries::fetch_entry;
+use steeple_engine::spire::entries::queries::{ListEntries, fetch_entry, list_entries};
 use steeple_engine::view::Reader;
 use steeple_server::node::stepped::SteppedNode;
 use steeple_server::node::{Accepted, Node, SubmitError};
@@ -15,7 +16,7 @@ use crate::history::Held;
 use crate::machine::Serving;
 use crate::network::machine_of;
 use crate::time::Instant;
-use crate::workload::Call;
+use crate::workload::{Call, list_of};
 
 /// What a member says to an attempt.
 #[derive(Debug)]
@@ -24,11 +25,16 @@ pub(crate) enum Reply {
     Submitted(Result<Accepted, SubmitError>),
     /// At this revision the key held this.
     Read(Result<(u64, Option<Held>), String>),
+    /// At this revision the list was this.
+    Listed(Result<(u64, Listed), String>),
     /// Nobody listens there.
     Refused,
     /// The connection broke.
     Broken,
 }
+
+/// Entries of a list by their ids.
+pub(crate) type Listed = BTreeMap<String, Held>;
 
 /// Replies on their way out of members.
 pub(crate) type Mailbox = Arc<Mutex<Vec<(usize, u64, Reply)>>>;
@@ -104,16 +110,22 @@ pub(crate) fn serve(
         });
     }
     let key = operation.call.key().unwrap_or_default().to_owned();
-    let current = matches!(operation.call, Call::Read(_)).then(|| node.current());
+    let current = matches!(operation.call, Call::Read(_) | Call::List { .. }).then(|| node.current());
     let seen = operation.seen;
+    let call = operation.call.clone();
     Box::pin(async move {
         let confirmed = match current {
             Some(current) => current.await.map_err(|error| error.to_string()),
             None if handle.revision().0 < seen => Err("the member is behind".into()),
             None => Ok(()),
         };
-        let read = confirmed.and_then(|()| read(&handle, namespace, &key));
-        mailbox.lock().push((client, attempt, Reply::Read(read)));
+        let reply = match call {
+            Call::List { parent, group } => {
+                Reply::Listed(confirmed.and_then(|()| list(&handle, namespace, &list_of(parent, group))))
+            }
+            _ => Reply::Read(confirmed.and_then(|()| read(&handle, namespace, &key))),
+        };
+        mailbox.lock().push((client, attempt, reply));
     })
 }
 
@@ -121,5 +133,13 @@ fn read(node: &Node, namespace: NamespaceId, key: &str) -> Result<(u64, Option<H
     node.read(|reader| {
         let entry = fetch_entry(reader, namespace, key).map_err(|error| error.to_string())?;
         Ok((reader.revision().0, entry.as_ref().map(Held::of)))
+    })
+}
+
+fn list(node: &Node, namespace: NamespaceId, request: &ListEntries) -> Result<(u64, Listed), String> {
+    node.read(|reader| {
+        let page = list_entries(reader, namespace, request).map_err(|error| error.to_string())?;
+        let listed = page.items.iter().map(|entry| (entry.entry_id.clone(), Held::of(entry))).collect();
+        Ok((reader.revision().0, listed))
     })
 }

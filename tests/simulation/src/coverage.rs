@@ -115,6 +115,7 @@ impl World {
 
 /// Kinds of faults that must come in every phase.
 pub const FAULTS: &[&str] = &[
+    "base snapshot damaged",
     "clock jumped ahead",
     "clock jumped back",
     "compaction",
@@ -140,6 +141,7 @@ pub const FAULTS: &[&str] = &[
     "process paused",
     "members changed jointly",
     "record store failed",
+    "record store lost",
     "several members crashed at once",
     "sync failed",
     "write failed half-way",
@@ -166,6 +168,7 @@ pub const BRANCHES: &[&str] = &[
     "log: torn tail cut off",
     "members: a member crashed in a joint configuration",
     "members: entries held until a commit index is durable",
+    "members: a wiped member removed by an operator",
     "members: joint configuration to be left",
     "members: removed member switched off",
     "message: came at a time at which it must not be heard",
@@ -182,6 +185,7 @@ pub const BRANCHES: &[&str] = &[
     "start: power lost meanwhile",
     "tail: opened on a member that is behind",
     "tail: what comes next was pruned",
+    "write: durable, and about to be replaced",
 ];
 
 /// What so many runs should have reached and did not; nothing is asked of less than [`HOURS_MIN`].

@@ -8,8 +8,8 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use parking_lot::Mutex;
 use raft::eraftpb::Message;
-use steeple_engine::disk::SimulatedDisk;
 use steeple_engine::disk::simulated::{CrashLoss, Failure};
+use steeple_engine::disk::{Disk, SimulatedDisk};
 use steeple_engine::ids::NodeId;
 use steeple_engine::log::FaultPolicy;
 use steeple_server::node::stepped::{Shelf, SimulatedStorage, SteppedNode};
@@ -82,6 +82,10 @@ pub(crate) struct Machine {
     pub(crate) is_full: bool,
     /// Its power goes in the middle of one of the next writes, with this loss.
     pub(crate) dying: Option<CrashLoss>,
+    /// Its disk was lost since it became a member.
+    pub(crate) wiped: bool,
+    /// Its record store was lost, or could not be used when the process ended.
+    pub(crate) may_rebuild: bool,
 }
 
 impl Machine {
@@ -113,6 +117,8 @@ impl Machine {
             is_failing: false,
             is_full: false,
             dying: None,
+            wiped: false,
+            may_rebuild: false,
         }
     }
 
@@ -168,6 +174,8 @@ impl Machine {
     /// The process ends at once, and the power goes with it unless `loss` says that nothing is lost.
     pub(crate) fn crash(&mut self, loss: CrashLoss, chance: &mut Chance) {
         self.serving.clear();
+        let was_taking_over = self.node.as_ref().is_some_and(SteppedNode::is_taking_over);
+        self.may_rebuild |= was_taking_over || self.is_failing;
         self.node = None;
         self.dying = None;
         drop(self.outbox.take());
@@ -211,6 +219,27 @@ impl Machine {
     /// Where other members fetch snapshots from.
     pub(crate) fn snapshots(&self) -> Option<Arc<dyn SnapshotProvider>> {
         self.connected.snapshots.lock().clone()
+    }
+
+    /// Takes the record stores away from a process that has ended.
+    pub(crate) fn lose_stores(&mut self) {
+        self.storage = storage(&self.disk, &self.base, Shelf::default());
+        self.may_rebuild = true;
+    }
+
+    /// Takes the disks away from a process that has ended, and puts empty ones in their place.
+    pub(crate) fn wipe(&mut self) {
+        (self.disk, self.base) = (SimulatedDisk::new(), SimulatedDisk::new());
+        self.lose_stores();
+        self.wiped = true;
+    }
+
+    /// Flips a bit of the base snapshot, if there is one.
+    pub(crate) fn damage_base(&mut self, chance: &mut Chance) -> bool {
+        let names = self.base.list().unwrap_or_default();
+        let Some(name) = names.first() else { return false };
+        let bytes = self.base.contents(name).map_or(0, |bytes| bytes.len() as u64);
+        bytes > 0 && self.base.flip(name, chance.below(bytes), 1 << chance.below(8))
     }
 
     /// Whether its disk or record store may be to blame when the process ends.

@@ -37,9 +37,11 @@ pub(crate) enum Fault {
     FailedStore,
     Blackout,
     JointChange,
+    LostRecords,
+    Wipe,
 }
 
-const FAULTS: [Fault; 16] = [
+const FAULTS: [Fault; 18] = [
     Fault::Crash,
     Fault::Pause,
     Fault::Partition,
@@ -56,6 +58,8 @@ const FAULTS: [Fault; 16] = [
     Fault::FailedStore,
     Fault::Blackout,
     Fault::JointChange,
+    Fault::LostRecords,
+    Fault::Wipe,
 ];
 
 /// A change of members that is under way until this is dropped, by an answer or with the process.
@@ -94,6 +98,8 @@ impl World {
             Fault::FailedStore => intervals.failed_store,
             Fault::Blackout => intervals.blackout,
             Fault::JointChange => intervals.joint_change,
+            Fault::LostRecords => intervals.lost_records,
+            Fault::Wipe => intervals.wipe,
         }
     }
 
@@ -201,6 +207,8 @@ impl World {
             }
             Fault::Blackout => self.black_out(number),
             Fault::JointChange => self.change_jointly(),
+            Fault::LostRecords => self.lose_records(number),
+            Fault::Wipe => self.wipe(number),
         }
     }
 
@@ -242,6 +250,83 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// A process ends, and its record store is gone; in half of the runs its base snapshot is damaged instead. Each can be
+    /// had from the other and the log, so that both at once are more than a member alone can mend.
+    fn lose_records(&mut self, number: usize) -> Checked {
+        let machine = &self.machines[number];
+        if machine.node.as_ref().is_none_or(steeple_server::node::stepped::SteppedNode::is_taking_over) {
+            return Ok(());
+        }
+        if self.settings.seed.is_multiple_of(2) {
+            self.counters.fault("record store lost");
+            self.crash_with(number, CrashLoss::Nothing)?;
+            self.machines[number].lose_stores();
+        } else if self.machines[number].damage_base(&mut self.chance) {
+            self.counters.fault("base snapshot damaged");
+            self.crash_with(number, CrashLoss::Nothing)?;
+        }
+        Ok(())
+    }
+
+    /// A machine loses its disk, at a moment at which all members are up, follow one leader and hold the same: whatever is
+    /// agreed upon has other copies, and what was asked for before is done. An operator then takes the member out.
+    fn wipe(&mut self, number: usize) -> Checked {
+        let is_open = *self.changes_under_way.lock() > 0 || self.machines.iter().any(|it| it.wiped && !it.retired);
+        let Some(leader) = self.leader().filter(|_| !is_open && self.settings.intervals.joint_change == 0) else {
+            return Ok(());
+        };
+        let Some(node) = &self.machines[leader].node else { return Ok(()) };
+        let (membership, leadership, last) = (node.membership().clone(), node.leadership(), node.last());
+        let follows = |id: &u64| {
+            let machine = self.machines.get(machine_of(NodeId(*id)));
+            machine.and_then(|machine| machine.node.as_ref()).is_some_and(|node| {
+                let follows = (node.leadership().term, node.leadership().leader);
+                follows == (leadership.term, leadership.leader)
+                    && node.last() == last
+                    && node.committed() == last.index
+                    && node.node().view().folded().index == last.index
+            })
+        };
+        let id = number as u64 + 1;
+        let is_voter = membership.voters.contains(&id) && membership.incarnations.contains_key(&id);
+        if !is_voter || membership.voters.len() < 3 || !membership.members.keys().all(follows) {
+            return Ok(());
+        }
+        self.counters.fault("disk of a member wiped");
+        self.crash_with(number, CrashLoss::Nothing)?;
+        self.machines[number].wipe();
+        self.put(SECOND, Event::TakeOut(number));
+        Ok(())
+    }
+
+    /// An operator asks whoever leads to remove a member whose disk was lost, until that is done.
+    pub(crate) fn take_out(&mut self, number: usize) -> Checked {
+        if self.machines[number].retired {
+            self.counters.branch("members: a wiped member removed by an operator");
+            return Ok(());
+        }
+        let pause = self.chance.between(SECOND, 3 * SECOND);
+        self.put(pause, Event::TakeOut(number));
+        match self.leader().filter(|leader| *leader != number) {
+            Some(leader) => self.ask_for_change(leader, ClusterChange::Remove(self.machines[number].id())),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks a leader to change the members, and remembers what came of it.
+    fn ask_for_change(&mut self, leader: usize, change: ClusterChange) -> Checked {
+        let machine = &mut self.machines[leader];
+        let Some(node) = &machine.node else { return Ok(()) };
+        let (handle, changed) = (node.node().clone(), Arc::clone(&self.changed));
+        let under_way = UnderWay::begin(&self.changes_under_way);
+        machine.serve(Box::pin(async move {
+            let _under_way = under_way;
+            let made = handle.change_cluster(change.clone()).await.is_ok();
+            changed.lock().push((change, made));
+        }));
+        self.settle(leader)
     }
 
     fn crash_with(&mut self, number: usize, loss: CrashLoss) -> Checked {
@@ -295,6 +380,10 @@ impl World {
     fn change_members(&mut self) -> Checked {
         let Some(leader) = self.leader() else { return Ok(()) };
         let Some(node) = &self.machines[leader].node else { return Ok(()) };
+        if self.machines.iter().any(|machine| machine.wiped && !machine.retired) {
+            // Whoever is to be taken out first does not count as a member that lives.
+            return Ok(());
+        }
         let membership = node.membership().clone();
         let learners: Vec<u64> = membership.learners.iter().copied().collect();
         let others: Vec<u64> = membership.voters.iter().copied().filter(|id| *id != leader as u64 + 1).collect();
@@ -322,17 +411,8 @@ impl World {
             }
             _ => return Ok(()),
         };
-        let machine = &mut self.machines[leader];
-        let Some(node) = &machine.node else { return Ok(()) };
-        let (handle, changed) = (node.node().clone(), Arc::clone(&self.changed));
-        let under_way = UnderWay::begin(&self.changes_under_way);
-        machine.serve(Box::pin(async move {
-            let _under_way = under_way;
-            let made = handle.change_cluster(change.clone()).await.is_ok();
-            changed.lock().push((change, made));
-        }));
         self.aim(leader, 50 * MILLISECOND, 200);
-        self.settle(leader)
+        self.ask_for_change(leader, change)
     }
 
     /// Asks whoever leads to change the roles of several members at once, which takes two steps. No operator's call does

@@ -34,6 +34,9 @@ impl World {
         if folded.index.0 >= from {
             machine.observed = folded.index.0;
             self.take_folded(number, &log, from, folded.index.0)?;
+            if let Some(node) = &self.machines[number].node {
+                self.members.check(number, folded.index.0, node.membership())?;
+            }
         }
         let machine = &mut self.machines[number];
         if folded.revision.0 < machine.observed_revision {
@@ -78,6 +81,9 @@ impl World {
             return Ok(());
         }
         self.history.entries.push(committed);
+        if entry.kind == EntryKind::Membership {
+            self.members.push(entry)?;
+        }
         if entry.kind != EntryKind::Event {
             return Ok(());
         }

@@ -113,6 +113,10 @@ intervals! {
     blackout: 200, 5, 30;
     /// Several members get other roles at once.
     joint_change: 250, 3, 15;
+    /// A record store is lost with its process, or a base snapshot damaged.
+    lost_records: 250, 5, 30;
+    /// A disk is lost with all that is on it.
+    wipe: 200, 5, 30;
 }
 
 /// What is left out of a run, to find out what it needs to fail.

@@ -4,9 +4,10 @@ use steeple_engine::domain::Command;
 use steeple_engine::namespaces;
 use steeple_engine::spire::bundles::records::{Bundle, Certificate};
 use steeple_engine::spire::entries::commands::EntryMask;
+use steeple_engine::spire::entries::queries::{EntryFilter, ListEntries};
 use steeple_engine::spire::entries::records::Entry;
 use steeple_engine::spire::nodes::records::Node;
-use steeple_engine::spire::selectors::Selector;
+use steeple_engine::spire::selectors::{Match, Selector, SelectorFilter};
 use steeple_engine::spire::tokens::records::JoinToken;
 use steeple_engine::spire::{self, bundles, entries, events, nodes, tokens};
 
@@ -31,6 +32,13 @@ pub enum Call {
     Read(String),
     /// What was under a key a while ago.
     ReadStale(String),
+    /// The entries of a parent that carry the selector of a group, now.
+    List {
+        /// Which parent.
+        parent: u64,
+        /// Which group.
+        group: u64,
+    },
     /// Any other mutation.
     Other(Command),
 }
@@ -43,7 +51,8 @@ impl Call {
             0..20 => Self::Create(key, value),
             20..42 => Self::Update(key, value),
             42..52 => Self::Delete(key),
-            52..72 => Self::Read(key),
+            52..68 => Self::Read(key),
+            68..72 => Self::List { parent: chance.below(PARENTS), group: chance.below(GROUPS) },
             72..84 => Self::ReadStale(key),
             _ => Self::Other(Command::Spire(other(chance, value, now_micros))),
         }
@@ -58,7 +67,7 @@ impl Call {
             | Self::Delete(key)
             | Self::Read(key)
             | Self::ReadStale(key) => Some(key),
-            Self::Open | Self::Other(_) => None,
+            Self::Open | Self::List { .. } | Self::Other(_) => None,
         }
     }
 
@@ -75,7 +84,7 @@ impl Call {
             }
             Self::Delete(key) => entry(entries::Command::Delete { entry_id: key.clone() }),
             Self::Other(command) => Some(command.clone()),
-            Self::Read(_) | Self::ReadStale(_) => None,
+            Self::Read(_) | Self::ReadStale(_) | Self::List { .. } => None,
         }
     }
 
@@ -89,6 +98,7 @@ impl Call {
             Self::Delete(_) => "delete entry",
             Self::Read(_) => "current read",
             Self::ReadStale(_) => "stale read",
+            Self::List { .. } => "list",
             Self::Other(Command::Spire(spire::Command::Event(_))) => "prune events",
             Self::Other(Command::Spire(spire::Command::Entry(_))) => "prune entries",
             Self::Other(Command::Spire(spire::Command::Token(_))) => "join tokens",
@@ -98,12 +108,42 @@ impl Call {
     }
 }
 
+/// Parents that entries have.
+const PARENTS: u64 = 2;
+
+/// Groups of entries.
+const GROUPS: u64 = 3;
+
+/// The parent and the group of the entry under a key.
+#[must_use]
+pub fn place_of(key: &str) -> (u64, u64) {
+    let number = key.bytes().fold(0, |sum, byte| sum + u64::from(byte));
+    (number % PARENTS, number % GROUPS)
+}
+
+/// The entries of a parent that carry the selector of a group.
+#[must_use]
+pub fn list_of(parent: u64, group: u64) -> ListEntries {
+    let selectors = SelectorFilter { matching: Match::Superset, selectors: vec![group_selector(group)] };
+    let filter = EntryFilter { parent_id: parent_id(parent), selectors: Some(selectors), ..EntryFilter::default() };
+    ListEntries { filter, page: None }
+}
+
+fn parent_id(parent: u64) -> String {
+    format!("spiffe://simulated/parent-{parent}")
+}
+
+fn group_selector(group: u64) -> Selector {
+    Selector { kind: "group".into(), value: group.to_string() }
+}
+
 fn registration(key: &str, value: i64) -> Entry {
+    let (parent, group) = place_of(key);
     Entry {
         entry_id: key.into(),
         spiffe_id: format!("spiffe://simulated/{key}"),
-        parent_id: "spiffe://simulated/parent".into(),
-        selectors: vec![Selector { kind: "key".into(), value: key.into() }],
+        parent_id: parent_id(parent),
+        selectors: vec![Selector { kind: "key".into(), value: key.into() }, group_selector(group)],
         expiry: value,
         ..Entry::default()
     }

@@ -31,6 +31,7 @@ use crate::checkers::digests::Digests;
 use crate::checkers::leaders::Leaders;
 use crate::checkers::linearizability::Order;
 use crate::checkers::log_matching::Logs;
+use crate::checkers::members::Members;
 use crate::checkers::requests::Requests;
 use crate::client::{Client, Mailbox, Operation, Reply};
 use crate::consumer::Consumer;
@@ -94,6 +95,8 @@ pub(crate) enum Event {
     Aimed(Fault, usize),
     /// The power of a machine goes, if it has not gone in the middle of a write before.
     PowerLost(usize, u32),
+    /// An operator takes a member out whose disk was lost.
+    TakeOut(usize),
     Mend,
     Free(usize),
     Fetched {
@@ -171,6 +174,7 @@ pub struct World {
     pub(crate) leaders: Leaders,
     pub(crate) logs: Logs,
     pub(crate) digests: Digests,
+    pub(crate) members: Members,
     pub(crate) requests: Requests,
     pub(crate) acknowledged: Acknowledged,
     pub(crate) answered: Order,
@@ -229,6 +233,7 @@ impl World {
             leaders: Leaders::default(),
             logs: Logs::default(),
             digests: Digests::default(),
+            members: Members::default(),
             requests: Requests::new(settings.window),
             acknowledged: Acknowledged::default(),
             answered: Order::default(),
@@ -322,6 +327,7 @@ impl World {
             Event::Start(machine) => self.start(machine),
             Event::Strike(fault) => self.strike(fault),
             Event::Aimed(fault, machine) => self.befall(fault, machine),
+            Event::TakeOut(machine) => self.take_out(machine),
             Event::PowerLost(machine, life) => self.lose_power(machine, life),
             Event::Mend => {
                 self.note("mend the network", &[]);
@@ -355,12 +361,25 @@ impl World {
             self.counters.branch("start: power lost meanwhile");
             return self.lose_power(number, life);
         }
+        if started.is_ok() {
+            self.check_rebuilding(number)?;
+        }
         match started {
             Ok(false) => {}
             Ok(true) => self.counters.branch("start: an operator decided about the last batch"),
             Err(error) => return self.take_refusal(number, &error),
         }
         self.settle(number)
+    }
+
+    /// Records are rebuilt at a start when they were lost, or when a snapshot was being taken over; else they were spoilt.
+    fn check_rebuilding(&mut self, number: usize) -> Checked {
+        let may_rebuild = std::mem::take(&mut self.machines[number].may_rebuild);
+        let rebuilt = self.machines[number].node.as_ref().and_then(|node| node.node().status().rebuilt);
+        match rebuilt.filter(|_| !may_rebuild) {
+            Some(reason) => Err(Violation::new("records", format!("member {number} had to rebuild them: {reason}"))),
+            None => Ok(()),
+        }
     }
 
     /// A process that does not start in the face of a fault that is over soon is started again.
@@ -457,7 +476,12 @@ impl World {
             }
             Step::Write => {
                 machine.write_due = false;
-                node.write();
+                // What came while a sync was under way has to wait for the next one.
+                if self.chance.happens(500) {
+                    node.write();
+                } else {
+                    node.write_first();
+                }
             }
             Step::Work => {
                 machine.work_due = false;
@@ -522,6 +546,8 @@ impl World {
         self.note("end", &[number as u64]);
         if reason.as_deref() == Some("node stopped") {
             self.counters.branch("process: stopped in order");
+        } else if self.machines[number].wiped {
+            self.counters.branch("process: a wiped member was turned away and ended");
         } else if self.machines[number].is_broken() {
             self.counters.branch("process: ended because its disk failed");
         } else {

@@ -5,7 +5,7 @@ use steeple_engine::simulation::Bug;
 use steeple_simulation::runs;
 
 /// Bugs that need more luck than the short runs of a test have; `simulate bugs` tells.
-const RARE: [Bug; 7] = [
+const RARE: [Bug; 26] = [
     Bug::ReplacedWriteIsDurable,
     Bug::SnapshotNotNeeded,
     Bug::ReadOfLaterRound,
@@ -13,6 +13,25 @@ const RARE: [Bug; 7] = [
     Bug::BaseNotPublished,
     Bug::FlushNotDone,
     Bug::JointConfigurationNotLeft,
+    Bug::LeaseReads,
+    Bug::WipedNodeVotes,
+    Bug::VoteForgotten,
+    Bug::OutgoingVotersForgotten,
+    Bug::RejectionBeforeFold,
+    Bug::OverlayDroppedTooEarly,
+    Bug::TimeForgottenAtElection,
+    Bug::RequestsForgottenEarly,
+    Bug::StreamCounterNotKept,
+    Bug::DirectoryNotSynced,
+    Bug::GenerationReused,
+    Bug::VoteCountedBeforeDurable,
+    Bug::PipelineKeptOverTerms,
+    Bug::FoundTakenForDurable,
+    Bug::FailedSyncRepeated,
+    Bug::SnapshotForgetsRequests,
+    Bug::MembersBeforeCommit,
+    Bug::ReadOfEarlierRun,
+    Bug::TornFrameTaken,
 ];
 
 /// Runs that a bug may take to be found here; `simulate bugs` looks for longer.

@@ -310,7 +310,9 @@ impl Group {
             return Ok(());
         }
         let known = self.replica.membership().incarnation(delivery.from);
-        if known.zip(delivery.incarnation).is_some_and(|(known, theirs)| known != theirs) {
+        if known.zip(delivery.incarnation).is_some_and(|(known, theirs)| known != theirs)
+            && !is_planted(Bug::WipedNodeVotes)
+        {
             // It was let in before its data directory was known to be the wrong one.
             metrics::counter!("steeple_peer_messages_refused_total").increment(delivery.messages.len() as u64);
             return Ok(());
@@ -414,7 +416,7 @@ impl Group {
         metrics::gauge!("steeple_raft_term").set(leadership.term.0 as f64);
         metrics::gauge!("steeple_raft_leads").set(f64::from(u8::from(leadership.opened.is_some())));
         let goes_on = |leading: &Leading| leadership.opened.is_some() && leading.term == leadership.term;
-        if !self.leading.as_ref().is_some_and(goes_on) {
+        if !self.leading.as_ref().is_some_and(goes_on) && !is_planted(Bug::PipelineKeptOverTerms) {
             self.stop_leading();
         }
         if leadership.opened.is_none() && leadership.leader.is_some() {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use steeple_engine::ids::{LogPosition, Term};
 use steeple_engine::log::LogWriter;
-use steeple_engine::simulation::reached;
+use steeple_engine::simulation::{Bug, is_planted, reached};
 use steeple_raft::SnapshotOffer;
 use tokio::sync::OwnedMutexGuard;
 
@@ -125,7 +125,9 @@ impl Group {
         let options = &self.shared.options;
         self.replica = open::replica(options, self.id, &installed.core, state, self.shared.random.number())
             .map_err(|error| Failure::Install(error.to_string()))?;
-        self.requests = installed.requests;
+        if !is_planted(Bug::SnapshotForgetsRequests) {
+            self.requests = installed.requests;
+        }
         self.core = installed.core;
         self.writing.clear();
         // Its records are those of the member that sent it.
