@@ -169,6 +169,14 @@ pub enum Obstacle {
         /// Members that answered.
         heard: usize,
     },
+    /// Members that have the entries did not hand them out, or what they handed out does not fit.
+    #[error("entries {first} to {last} are damaged, and what the members that have them handed out does not fit")]
+    NotTaken {
+        /// The first one.
+        first: LogIndex,
+        /// The last one.
+        last: LogIndex,
+    },
     /// It is not known which entries they were.
     #[error(
         "what entries {first} to {last} were cannot be told yet: no leader is known, and the {heard} members that answer are \

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use steeple_engine::event::Event;
 use steeple_engine::ids::{LogIndex, LogPosition, Revision};
-use steeple_engine::log::{Entry, EntryKind, HardState, LogError, LogWriter};
+use steeple_engine::log::{Entry, EntryKind, HardState, LogError, LogWriter, Refill};
 use steeple_engine::record_store::{RecordStore, RecordStoreError};
 use steeple_engine::view::{StoreFold, StoreKey, ViewError};
 use thiserror::Error;
@@ -87,12 +87,11 @@ pub struct Unfinished {
 
 /// A log that takes the entries of a snapshot.
 pub trait EntrySink {
-    /// Makes the log empty and begin behind a position. Entries up to `renumbered_to`, if there are any, may not have
-    /// the numbers that they have in the group's log.
+    /// Makes the log empty and begin behind a position, for the entries that come.
     ///
     /// # Errors
     /// When the log cannot be written.
-    fn start_behind(&mut self, base: LogBase, renumbered_to: LogIndex) -> Result<(), LogError>;
+    fn start_behind(&mut self, base: LogBase, refill: Refill) -> Result<(), LogError>;
 
     /// Appends entries that continue the log without a gap.
     ///
@@ -108,8 +107,8 @@ pub trait EntrySink {
 }
 
 impl EntrySink for LogWriter {
-    fn start_behind(&mut self, base: LogBase, renumbered_to: LogIndex) -> Result<(), LogError> {
-        self.reset_to_renumbered(base.position, base.revision.0, renumbered_to)
+    fn start_behind(&mut self, base: LogBase, refill: Refill) -> Result<(), LogError> {
+        self.reset_for(base.position, base.revision.0, refill)
     }
 
     fn append(&mut self, entries: &[Entry]) -> Result<(), LogError> {
@@ -122,7 +121,7 @@ impl EntrySink for LogWriter {
         let vote = hard_state.vote.filter(|_| last.term <= hard_state.term);
         let (term, commit) = (hard_state.term.max(last.term), hard_state.commit.max(last.index));
         self.set_hard_state(HardState { term, vote, commit })?;
-        self.sync().map(drop)
+        self.finish_refill()
     }
 }
 
@@ -318,7 +317,8 @@ impl<'a> EntryLoader<'a> {
         // A log that was numbered anew has no gaps either, and its entries are not where the group has them: what comes
         // from another member must not be replicated by this one, whatever its numbers look like.
         let keeps_numbers = gapless && lineage == Lineage::New;
-        log.start_behind(base, if keeps_numbers { LogIndex::ZERO } else { manifest.state.index })?;
+        let renumbered_to = if keeps_numbers { LogIndex::ZERO } else { manifest.state.index };
+        log.start_behind(base, Refill { last: manifest.state.index, renumbered_to })?;
         let renumbered = (!gapless).then(|| base.position.index.next());
         Ok(Self { log, lineage, renumbered, last_tag: base.revision.0, last: base.position })
     }

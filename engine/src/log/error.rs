@@ -210,6 +210,12 @@ pub enum FaultKind {
         /// What was found instead.
         found: String,
     },
+    /// What lies behind the last entry is of no unfinished write, so there may have been more entries.
+    #[error("a write went astray, and entries may be missing: {found}")]
+    Astray {
+        /// What was found where.
+        found: String,
+    },
     /// The state says that these entries were durable, and there is no trace of them.
     #[error("entries that were durable are not there")]
     Lost,

@@ -9,6 +9,7 @@
 //! - The end of the log is gone: the state says durably how far the log reached (*owed*), what is left of the end is cut
 //!   off, and the entries are appended. A log that owes entries is reported as damaged whenever it is opened.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -115,6 +116,8 @@ impl LogWriter {
         let is_lost_file = segment.is_some_and(|filled| filled.segment.file.is_none());
         let kind = match &fault.kind {
             FaultKind::Frame { .. } | FaultKind::Undecided { .. } => HoleKind::Frame,
+            // Nothing tells which entries of the group's log they are.
+            _ if fault.first <= self.state.renumbered_to => HoleKind::Hopeless,
             FaultKind::Lost | FaultKind::Header if fault.offset.is_none() && !is_lost_file && !reaches_end => {
                 HoleKind::Hopeless
             }
@@ -138,6 +141,13 @@ impl LogWriter {
         let place = self.holes.iter().position(|hole| hole.first <= first && first <= hole.last);
         let Some(place) = place else { return Err(FillError::NotMissing { index: first }) };
         let hole = self.holes[place].clone();
+        if hole.kind == HoleKind::Frame
+            && first <= self.state.renumbered_to
+            && !self.is_the_frame(&hole, &entries[0])?
+        {
+            // The entry that has this number in the group's log is another one than the one that has it here.
+            self.holes[place].kind = HoleKind::Hopeless;
+        }
         let within = entries.iter().take_while(|entry| entry.position.index <= hole.last).count();
         let entries = &entries[..within];
         self.check_identity(entries)?;
@@ -169,6 +179,41 @@ impl LogWriter {
         } else {
             self.holes.remove(place);
         }
+        self.finish_when_whole()?;
+        Ok(taken)
+    }
+
+    /// Puts entries back into all holes of the segment in which one begins at `first`, by writing the segment anew: the
+    /// way out when they do not fit into their places. Answers how many were taken.
+    ///
+    /// # Errors
+    /// See [`FillError`].
+    pub fn fill_together(&mut self, first: LogIndex, found: &BTreeMap<LogIndex, Entry>) -> Result<usize, FillError> {
+        self.check_usable_except_blocked()?;
+        let hole = self.holes.iter().find(|hole| hole.first == first).cloned();
+        let Some(hole) = hole else { return Err(FillError::NotMissing { index: first }) };
+        let segment = hole.fault.segment.clone();
+        let mut taken = 0;
+        for hole in self.holes.iter().filter(|hole| hole.fault.segment == segment).cloned().collect::<Vec<_>>() {
+            let incomplete = FillError::Incomplete { first: hole.first, last: hole.last };
+            let entries: Vec<Entry> = found.range(hole.first..=hole.last).map(|(_, entry)| entry.clone()).collect();
+            let is_complete = entries.len() as u64 == hole.last.0 - hole.first.0 + 1;
+            if !is_complete || matches!(hole.kind, HoleKind::End | HoleKind::Hopeless) {
+                return Err(incomplete);
+            }
+            self.check_identity(&entries)?;
+            self.take_up_term_of(&entries)?;
+            taken += entries.len();
+        }
+        if self.blocked.is_some() && self.newest().is_some_and(|newest| newest.segment.name == segment) {
+            // Its end has to come first.
+            return Err(FillError::Incomplete { first: hole.first, last: hole.last });
+        }
+        let repaired = self.repair(&[hole.fault], &mut |index| found.get(&index).cloned())?;
+        if let Some(missing) = repaired.missing.first() {
+            return Err(FillError::Incomplete { first: *missing, last: hole.last });
+        }
+        self.holes.retain(|hole| hole.fault.segment != segment);
         self.finish_when_whole()?;
         Ok(taken)
     }
@@ -210,15 +255,24 @@ impl LogWriter {
     fn fill_frame(&mut self, hole: &Hole, entry: &Entry) -> Result<(), FillError> {
         let (filled, file) = self.damaged_segment(hole)?;
         let another = FillError::Another { index: hole.first };
-        let (FaultKind::Frame { expected, .. } | FaultKind::Undecided { expected, .. }) = &hole.fault.kind else {
+        if !self.is_the_frame(hole, entry)? {
             return Err(another);
-        };
+        }
         let mut frame = Vec::new();
-        let checksum = encode_frame(&mut frame, filled.segment.header.generation, entry);
-        let Some(offset) = hole.fault.offset.filter(|_| checksum == *expected) else { return Err(another) };
+        encode_frame(&mut frame, filled.segment.header.generation, entry);
+        let Some(offset) = hole.fault.offset else { return Err(another) };
         let written = file.write_at(&frame, offset).and_then(|()| file.sync());
         let written = written.map_err(LogError::io("repair", &filled.segment.name));
         Ok(self.poison_on_failure(written)?)
+    }
+
+    /// Whether an entry is the one that the persist record is about.
+    fn is_the_frame(&self, hole: &Hole, entry: &Entry) -> Result<bool, LogError> {
+        let (FaultKind::Frame { expected, .. } | FaultKind::Undecided { expected, .. }) = &hole.fault.kind else {
+            return Ok(false);
+        };
+        let (filled, _) = self.damaged_segment(hole)?;
+        Ok(encode_frame(&mut Vec::new(), filled.segment.header.generation, entry) == *expected)
     }
 
     /// Frames first, so that no crash leaves a record without its frame.
@@ -251,7 +305,8 @@ impl LogWriter {
             _ => offset <= header.records_offset && next_slot <= header.record_slots,
         };
         if !fits {
-            return Err(another);
+            // What follows was found in a place that it was not written to.
+            return Err(FillError::Incomplete { first: hole.first, last: hole.last });
         }
         let write = || {
             file.write_at(&frames, start)?;
@@ -265,6 +320,10 @@ impl LogWriter {
 
     fn fill_segment(&mut self, hole: &Hole, entries: &[Entry]) -> Result<(), FillError> {
         let first = hole.first.0;
+        if self.blocked.is_some() && self.newest().is_some_and(|newest| newest.segment.name == hole.fault.segment) {
+            // Its end has to come first.
+            return Err(FillError::Incomplete { first: hole.first, last: hole.last });
+        }
         let repaired = self.repair(std::slice::from_ref(&hole.fault), &mut |index| {
             entries.get(usize::try_from(index.0.checked_sub(first)?).ok()?).cloned()
         })?;

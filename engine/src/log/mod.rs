@@ -23,6 +23,7 @@ use bytes::Bytes;
 use crate::disk::Disk;
 use crate::ids::{ClusterId, GroupId, HistoryId, LogIndex, LogPosition, NodeId, Term};
 
+mod astray;
 mod error;
 mod frame;
 mod holes;
@@ -56,7 +57,7 @@ pub use rewrite::{Repaired, Rewritten};
 pub use segment::{HeaderError, SEGMENT_HEADER_BYTES, SealedRange, SegmentHeader};
 pub use state::{LogState, StateCopy};
 pub use terms::TermTable;
-pub use writer::LogWriter;
+pub use writer::{LogWriter, Refill};
 
 /// Largest payload of one entry.
 pub const MAX_PAYLOAD_BYTES: usize = 48 << 20;

@@ -421,7 +421,7 @@ pub(super) fn extent_of(state: &LogState, segment: &Segment, next: Option<Segmen
         (Some(sealed), _) => Extent::Sealed(sealed.last, sealed.last_tag),
         (None, Some(next)) => Extent::Sealed(next.previous, next.previous_tag),
         (None, None) if !is_newest => Extent::SealedUnknown,
-        (None, None) => Extent::Newest { durable: state.promised(), cut_from: state.cut_from },
+        (None, None) => Extent::Newest { durable: state.promised(), cut_from: state.cut_from, closed: state.clean },
     }
 }
 

@@ -133,7 +133,7 @@ impl LogWriter {
             let Some(place) = place else { continue };
             self.complete(place)?;
             let filled = self.shared.read().segments[place].clone();
-            match repaired_sources(&filled, fetch) {
+            match repaired_sources(&filled, &self.state.known_terms(), fetch) {
                 Ok(sources) => {
                     self.replace(place..place + 1, &[filled], sources)?;
                     outcome.segments += 1;
@@ -288,14 +288,14 @@ impl Filled {
         if records.len() as u64 == self.tail.entries {
             return Some(records.into_values().collect());
         }
-        let (records, faults) = self.entries();
+        let (records, faults) = self.entries(&TermTable::default());
         faults.is_empty().then_some(records)
     }
 
     /// The persist records of all entries, those that are damaged made anew from their frames, and what is damaged
     /// beyond that.
-    fn entries(&self) -> (Vec<PersistRecord>, Vec<Fault>) {
-        let (findings, faults) = self.findings();
+    fn entries(&self, terms: &TermTable) -> (Vec<PersistRecord>, Vec<Fault>) {
+        let (findings, faults) = self.findings(terms);
         let records = findings.into_iter().filter_map(|finding| {
             let header = finding.frame.ok()?;
             Some(PersistRecord {
@@ -311,10 +311,10 @@ impl Filled {
         (records.collect(), faults)
     }
 
-    fn findings(&self) -> (Vec<SlotFinding>, Vec<Fault>) {
+    fn findings(&self, terms: &TermTable) -> (Vec<SlotFinding>, Vec<Fault>) {
         let mut findings = Vec::new();
         let extent = Extent::Sealed(self.tail.last, self.tail.last_tag);
-        let scan = scan_segment(&self.segment, extent, &TermTable::default(), &mut |finding| findings.push(finding));
+        let scan = scan_segment(&self.segment, extent, terms, &mut |finding| findings.push(finding));
         (findings, scan.faults)
     }
 }
@@ -327,9 +327,10 @@ fn file_bytes(frames: u64, entries: u64) -> u64 {
 /// The entries of a segment with replacements for the damaged ones, or the damaged ones that have none.
 fn repaired_sources(
     filled: &Filled,
+    terms: &TermTable,
     fetch: &mut dyn FnMut(LogIndex) -> Option<Entry>,
 ) -> Result<Vec<Source>, Vec<LogIndex>> {
-    let (good, faults) = filled.entries();
+    let (good, faults) = filled.entries(terms);
     let mut sources: BTreeMap<LogIndex, Source> =
         good.into_iter().map(|record| (record.position.index, Source::Kept(0, record))).collect();
     let mut missing = Vec::new();

@@ -8,7 +8,7 @@ use super::record::{PERSIST_RECORD_BYTES, PersistRecord};
 use super::segment::{Segment, Tail};
 use super::terms::TermTable;
 use super::walk::{FrameWalk, Step};
-use super::{Fault, FaultKind};
+use super::{Fault, FaultKind, astray};
 use crate::disk::DiskFile;
 use crate::ids::{LogIndex, LogPosition, Term};
 
@@ -22,8 +22,9 @@ pub(super) enum Extent {
     Sealed(LogPosition, u64),
     /// It was completed, but the segment that would tell its end is missing.
     SealedUnknown,
-    /// It is the newest one. Everything up to `durable` was durable; nothing from `cut_from` on exists.
-    Newest { durable: LogIndex, cut_from: Option<LogIndex> },
+    /// It is the newest one. Everything up to `durable` was durable; nothing from `cut_from` on exists. `closed`: nothing was
+    /// written behind what is known to be durable.
+    Newest { durable: LogIndex, cut_from: Option<LogIndex>, closed: bool },
 }
 
 /// What a scan found at one slot.
@@ -132,7 +133,7 @@ impl<'a> Scanner<'a> {
             Extent::Sealed(last, _) => last.index.0,
             // The last record of a completed segment was durable with it.
             Extent::SealedUnknown => records.values().map(|record| record.position.index.0).max().unwrap_or(0),
-            Extent::Newest { durable, cut_from } => {
+            Extent::Newest { durable, cut_from, .. } => {
                 let durable = durable.0.max(by_records);
                 cut_from.map_or(durable, |cut_from| durable.min(cut_from.0.saturating_sub(1)))
             }
@@ -347,11 +348,28 @@ impl<'a> Scanner<'a> {
             self.report_lost(LogIndex(self.durable));
             self.scan.end_unknown = true;
         }
+        if !self.scan.end_unknown && matches!(self.extent, Extent::Newest { cut_from: None, closed: false, .. }) {
+            self.report_astray();
+        }
     }
 
     /// Everything behind the last entry found, up to `last`.
     fn report_lost(&mut self, last: LogIndex) {
         self.scan.report_lost(self.segment, last);
+    }
+
+    /// What looks like the end may be the work of a misdirected write.
+    fn report_astray(&mut self) {
+        let Some(found) = astray::trace(self.file.as_ref(), &self.segment.header, &self.scan.tail) else { return };
+        self.scan.faults.push(Fault {
+            segment: self.segment.name.clone(),
+            offset: Some(self.scan.tail.frames_end),
+            first: self.scan.tail.last.index.next(),
+            last: None,
+            identity: None,
+            kind: FaultKind::Astray { found },
+        });
+        self.scan.end_unknown = true;
     }
 
     fn cut_undecided(&mut self) {
@@ -371,9 +389,8 @@ fn is_newer(record: &PersistRecord, header: &FrameHeader) -> bool {
 impl Scan {
     /// Takes the first undecided fault and all behind it for an unfinished write.
     pub(super) fn cut_undecided(&mut self, segment: &Segment) {
-        let Some(place) = self.faults.iter().position(|fault| matches!(fault.kind, FaultKind::Undecided { .. })) else {
-            return;
-        };
+        let is_undecided = |fault: &Fault| matches!(fault.kind, FaultKind::Undecided { .. } | FaultKind::Astray { .. });
+        let Some(place) = self.faults.iter().position(is_undecided) else { return };
         let Some(file) = &segment.file else { return };
         let records = valid_records(segment, file.as_ref(), Extent::SealedUnknown);
         self.cut_at(place, &segment.header.previous, segment.header.previous_tag, &records);

@@ -20,6 +20,16 @@ const BUFFER_KEPT_BYTES: usize = 4 << 20;
 /// Zeros are written in pieces of this size.
 const ZEROS_BYTES: usize = 1 << 20;
 
+/// What a log that is reset will be filled with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refill {
+    /// The last entry that comes; zero when none has to.
+    pub last: LogIndex,
+    /// Entries up to here do not have the numbers that they have in the group's log: [`LogReader::contiguous_from`] lies
+    /// behind them.
+    pub renumbered_to: LogIndex,
+}
+
 /// The one writer of a log.
 ///
 /// What it has appended is seen by readers at once and is durable after [`LogWriter::sync`]. Once a write or a sync has
@@ -149,23 +159,32 @@ impl LogWriter {
     /// # Errors
     /// When a write or sync fails.
     pub fn reset_to(&mut self, position: LogPosition, tag: u64) -> Result<(), LogError> {
-        self.reset_to_renumbered(position, tag, LogIndex::ZERO)
+        self.reset_for(position, tag, Refill::default())
     }
 
-    /// As [`LogWriter::reset_to`]. The entries to come, up to `renumbered_to`, do not have the numbers that they have in
-    /// the group's log: [`LogReader::contiguous_from`] lies behind them.
+    /// As [`LogWriter::reset_to`], for entries that replace those that go. Until they are all there, and
+    /// [`LogWriter::finish_refill`] has said so, a log that is opened reports the rest of them as lost.
     ///
     /// # Errors
     /// When a write or sync fails.
-    pub fn reset_to_renumbered(
-        &mut self,
-        position: LogPosition,
-        tag: u64,
-        renumbered_to: LogIndex,
-    ) -> Result<(), LogError> {
+    pub fn reset_for(&mut self, position: LogPosition, tag: u64, refill: Refill) -> Result<(), LogError> {
         self.check_usable_except_blocked()?;
-        let reset = self.reset_unchecked(position, tag, renumbered_to);
+        let reset = self.reset_unchecked(position, tag, refill);
         self.poison_on_failure(reset)
+    }
+
+    /// The entries that a reset made room for are there and durable.
+    ///
+    /// # Errors
+    /// When a write or sync fails.
+    pub fn finish_refill(&mut self) -> Result<(), LogError> {
+        self.sync()?;
+        if self.state.owed > self.shared.read().last().0.index {
+            return Ok(());
+        }
+        self.state.owed = LogIndex::ZERO;
+        let saved = self.save_state();
+        self.poison_on_failure(saved)
     }
 
     /// Gives the log to another line of revisions, durably. For the installation of a restored backup.
@@ -508,7 +527,7 @@ impl LogWriter {
         Ok(base)
     }
 
-    fn reset_unchecked(&mut self, position: LogPosition, tag: u64, renumbered_to: LogIndex) -> Result<(), LogError> {
+    fn reset_unchecked(&mut self, position: LogPosition, tag: u64, refill: Refill) -> Result<(), LogError> {
         self.sync_entries()?;
         let filled = self.create_segment(position, tag)?;
         self.state.base = position;
@@ -518,10 +537,11 @@ impl LogWriter {
         self.state.newest_first = filled.segment.header.first();
         self.state.durable = position.index;
         self.state.cut_from = None;
-        self.state.owed = LogIndex::ZERO;
+        // What was confirmed must not be forgotten over a crash, while the log holds less.
+        self.state.owed = if refill.last > position.index { refill.last } else { LogIndex::ZERO };
         self.state.end_unknown = false;
         self.state.terms.clear();
-        self.state.renumbered_to = renumbered_to;
+        self.state.renumbered_to = refill.renumbered_to;
         // What was committed behind the position is not in this log: promised, it would be missed.
         self.state.hard_state.commit = position.index;
         self.saved_hard_state.commit = position.index;
@@ -533,7 +553,7 @@ impl LogWriter {
             view.base = position;
             view.base_tag = tag;
             view.durable = position;
-            view.settled = renumbered_to;
+            view.settled = refill.renumbered_to;
             view.revision += 1;
             std::mem::replace(&mut view.segments, vec![filled])
         };

@@ -142,7 +142,8 @@ impl Patient {
                 Verdict::EndsAt { last } => self.writer.settle_end(last)?,
                 Verdict::Fetch(wanted) => {
                     self.wanted.clone_from(&wanted);
-                    return Ok(Need::Entries(self.without_gathered(wanted)));
+                    let missing = self.without_gathered(wanted);
+                    return Ok(if missing.is_empty() { self.stuck() } else { Need::Entries(missing) });
                 }
                 Verdict::Fence(term) => {
                     self.take_up(term)?;
@@ -154,6 +155,13 @@ impl Patient {
             }
         }
         Ok(Need::Answers)
+    }
+
+    /// Everything that was asked for is here, and does not fit into its place.
+    fn stuck(&self) -> Need {
+        let first = self.wanted.first().map_or(LogIndex::ZERO, |wanted| wanted.first);
+        let last = self.wanted.last().map_or(first, |wanted| wanted.last);
+        Need::Patience(Obstacle::NotTaken { first, last })
     }
 
     fn hopeless(&self) -> Vec<(LogIndex, LogIndex)> {
@@ -172,23 +180,38 @@ impl Patient {
         rest.collect()
     }
 
-    /// Puts entries back that were asked for; others are passed over. Answers how many were put back or set aside.
+    /// Puts entries back that were asked for; others are passed over. Answers how many were put back or set aside: none
+    /// when they are not what was there, and asking for them again at once would bring the same.
     ///
     /// # Errors
     /// When the log cannot be written.
     pub fn receive(&mut self, entries: Vec<Entry>) -> Result<usize, LogError> {
-        let mut taken = 0;
+        let (filled, mut set_aside) = (self.filled.0, Vec::new());
         for entry in entries {
             let index = entry.position.index;
             let is_wanted =
                 |wanted: &Wanted| wanted.first <= index && index <= wanted.last && wanted.term == entry.position.term;
             if self.wanted.iter().any(is_wanted) {
-                self.gathered.insert(index, entry);
-                taken += 1;
+                let is_new = self.gathered.insert(index, entry).is_none();
+                set_aside.extend(is_new.then_some(index));
             }
         }
         while self.fill_one()? {}
-        Ok(taken)
+        let filled = usize::try_from(self.filled.0 - filled).unwrap_or(usize::MAX);
+        let waiting = set_aside.iter().filter(|index| self.gathered.contains_key(index)).count();
+        Ok(filled + waiting)
+    }
+
+    /// Entries that were gathered and are missing no more.
+    fn forget_filled(&mut self) {
+        let holes = self.writer.holes();
+        let (kept, filled) = std::mem::take(&mut self.gathered)
+            .into_iter()
+            .partition(|(index, _)| holes.iter().any(|hole| hole.first <= *index && *index <= hole.last));
+        self.gathered = kept;
+        let filled: BTreeMap<LogIndex, Entry> = filled;
+        let bytes: u64 = filled.values().map(|entry| entry.payload.len() as u64).sum();
+        self.filled = (self.filled.0 + filled.len() as u64, self.filled.1 + bytes);
     }
 
     /// Fills a hole, or the beginning of one, with what has come. Whether there was one.
@@ -211,7 +234,15 @@ impl Patient {
                     }
                     return Ok(true);
                 }
-                Err(FillError::Incomplete { .. }) => {}
+                Err(FillError::Incomplete { .. }) => match self.writer.fill_together(hole.first, &self.gathered) {
+                    Ok(_) => {
+                        self.forget_filled();
+                        return Ok(true);
+                    }
+                    Err(FillError::Log(error)) => return Err(error),
+                    // More of it is missing.
+                    Err(_) => {}
+                },
                 Err(FillError::Log(error)) => return Err(error),
                 Err(error) => {
                     // A peer sent something else than it said. Another one may do better.

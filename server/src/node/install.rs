@@ -26,7 +26,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use steeple_engine::domain::CATALOG;
 use steeple_engine::ids::{LogIndex, LogPosition};
-use steeple_engine::log::{LogError, LogIdentity, LogReader, LogWriter};
+use steeple_engine::log::{LogError, LogIdentity, LogWriter};
 use steeple_engine::simulation::reached;
 use steeple_engine::view::{View, ViewError};
 use steeple_raft::RequestLedger;
@@ -373,12 +373,16 @@ pub(super) fn resume(base: &Base, identity: &LogIdentity, writer: &mut LogWriter
         drop(std::fs::remove_file(path));
     }
     let Some(manifest) = base.manifest() else { return Ok(false) };
-    if manifest.origin != base::origin(identity) || !is_interrupted(&manifest, &writer.reader())? {
+    if manifest.origin != base::origin(identity) || !is_interrupted(&manifest, writer)? {
+        return Ok(false);
+    }
+    if let Err(problem) = base.verify() {
+        // With the log whole, or its loss told by others: nothing is missed without the snapshot.
+        tracing::warn!(problem, "taking over a snapshot was interrupted, and the snapshot is damaged since");
         return Ok(false);
     }
     reached("snapshot: interrupted takeover finished at the start");
     tracing::info!(snapshot = %manifest.id, "taking over a snapshot was interrupted and is finished now");
-    base.verify().map_err(InstallError::Load)?;
     fill_log(base.read().map_err(InstallError::Load)?, &manifest, writer)?;
     Ok(true)
 }
@@ -401,10 +405,15 @@ pub(super) fn replace_log(base: &Base, fetched: &Path, writer: &mut LogWriter) -
 }
 
 /// Whether the log lacks what the base snapshot holds. Those that the node writes itself have no history and never do.
-fn is_interrupted(manifest: &Manifest, log: &LogReader) -> Result<bool, LogError> {
-    let end = manifest.state.index;
+fn is_interrupted(manifest: &Manifest, writer: &LogWriter) -> Result<bool, LogError> {
+    let (end, log) = (manifest.state.index, writer.reader());
     if !manifest.includes_history {
         return Ok(false);
+    }
+    if !writer.holes().is_empty() || writer.is_end_unknown() {
+        // What it held must all be in the snapshot.
+        let outline = writer.outline();
+        return Ok(outline.is_ok_and(|outline| outline.end_known && outline.last() <= end));
     }
     if end > log.last().index {
         return Ok(true);

@@ -15,7 +15,9 @@ use steeple_engine::disk::{Disk, RealDisk};
 use steeple_engine::domain::CATALOG;
 use steeple_engine::event::Event;
 use steeple_engine::ids::{ClusterId, GroupId, HistoryId, LogIndex, LogPosition, NodeId, Term, Timestamp};
-use steeple_engine::log::{Entry, EntryKind, HardState, Log, LogError, LogIdentity, LogReader, LogWriter, Recovery};
+use steeple_engine::log::{
+    Entry, EntryKind, FaultPolicy, HardState, Log, LogError, LogIdentity, LogOptions, LogReader, LogWriter, Recovery,
+};
 use steeple_engine::record_store::{RecordStore, RecordStoreError};
 use steeple_engine::simulation::{Bug, is_planted, reached};
 use steeple_engine::view::{Committed, View};
@@ -105,10 +107,13 @@ pub(super) fn open_in(
         let (found, wanted) = (identity.node, options.cluster.node);
         return Err(StartError::OtherNode { found, cluster: identity.cluster, wanted });
     }
-    let (mut writer, log, recovery) = Log::open(Arc::clone(&disk), options.log, identity)?;
-    let roster = open_roster(disk, options, &log, Incarnation(random.bytes()))?;
     let base = Arc::new(Base::open(storage));
+    let (mut writer, log, recovery) = open_log(&disk, options, identity, &base)?;
+    let roster = open_roster(disk, options, &log, Incarnation(random.bytes()))?;
     if !install::resume(&base, &identity, &mut writer).map_err(Box::new)? {
+        if !recovery.faults.is_empty() {
+            return Err(LogError::Corrupt { faults: recovery.faults }.into());
+        }
         recovery.check_term()?;
         found(&mut writer, &log, &options.cluster)?;
     }
@@ -124,6 +129,26 @@ pub(super) fn open_in(
     }
     roster.set_membership(replica.membership());
     Ok(Opened { identity, writer, recovery, core, requests, replica, roster, rebuilt })
+}
+
+/// Opens the log. One that lacks entries is opened with holes when a base snapshot is there that can take its place: the
+/// takeover of it was interrupted.
+fn open_log(
+    disk: &Arc<dyn Disk>,
+    options: &NodeOptions,
+    identity: LogIdentity,
+    base: &Base,
+) -> Result<(LogWriter, LogReader, Recovery), StartError> {
+    match Log::open(Arc::clone(disk), options.log, identity) {
+        Err(error @ LogError::Corrupt { .. }) => {
+            if !base.manifest().is_some_and(|manifest| manifest.includes_history) {
+                return Err(error.into());
+            }
+            let with_holes = LogOptions { faults: FaultPolicy::Report, ..options.log };
+            Ok(Log::open(Arc::clone(disk), with_holes, identity)?)
+        }
+        opened => Ok(opened?),
+    }
 }
 
 fn open_roster(

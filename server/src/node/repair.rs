@@ -237,13 +237,14 @@ impl Damaged {
             let need = self.on_log(|patient| patient.step()).await?;
             let Need::Entries(wanted) = need else { return Ok(need) };
             let mut taken = 0;
-            for wanted in wanted {
-                taken += self.fetch(client, &wanted).await?;
+            for wanted in &wanted {
+                taken += self.fetch(client, wanted).await?;
             }
             if taken == 0 {
-                // Whoever has them cannot hand them out now, or does not have them any more.
-                let (first, last) = (LogIndex::ZERO, LogIndex::ZERO);
-                return Ok(Need::Patience(Obstacle::NoCopy { first, last, heard: 0 }));
+                // Whoever has them cannot hand them out now, or does not have them any more, or has others.
+                let first = wanted.first().map_or(LogIndex::ZERO, |wanted| wanted.first);
+                let last = wanted.last().map_or(first, |wanted| wanted.last);
+                return Ok(Need::Patience(Obstacle::NotTaken { first, last }));
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::chance::Chance;
 use crate::damage::{
-    BLOCK_BYTES, Damage, files, is_recoverable, random_block, random_metadata, random_misdirected, random_old,
+    BLOCK_BYTES, Damage, files, random_block, random_metadata, random_misdirected, random_old, why_not_recoverable,
 };
 use crate::group::{Group, Outcome};
 use crate::history::{History, settled, troubled};
@@ -14,6 +14,41 @@ pub const TARGETED_ENTRIES: u64 = 4;
 /// Damaged histories are made from this many different ones.
 const HISTORIES: u64 = 100;
 
+/// Which cases are run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// Each number of cases is divided by this.
+    pub divisor: u64,
+    /// Histories and damage follow from it.
+    pub seed: u64,
+    /// Only experiments with this in their names.
+    pub only: Option<String>,
+    /// Only the case with this seed.
+    pub case: Option<u64>,
+}
+
+impl Default for Selection {
+    fn default() -> Self {
+        Self { divisor: 1, seed: 1, only: None, case: None }
+    }
+}
+
+impl Selection {
+    fn wants(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
+    }
+
+    /// The seeds of an experiment that has so many cases in full.
+    fn seeds(&self, cases: u64) -> Vec<u64> {
+        let all = 0..cases.div_ceil(self.divisor.max(1));
+        let seeds = all.map(|case| self.seed.wrapping_add(case));
+        seeds.filter(|seed| self.case.is_none_or(|case| case == *seed)).collect()
+    }
+}
+
+/// Draws damage to one member.
+type Draw<'a> = &'a dyn Fn(&History, u64, &mut Chance) -> Option<Damage>;
+
 /// Damages the disks, lets the group recover, and counts what came of it.
 pub fn run_case(row: &mut Row, mut history: History, damage: &[(u64, Damage)], seed: u64) -> Outcome {
     for (node, damage) in damage {
@@ -21,10 +56,10 @@ pub fn run_case(row: &mut Row, mut history: History, damage: &[(u64, Damage)], s
             damage.apply(disk, &history.past_of(*node));
         }
     }
-    let recoverable = is_recoverable(&history);
+    let hopeless = why_not_recoverable(&history);
     let mut group = Group::over(std::mem::take(&mut history.disks), history.committed, seed);
     let outcome = group.recover();
-    row.count(&outcome, recoverable, group.fetched, || format!("seed {seed}: {damage:?}"));
+    row.count(&outcome, hopeless, group.fetched, || format!("seed {seed}: {damage:?}"));
     outcome
 }
 
@@ -49,16 +84,9 @@ pub fn targeted(stride: usize) -> [Row; 2] {
 }
 
 /// Damage by chance: on each member with a chance of one half, once or more.
-fn by_chance(
-    name: &'static str,
-    cases: u64,
-    seed: u64,
-    histories: &[History],
-    draw: &dyn Fn(&History, u64, &mut Chance) -> Option<Damage>,
-) -> Row {
+fn by_chance(name: &'static str, seeds: &[u64], histories: &[History], draw: Draw<'_>) -> Row {
     let mut row = Row::new(name);
-    for case in 0..cases {
-        let case_seed = seed.wrapping_add(case);
+    for case_seed in seeds.iter().copied() {
         let mut chance = Chance::new(case_seed);
         let history = &histories[chance.below(histories.len() as u64) as usize];
         let mut damage = Vec::new();
@@ -153,10 +181,9 @@ fn headers(history: &History, node: u64, chance: &mut Chance) -> Option<Damage> 
 }
 
 /// Both files with term and vote of one member are those of an earlier moment, and of nobody else.
-fn state_of_one(cases: u64, seed: u64, histories: &[History]) -> Row {
-    let mut row = Row::new("outside the model: both state files of one member older").outside_the_model();
-    for case in 0..cases {
-        let case_seed = seed.wrapping_add(case);
+fn state_of_one(name: &'static str, seeds: &[u64], histories: &[History]) -> Row {
+    let mut row = Row::new(name).outside_the_model();
+    for case_seed in seeds.iter().copied() {
         let mut chance = Chance::new(case_seed);
         let history = &histories[chance.below(histories.len() as u64) as usize];
         let node = 1 + chance.below(history.disks.len() as u64);
@@ -181,29 +208,41 @@ fn anything(history: &History, node: u64, chance: &mut Chance) -> Option<Damage>
     }
 }
 
-/// The whole matrix; each number of cases is divided by `divisor`. Rows are handed over as they are done.
-pub fn matrix(divisor: u64, seed: u64, done: &mut dyn FnMut(Row)) {
-    let stride = usize::try_from(divisor.clamp(1, 64)).unwrap_or(1);
-    targeted(if divisor <= 1 { 1 } else { stride }).into_iter().for_each(&mut *done);
+fn lost_or_misdirected(history: &History, node: u64, chance: &mut Chance) -> Option<Damage> {
+    if chance.one_in(2) { lost_write(history, node, chance) } else { misdirected_write(history, node, chance) }
+}
+
+/// The matrix, as far as it is selected. Rows are handed over as they are done.
+pub fn matrix(selection: &Selection, done: &mut dyn FnMut(Row)) {
+    if selection.wants("targeted") && selection.case.is_none() {
+        targeted(usize::try_from(selection.divisor.clamp(1, 64)).unwrap_or(1)).into_iter().for_each(&mut *done);
+    }
+    let seed = selection.seed;
     let settled = settled_histories(seed);
-    let cases = |count: u64| count.div_ceil(divisor.max(1));
-    done(by_chance("random block corruption", cases(5000), seed, &settled, &bad_block));
-    done(by_chance("random block error", cases(5000), seed, &settled, &unreadable_block));
-    let troubled = troubled_histories(3, seed);
-    done(by_chance("crashed and lagging members, several terms", cases(5000), seed, &troubled, &anything));
-    done(by_chance("file metadata", cases(1000), seed, &settled, &metadata));
-    done(by_chance("single bits", cases(5000), seed, &troubled, &bit));
-    let five = troubled_histories(5, seed);
-    done(by_chance("five members, anything", cases(2000), seed, &five, &anything));
-    done(by_chance("lost writes", cases(5000), seed, &troubled, &lost_write));
-    done(by_chance("misdirected writes", cases(5000), seed, &troubled, &misdirected_write));
-    done(by_chance("five members, lost and misdirected writes", cases(2000), seed, &five, &|history, node, chance| {
-        if chance.one_in(2) { lost_write(history, node, chance) } else { misdirected_write(history, node, chance) }
-    }));
-    done(by_chance("copies of term and vote", cases(1000), seed, &troubled, &state_copies));
-    done(by_chance("headers of segments", cases(1000), seed, &troubled, &headers));
-    done(state_of_one(cases(1000), seed, &troubled));
-    done(helical(&settled));
+    let (troubled, five) = (troubled_histories(3, seed), troubled_histories(5, seed));
+    let mut run = |name: &'static str, cases: u64, histories: &[History], draw: Draw<'_>| {
+        if selection.wants(name) {
+            done(by_chance(name, &selection.seeds(cases), histories, draw));
+        }
+    };
+    run("random block corruption", 5000, &settled, &bad_block);
+    run("random block error", 5000, &settled, &unreadable_block);
+    run("crashed and lagging members, several terms", 5000, &troubled, &anything);
+    run("file metadata", 1000, &settled, &metadata);
+    run("single bits", 5000, &troubled, &bit);
+    run("five members, anything", 2000, &five, &anything);
+    run("lost writes", 5000, &troubled, &lost_write);
+    run("misdirected writes", 5000, &troubled, &misdirected_write);
+    run("five members, lost and misdirected writes", 2000, &five, &lost_or_misdirected);
+    run("copies of term and vote", 1000, &troubled, &state_copies);
+    run("headers of segments", 1000, &troubled, &headers);
+    let name = "outside the model: both state files of one member older";
+    if selection.wants(name) {
+        done(state_of_one(name, &selection.seeds(1000), &troubled));
+    }
+    if selection.wants("helical") && selection.case.is_none() {
+        done(helical(&settled));
+    }
 }
 
 /// Every third block of every file, different thirds on each of three members.

@@ -271,26 +271,32 @@ pub fn random_metadata(disk: &SimulatedDisk, chance: &mut Chance) -> Option<Dama
     })
 }
 
-/// Whether every entry that is committed, or that a majority had, so that nobody can tell whether it is, has an intact
-/// copy on a member that can still say who it is and what it has promised; and whether those members are a majority.
-/// Nothing is changed.
+/// Why a group cannot go on from what is left, whatever it does; `None` when it can. Nothing is changed.
 #[must_use]
-pub fn is_recoverable(history: &History) -> bool {
+pub fn why_not_recoverable(history: &History) -> Option<&'static str> {
     let outlines: Vec<Outline> = history.disks.iter().filter_map(|(node, disk)| outline_of(*node, disk)).collect();
     let majority = history.disks.len() / 2 + 1;
     let is_intact = |index: LogIndex, term: Term| outlines.iter().any(|outline: &Outline| outline.holds(index, term));
-    let is_safe = |index: LogIndex, term: Term| {
+    let is_lost = |index: LogIndex, term: Term| {
         let had = outlines.iter().filter(|outline| outline.term(index) == Some(term)).count();
-        had < majority || is_intact(index, term)
+        had >= majority && !is_intact(index, term)
     };
     let last = outlines.iter().map(Outline::last).max().unwrap_or_default();
     let entries = (1..=last.0).map(LogIndex);
     let mut had =
         entries.flat_map(|index| outlines.iter().filter_map(move |outline| Some((index, outline.term(index)?))));
     let mut committed = history.committed.iter();
-    outlines.len() >= majority
-        && committed.all(|(index, entry)| is_intact(LogIndex(*index), entry.position.term))
-        && had.all(|(index, term)| is_safe(index, term))
+    if outlines.len() < majority {
+        Some("too few members still know their term and vote")
+    } else if committed.any(|(index, entry)| !is_intact(LogIndex(*index), entry.position.term)) {
+        Some("a committed entry has no intact copy")
+    } else if had.any(|(index, term)| is_lost(index, term)) {
+        Some("an entry that a majority had, so that it was committed for all that anybody can tell, has no intact copy")
+    } else if outlines.iter().filter(|outline| !outline.end_known).count() >= majority {
+        Some("a majority has lost the ends of its logs, so that it may have had entries that nobody has")
+    } else {
+        None
+    }
 }
 
 fn outline_of(node: u64, disk: &SimulatedDisk) -> Option<Outline> {

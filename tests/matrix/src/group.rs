@@ -344,6 +344,7 @@ impl Group {
                 Need::Snapshot { .. } => return Ok(Some(None)),
                 Need::Entries(wanted) => {
                     let mut taken = 0;
+                    let (first, last) = (wanted[0].first, wanted[wanted.len() - 1].last);
                     for wanted in wanted {
                         let source = wanted.sources[self.chance.below(wanted.sources.len() as u64) as usize];
                         let indexes = (wanted.first.0..=wanted.last.0).take(FETCH_ENTRIES_MAX);
@@ -354,7 +355,7 @@ impl Group {
                         taken += patient.receive(entries)?;
                     }
                     if taken == 0 {
-                        return Ok(Some(None));
+                        return Ok(Some(Some(Obstacle::NotTaken { first, last })));
                     }
                 }
             }

@@ -1,5 +1,6 @@
 //! The table.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::group::Outcome;
@@ -28,6 +29,8 @@ pub struct Row {
     pub missed: u64,
     /// Entries fetched from others, and their bytes.
     pub fetched: (u64, u64),
+    /// Why groups could not go on from what was left, and in how many cases.
+    pub causes: BTreeMap<&'static str, u64>,
     /// Whether the damage is more than what is promised to be survived, and only counted.
     pub is_outside: bool,
     /// Unsafe and missed cases.
@@ -55,8 +58,18 @@ impl Row {
         !self.is_outside && (self.unsafe_cases > 0 || self.missed > 0)
     }
 
-    /// Counts a case.
-    pub fn count(&mut self, outcome: &Outcome, recoverable: bool, fetched: (u64, u64), case: impl Fn() -> String) {
+    /// Counts a case. `hopeless` says why a group cannot go on from what is left, if it cannot.
+    pub fn count(
+        &mut self,
+        outcome: &Outcome,
+        hopeless: Option<&'static str>,
+        fetched: (u64, u64),
+        case: impl Fn() -> String,
+    ) {
+        let recoverable = hopeless.is_none();
+        if let Some(cause) = hopeless {
+            *self.causes.entry(cause).or_default() += 1;
+        }
         self.cases += 1;
         self.fetched = (self.fetched.0 + fetched.0, self.fetched.1 + fetched.1);
         self.recoverable += u64::from(recoverable);

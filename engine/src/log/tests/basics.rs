@@ -4,7 +4,7 @@ use super::support::{IDENTITY, all, entries, entry, open, open_with, small_optio
 use crate::disk::SimulatedDisk;
 use crate::ids::{LogIndex, LogPosition, NodeId, Term};
 use crate::log::state::{SEGMENTS_MAX, StateFile};
-use crate::log::{Entry, EntryKind, HardState, LogError, read_identity};
+use crate::log::{Entry, EntryKind, HardState, LogError, Refill, read_identity};
 
 #[test]
 fn appended_entries_are_read_before_and_after_a_sync_and_after_reopening() {
@@ -255,7 +255,8 @@ fn what_may_be_replicated_begins_behind_every_hole() {
     assert_eq!((reopened.contiguous_from(), reopened.term(end).unwrap()), (end.next(), Some(crate::ids::Term(1))));
 
     let position = LogPosition { term: crate::ids::Term(3), index: LogIndex(100) };
-    writer.reset_to_renumbered(position, 80, LogIndex(103)).unwrap();
+    let renumbered = Refill { renumbered_to: LogIndex(103), ..Refill::default() };
+    writer.reset_for(position, 80, renumbered).unwrap();
     writer.append(&entries(101..=105, 3)).unwrap();
     writer.sync().unwrap();
     assert_eq!(reader.contiguous_from(), LogIndex(104));
@@ -276,4 +277,30 @@ fn a_reset_below_what_was_committed_leaves_a_log_that_opens() {
     let (_writer, reader, recovery) = open(&disk.duplicate()).unwrap();
     assert_eq!(recovery.hard_state, HardState { commit: LogIndex::ZERO, ..promised });
     assert!(all(&reader).is_empty() && recovery.faults.is_empty());
+}
+
+#[test]
+fn a_log_that_is_filled_anew_is_not_whole_before_the_last_entry_is_there() {
+    let disk = SimulatedDisk::new();
+    let (mut writer, _, _) = open(&disk).unwrap();
+    writer.append(&entries(1..=20, 1)).unwrap();
+    writer.save_hard_state(HardState { term: Term(2), vote: None, commit: LogIndex(20) }).unwrap();
+    let position = LogPosition { term: Term(1), index: LogIndex(4) };
+    writer.reset_for(position, 4, Refill { last: LogIndex(30), renumbered_to: LogIndex(30) }).unwrap();
+    let lost = |disk: &SimulatedDisk| match open(&disk.duplicate()) {
+        Err(LogError::Corrupt { faults }) => (faults[0].first, faults[0].last),
+        other => panic!("it was taken for whole: {other:?}"),
+    };
+    assert_eq!(lost(&disk), (LogIndex(5), Some(LogIndex(30))));
+    writer.append(&entries(5..=29, 1)).unwrap();
+    writer.finish_refill().unwrap();
+    assert_eq!(lost(&disk), (LogIndex(30), Some(LogIndex(30))));
+    writer.append(&entries(30..=30, 1)).unwrap();
+    writer.finish_refill().unwrap();
+    let (_, reader, recovery) = open(&disk.duplicate()).unwrap();
+    assert_eq!((all(&reader), recovery.faults), (entries(5..=30, 1), Vec::new()));
+    // What is cut off afterwards is not missed.
+    let (mut writer, ..) = open(&disk).unwrap();
+    writer.reset_to(position, 4).unwrap();
+    assert!(open(&disk.duplicate()).is_ok());
 }

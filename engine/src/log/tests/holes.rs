@@ -214,3 +214,40 @@ fn records_that_cannot_be_read_are_written_anew() {
         }
     }
 }
+
+#[test]
+fn entries_that_do_not_fit_into_their_places_are_put_back_together() {
+    let options = LogOptions { segment_bytes: 8192 + 4096, segment_entries: 16, ..small_options() };
+    let disk = SimulatedDisk::new();
+    let (mut writer, reader, _) = open_with(&disk, options).unwrap();
+    let expected = entries(1..=10, 1);
+    writer.append(&expected).unwrap();
+    let end = 8192 + reader.segments()[0].frames_bytes as usize;
+    writer.close().unwrap();
+    // The third frame is found further on than it was written, so that there is too much room in front of it.
+    let (file, records) = ("segment-0000000000000001", 8192 + 4096 - 16 * 48);
+    let mut bytes = disk.contents(file).unwrap();
+    let offset = |slot: usize| {
+        let at = records + slot * 48 + 28;
+        u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize
+    };
+    let (second, third) = (offset(1), bytes[offset(2)..offset(3)].to_vec());
+    bytes[second..end].fill(0);
+    bytes[end..end + third.len()].copy_from_slice(&third);
+    bytes[records..].fill(0);
+    disk.place(file, &bytes);
+    let report = LogOptions { faults: FaultPolicy::Report, ..options };
+    let (mut writer, reader, _) = open_with(&disk, report).unwrap();
+    let holes: Vec<_> = writer.holes().iter().map(|hole| (hole.first.0, hole.last.0, hole.kind)).collect();
+    assert_eq!(holes, [(2, 2, HoleKind::Gap), (4, 10, HoleKind::End)]);
+    let found = |last: usize| expected[..last].iter().map(|entry| (entry.position.index, entry.clone())).collect();
+    assert!(matches!(writer.fill(&expected[1..2]), Err(FillError::Incomplete { .. })));
+    assert!(matches!(writer.fill_together(LogIndex(2), &found(10)), Err(FillError::Incomplete { .. })));
+    writer.fill(&expected[3..]).unwrap();
+    assert!(matches!(writer.fill_together(LogIndex(2), &found(1)), Err(FillError::Incomplete { .. })));
+    assert_eq!(writer.fill_together(LogIndex(2), &found(10)).unwrap(), 1);
+    assert!(writer.outline().unwrap().is_whole());
+    drop(writer);
+    assert_eq!(all(&reader), expected);
+    assert_eq!(all(&open_with(&disk.crash(CrashLoss::Everything, 0), options).unwrap().1), expected);
+}

@@ -1,5 +1,6 @@
 //! Tests of the log over the simulated disk, and one over a real one.
 
+mod astray;
 mod basics;
 mod concurrent;
 mod crash;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use steeple_engine::ids::{NamespaceId, Revision, StreamSequence, Term};
-use steeple_engine::log::{Entry, EntryKind, HardState, LogOptions};
+use steeple_engine::log::{Entry, EntryKind, FaultPolicy, HardState, LogOptions, Refill};
 use steeple_engine::spire;
 use steeple_engine::view::{Digest, StoreFold, StoreKey};
 use steeple_snapshot::manifest::LogBase;
@@ -330,8 +330,8 @@ struct Failing<'a> {
 }
 
 impl EntrySink for Failing<'_> {
-    fn start_behind(&mut self, base: LogBase, renumbered_to: LogIndex) -> Result<(), LogError> {
-        self.writer.start_behind(base, renumbered_to)
+    fn start_behind(&mut self, base: LogBase, refill: Refill) -> Result<(), LogError> {
+        self.writer.start_behind(base, refill)
     }
 
     fn append(&mut self, entries: &[Entry]) -> Result<(), LogError> {
@@ -408,7 +408,7 @@ fn take_over_until(cut: Cut, data: &Path, bytes: &[u8]) {
     drop(build_view(&options, &records, &source, &manifest).unwrap());
     let read = || source.read().unwrap();
     match cut {
-        Cut::LogEmptied => writer.start_behind(manifest.log_base, LogIndex::ZERO).unwrap(),
+        Cut::LogEmptied => writer.start_behind(manifest.log_base, refill_of(&manifest)).unwrap(),
         Cut::LogBegun => {
             let mut failing = Failing { writer: &mut writer, appends_left: 0 };
             assert!(steeple_snapshot::load_log(read(), &manifest, &mut failing).is_err());
@@ -436,6 +436,48 @@ async fn a_takeover_cut_off_anywhere_is_finished_at_the_next_start() {
     }
 }
 
+fn refill_of(manifest: &Manifest) -> Refill {
+    Refill { last: manifest.state.index, renumbered_to: manifest.state.index }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_was_not_filled_is_not_taken_for_whole_when_the_snapshot_is_lost() {
+    let group = Group::new().await;
+    let bytes = group.own_snapshot();
+    for cut in [Cut::LogEmptied, Cut::LogBegun, Cut::LogFilled] {
+        for lose in [true, false] {
+            let data = tempfile::tempdir().unwrap();
+            copy(group.behind.path(), data.path());
+            take_over_until(cut, data.path(), &bytes);
+            let snapshot = data.path().join("group-0").join("base").join("base.snapshot");
+            if lose {
+                fs::remove_file(&snapshot).unwrap();
+            } else {
+                let mut damaged = fs::read(&snapshot).unwrap();
+                let middle = damaged.len() / 2;
+                damaged[middle] ^= 1;
+                fs::write(&snapshot, damaged).unwrap();
+            }
+            // As after the crash of a machine that finds the record store as it was before.
+            copy(&group.behind.path().join("group-0").join("records"), &data.path().join("group-0").join("records"));
+            drop(fs::remove_dir_all(data.path().join("group-0").join("records-1")));
+            match open::open(&options(Some(data.path())), fresh_identity()) {
+                Err(StartError::Log(LogError::Corrupt { faults })) => {
+                    assert!(cut < Cut::LogFilled, "{cut:?}");
+                    assert_eq!(faults.last().unwrap().last, Some(group.ahead.log().last().index), "{cut:?}");
+                }
+                // The log is whole, and what came before it can only be had from a peer.
+                Err(StartError::MissingEvents { .. }) if cut == Cut::LogFilled => {}
+                Err(error) => panic!("{cut:?}: {error}"),
+                Ok(opened) => {
+                    assert!(cut == Cut::LogFilled, "a log that lacks entries was taken for whole: {cut:?}");
+                    assert_eq!(opened.core.log.last(), group.ahead.log().last());
+                }
+            }
+        }
+    }
+}
+
 /// Opens the log as a start does that is killed while it fills it.
 fn interrupt_resumption(data: &Path) {
     let storage = Storage::Directory(data.to_owned());
@@ -443,7 +485,8 @@ fn interrupt_resumption(data: &Path) {
     let Some(manifest) = base.manifest() else { return };
     let disk = Arc::new(steeple_engine::disk::RealDisk::open(directories.log().unwrap()).unwrap());
     let identity = steeple_engine::log::read_identity(disk.as_ref()).unwrap().unwrap();
-    let (mut writer, ..) = steeple_engine::log::Log::open(disk, options(None).log, identity).unwrap();
+    let log = LogOptions { faults: FaultPolicy::Report, ..options(None).log };
+    let (mut writer, ..) = steeple_engine::log::Log::open(disk, log, identity).unwrap();
     let mut failing = Failing { writer: &mut writer, appends_left: 0 };
     assert!(steeple_snapshot::load_log(base.read().unwrap(), &manifest, &mut failing).is_err());
 }
