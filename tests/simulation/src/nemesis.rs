@@ -259,7 +259,7 @@ impl World {
         if machine.node.as_ref().is_none_or(steeple_server::node::stepped::SteppedNode::is_taking_over) {
             return Ok(());
         }
-        if self.settings.seed.is_multiple_of(2) {
+        if !self.settings.spoils_base {
             self.counters.fault("record store lost");
             self.crash_with(number, CrashLoss::Nothing)?;
             self.machines[number].lose_stores();

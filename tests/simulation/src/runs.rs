@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use steeple_engine::simulation::{Bug, plant};
 
 use crate::counters::Counters;
+use crate::directed::direction;
 use crate::settings::{Cuts, Length, Settings};
 use crate::violation::Violation;
 use crate::world::{Outcome, World};
@@ -37,11 +38,21 @@ pub fn run(seed: u64, length: Length, prints: bool) -> Outcome {
     run_with(seed, length, prints, None, &Cuts::default())
 }
 
-/// As [`run`], with a bug put back into the code, and without what is cut.
+/// As [`run`], with a bug put back into the code and directed at it, and without what is cut.
 #[must_use]
 pub fn run_with(seed: u64, length: Length, prints: bool, bug: Option<Bug>, cuts: &Cuts) -> Outcome {
+    let mut settings = Settings::of(seed, length);
+    if let Some(direct) = bug.and_then(direction) {
+        direct(&mut settings);
+    }
+    run_settings(settings.cut(cuts), prints, bug)
+}
+
+/// As [`run`], with these settings, and with a bug put back into the code.
+#[must_use]
+pub fn run_settings(settings: Settings, prints: bool, bug: Option<Bug>) -> Outcome {
     plant(bug);
-    let lived = catch_unwind(AssertUnwindSafe(|| World::new(Settings::of(seed, length).cut(cuts), prints).run()));
+    let lived = catch_unwind(AssertUnwindSafe(|| World::new(settings, prints).run()));
     plant(None);
     lived.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();

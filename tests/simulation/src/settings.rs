@@ -43,6 +43,8 @@ pub struct Settings {
     pub sync: u64,
     /// How long members remember a request. Clients repeat them for a part of that, and clocks differ by a part of it.
     pub window: u64,
+    /// Whether base snapshots are damaged, and record stores are not lost.
+    pub spoils_base: bool,
     /// Mean intervals of faults.
     pub intervals: Intervals,
 }
@@ -178,6 +180,7 @@ impl Settings {
             reordering: *chance.pick(&[0, 0, 5, 50]),
             sync: *chance.pick(&[100, 500, 2_000, 10_000]),
             window: *chance.pick(&[4, 4, 20, 60]) * SECOND,
+            spoils_base: !seed.is_multiple_of(2),
             intervals: Intervals::of(&mut chance),
         }
     }

@@ -15,3 +15,6 @@ pub mod stale_reads;
 pub mod state_machine;
 pub mod streams;
 pub mod tails;
+
+#[cfg(test)]
+mod tests;

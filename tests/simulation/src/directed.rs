@@ -1,0 +1,95 @@
+//! Runs that are made for one planted bug: what it takes to be seen is drawn too seldom, or is too short to be met.
+//!
+//! Everything else is drawn as for any other run. A bug that even a directed run misses says that a checker or a fault is
+//! missing.
+
+use steeple_engine::simulation::Bug;
+
+use crate::settings::Settings;
+use crate::time::{MILLISECOND, SECOND};
+
+/// What is set besides what is drawn.
+type Direction = fn(&mut Settings);
+
+/// How runs are directed that look for a bug; not at all when undirected ones find it soon.
+#[must_use]
+pub fn direction(bug: Bug) -> Option<Direction> {
+    Some(match bug {
+        Bug::LeaseReads => stale_leaders,
+        Bug::ReadOfLaterRound | Bug::ReadOfEarlierRun => late_answers,
+        Bug::JointConfigurationNotLeft | Bug::OutgoingVotersForgotten | Bug::MembersBeforeCommit => changes_of_members,
+        Bug::BaseNotPublished => lost_stores,
+        Bug::FlushNotDone => damaged_bases,
+        Bug::SnapshotNotNeeded | Bug::SnapshotForgetsRequests => snapshots,
+        Bug::GenerationReused => segments,
+        Bug::WipedNodeVotes => lost_disks,
+        Bug::VoteForgotten | Bug::ReplacedWriteIsDurable => elections,
+        _ => return None,
+    })
+}
+
+/// Much is done.
+fn busy(settings: &mut Settings) {
+    (settings.clients, settings.think) = (6, 50 * MILLISECOND);
+    settings.members = settings.members.max(3);
+}
+
+fn stale_leaders(settings: &mut Settings) {
+    busy(settings);
+    settings.keys = 2;
+    (settings.intervals.partition, settings.intervals.pause) = (2 * SECOND, 2 * SECOND);
+}
+
+fn late_answers(settings: &mut Settings) {
+    busy(settings);
+    (settings.delay, settings.reordering) = (20 * MILLISECOND, 50);
+    settings.intervals.crash = 2 * SECOND;
+}
+
+fn changes_of_members(settings: &mut Settings) {
+    busy(settings);
+    (settings.intervals.membership, settings.intervals.joint_change) = (3 * SECOND, 2 * SECOND);
+    (settings.intervals.crash, settings.intervals.wipe) = (2 * SECOND, 0);
+}
+
+/// Short memories, and space given back all the time.
+fn compacting(settings: &mut Settings) {
+    busy(settings);
+    settings.window = 4 * SECOND;
+    (settings.intervals.flush, settings.intervals.compact) = (SECOND, SECOND);
+    settings.faulty = 40 * SECOND;
+}
+
+fn lost_stores(settings: &mut Settings) {
+    compacting(settings);
+    (settings.spoils_base, settings.intervals.lost_records) = (false, 3 * SECOND);
+}
+
+fn damaged_bases(settings: &mut Settings) {
+    compacting(settings);
+    (settings.spoils_base, settings.intervals.lost_records) = (true, 3 * SECOND);
+    settings.intervals.crash = 2 * SECOND;
+}
+
+fn snapshots(settings: &mut Settings) {
+    compacting(settings);
+    (settings.intervals.partition, settings.intervals.crash) = (2 * SECOND, 2 * SECOND);
+    (settings.intervals.membership, settings.intervals.transfer) = (3 * SECOND, 2 * SECOND);
+}
+
+fn segments(settings: &mut Settings) {
+    compacting(settings);
+    settings.intervals.crash = 2 * SECOND;
+}
+
+fn lost_disks(settings: &mut Settings) {
+    busy(settings);
+    (settings.intervals.wipe, settings.intervals.joint_change) = (SECOND, 0);
+    (settings.intervals.partition, settings.intervals.crash) = (3 * SECOND, 3 * SECOND);
+}
+
+fn elections(settings: &mut Settings) {
+    busy(settings);
+    (settings.delay, settings.reordering) = (20 * MILLISECOND, 50);
+    (settings.intervals.crash, settings.intervals.partition) = (2 * SECOND, 2 * SECOND);
+}
