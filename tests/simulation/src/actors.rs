@@ -14,7 +14,7 @@ use steeple_server::node::{Accepted, SubmitError};
 use steeple_server::peer::{FetchError, FetchedSnapshot, ProvideError};
 use steeple_snapshot::ChunkReceiver;
 
-use crate::checkers::{acknowledged, linearizability, lists, stale_reads};
+use crate::checkers::{acknowledged, linearizability, lists, stale_reads, wiped};
 use crate::client::{Listed, Operation, Reply, serve};
 use crate::history::Held;
 use crate::network::{CLIENTS, Fetch};
@@ -35,9 +35,15 @@ const SNAPSHOT_BYTES_MAX: u64 = 64 << 20;
 
 impl World {
     /// Hands what a machine wants to send to the network.
-    pub(crate) fn send_out(&mut self, from: usize) {
+    ///
+    /// # Errors
+    /// When it must not say such a thing.
+    pub(crate) fn send_out(&mut self, from: usize) -> Checked {
         let sent = self.machines[from].outbox.take();
         for (to, message) in sent.messages {
+            if self.machines[from].wiped {
+                wiped::check(from, &message)?;
+            }
             let delays = self.network.delays(from, to, &mut self.counters);
             let message = Box::new(message);
             for delay in delays {
@@ -52,6 +58,7 @@ impl World {
         for fetch in sent.fetches {
             self.fetch(from, fetch);
         }
+        Ok(())
     }
 
     /// Lets a machine send a snapshot to another one.

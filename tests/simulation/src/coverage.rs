@@ -185,7 +185,6 @@ pub const BRANCHES: &[&str] = &[
     "start: power lost meanwhile",
     "tail: opened on a member that is behind",
     "tail: what comes next was pruned",
-    "write: durable, and about to be replaced",
 ];
 
 /// What so many runs should have reached and did not; nothing is asked of less than [`HOURS_MIN`].

@@ -502,7 +502,7 @@ impl World {
         }
         self.observe(number)?;
         while self.machines[number].poll_served() {}
-        self.send_out(number);
+        self.send_out(number)?;
         self.take_mail();
         self.retire_removed()?;
         if self.machines[number].node.as_ref().is_some_and(steeple_server::node::stepped::SteppedNode::has_ended) {

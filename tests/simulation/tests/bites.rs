@@ -6,13 +6,12 @@ use steeple_simulation::directed::direction;
 use steeple_simulation::{Length, Settings, runs};
 
 /// Bugs that nothing has found so far; `docs/reliability.md` says what is known of them.
-const NOT_FOUND: [Bug; 6] = [
+const NOT_FOUND: [Bug; 5] = [
     Bug::ReplacedWriteIsDurable,
     Bug::SnapshotNotNeeded,
     Bug::SnapshotForgetsRequests,
     Bug::VoteCountedBeforeDurable,
     Bug::ReadOfEarlierRun,
-    Bug::WipedNodeVotes,
 ];
 
 /// Runs that a bug may take to be found here; `simulate bugs` looks for longer.

@@ -15,6 +15,7 @@ pub mod stale_reads;
 pub mod state_machine;
 pub mod streams;
 pub mod tails;
+pub mod wiped;
 
 #[cfg(test)]
 mod tests;

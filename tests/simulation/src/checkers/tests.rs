@@ -248,3 +248,18 @@ fn queue_bounds() {
     assert!(queues::check("calls", 3, 3).is_ok());
     assert!(queues::check("calls", 4, 3).is_err());
 }
+
+#[test]
+fn wiped_members() {
+    use raft::eraftpb::{Message, MessageType};
+    let says = |kind, reject| {
+        let mut message = Message { reject, index: 1, term: 2, ..Message::default() };
+        message.set_msg_type(kind);
+        super::wiped::check(0, &message)
+    };
+    assert!(says(MessageType::MsgRequestVoteResponse, true).is_ok());
+    assert!(says(MessageType::MsgHeartbeatResponse, false).is_ok());
+    assert!(says(MessageType::MsgRequestVoteResponse, false).is_err(), "a vote");
+    assert!(says(MessageType::MsgAppendResponse, false).is_err(), "a confirmation");
+    assert!(says(MessageType::MsgRequestVote, false).is_err(), "a candidate");
+}
