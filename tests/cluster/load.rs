@@ -103,11 +103,11 @@ impl Load {
     /// As [`Load::start`], on keys of its own: for one that follows another, with a seed that is far from the other's.
     pub(crate) fn start_on(keys: &str, doors: &[Door], clients: usize, seed: u64) -> Self {
         let doors: Vec<(u64, Door)> = (1..).zip(doors.iter().cloned()).collect();
-        Self::start_with(keys, &doors, Habits { clients, seed, rest: Duration::ZERO })
+        Self::start_with(keys, &watch::Sender::new(doors).subscribe(), Habits { clients, seed, rest: Duration::ZERO })
     }
 
-    /// As [`Load::start_on`], through the doors of nodes with any numbers.
-    pub(crate) fn start_with(keys: &str, doors: &[(u64, Door)], habits: Habits) -> Self {
+    /// As [`Load::start_on`], through the doors of nodes with any numbers, which others may take the places of.
+    pub(crate) fn start_with(keys: &str, doors: &watch::Receiver<Vec<(u64, Door)>>, habits: Habits) -> Self {
         let Habits { clients, seed, rest } = habits;
         let recorder = Recorder::default();
         let shared = Arc::new(Shared {
@@ -122,9 +122,9 @@ impl Load {
             .map(|number| {
                 let client = Client {
                     session: number,
-                    doors: doors.to_vec(),
+                    doors: doors.clone(),
                     // Everybody begins somewhere else.
-                    preferred: number % doors.len(),
+                    preferred: number,
                     random: StdRng::seed_from_u64(seed.wrapping_add(number as u64)),
                     rest,
                     seen: 0,
@@ -189,7 +189,8 @@ impl Load {
 
 struct Client {
     session: usize,
-    doors: Vec<(u64, Door)>,
+    doors: watch::Receiver<Vec<(u64, Door)>>,
+    /// The place of a door, which counts on behind the last one from the first.
     preferred: usize,
     random: StdRng,
     rest: Duration,
@@ -221,7 +222,13 @@ impl Client {
     }
 
     fn any_door(&mut self) -> Door {
-        self.doors[self.random.random_range(0..self.doors.len())].1.clone()
+        let doors = self.doors.borrow();
+        doors[self.random.random_range(0..doors.len())].1.clone()
+    }
+
+    fn preferred_door(&self) -> Door {
+        let doors = self.doors.borrow();
+        doors[self.preferred % doors.len()].1.clone()
     }
 
     /// Reads what is current, through any node.
@@ -261,7 +268,7 @@ impl Client {
         let deadline = Instant::now() + PATIENCE;
         let mut open = false;
         while Instant::now() < deadline && *self.pace.borrow() != Pace::GiveUp {
-            match self.doors[self.preferred].1.mutate(key, call, request, ATTEMPT_MAX).await {
+            match self.preferred_door().mutate(key, call, request, ATTEMPT_MAX).await {
                 Attempt::Answered { answer, revision } => {
                     self.seen = self.seen.max(revision);
                     match answer {
@@ -302,10 +309,11 @@ impl Client {
 
     /// Goes to the node that is said to lead, or else to the next one.
     fn ask_another(&mut self, leader: Option<u64>) {
-        let named = leader.and_then(|leader| self.doors.iter().position(|(number, _)| *number == leader));
-        self.preferred = match named.filter(|index| *index != self.preferred) {
-            Some(index) => index,
-            None => (self.preferred + 1) % self.doors.len(),
+        let doors = self.doors.borrow();
+        let named = leader.and_then(|leader| doors.iter().position(|(number, _)| *number == leader));
+        self.preferred = match named.filter(|place| *place != self.preferred % doors.len()) {
+            Some(place) => place,
+            None => (self.preferred + 1) % doors.len(),
         };
     }
 

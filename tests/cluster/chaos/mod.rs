@@ -75,7 +75,8 @@ fn everything_goes_wrong_at_random() {
             let served = load.serve_everybody(SERVED_WITHIN).await;
             scene.settle().await;
             let (recorder, told) = load.end().await;
-            let piece = examined.go_on(&scene.doors(), &recorder, &told, Kept::Everything).await;
+            let doors = scene.doors().borrow().clone();
+            let piece = examined.go_on(&doors, &recorder, &told, Kept::Everything).await;
             assert!(consumer.take(piece.revision).await == piece.events, "the consumer was told something else");
             scene.assert_nobody_panicked();
             scene.journal.round(round, served, &told);

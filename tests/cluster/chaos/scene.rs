@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use steeple_client::administration::{AddMemberRequest, ClusterStatusResponse, MemberRole};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::faults::{Fault, Nodes, draw};
@@ -56,6 +57,8 @@ impl Drop for Replacing {
 pub(super) struct Scene {
     cluster: Cluster,
     members: Vec<u64>,
+    /// Ways in to all who may decide.
+    doors: watch::Sender<Vec<(u64, Door)>>,
     active: Vec<Active>,
     replacing: Option<Replacing>,
     pub(super) journal: Journal,
@@ -64,12 +67,14 @@ pub(super) struct Scene {
 impl Scene {
     pub(super) async fn start(settings: &str, journal: Journal) -> Self {
         let cluster = Cluster::start_with(MEMBERS, settings).await;
-        Self { cluster, members: (1..=MEMBERS).collect(), active: Vec::new(), replacing: None, journal }
+        let members: Vec<u64> = (1..=MEMBERS).collect();
+        let doors = watch::Sender::new(cluster.doors_of(&members));
+        Self { cluster, members, doors, active: Vec::new(), replacing: None, journal }
     }
 
-    /// Ways in to all members.
-    pub(super) fn doors(&self) -> Vec<(u64, Door)> {
-        self.cluster.doors_of(&self.members)
+    /// Ways in to all members, also to those that will be there later.
+    pub(super) fn doors(&self) -> watch::Receiver<Vec<(u64, Door)>> {
+        self.doors.subscribe()
     }
 
     /// Addresses of all members for clients.
@@ -172,7 +177,7 @@ impl Scene {
 
     /// Asks for another leader, which may or may not come to pass.
     fn hand_over(&self, to: u64) {
-        for (_, door) in self.doors() {
+        for (_, door) in self.cluster.doors_of(&self.members) {
             tokio::spawn(async move { drop(door.client(STEP_MAX).admin().transfer_leader(to).await) });
         }
     }
@@ -190,6 +195,8 @@ impl Scene {
         };
         let there: Vec<u64> = self.members.iter().copied().filter(|number| *number != old).collect();
         let doors = self.cluster.doors_of(&there);
+        // The new one may lead as soon as it has a vote, before the old one is out.
+        self.doors.send_replace(self.cluster.doors_of(&[&there[..], &[new]].concat()));
         self.replacing =
             Some(Replacing { old, new, task: tokio::spawn(change_members(doors, old, member, remove_first)) });
     }
