@@ -358,7 +358,12 @@ fn use_store(
             // behind shows now and not to a caller.
             store.scan(&[], &[u8::MAX; 32], &mut |_, _| ControlFlow::Continue(()))?;
         }
-        open_and_follow(store, log, up_to)
+        let view = open_and_follow(store, log, up_to)?;
+        if !was_stopped {
+            // A store that was killed in the middle of a flush may be readable and fail at the next one.
+            view.flush()?;
+        }
+        Ok(view)
     })
 }
 

@@ -194,9 +194,9 @@ impl Scene {
             as_learner: true,
         };
         let there: Vec<u64> = self.members.iter().copied().filter(|number| *number != old).collect();
-        let doors = self.cluster.doors_of(&there);
         // The new one may lead as soon as it has a vote, before the old one is out.
-        self.doors.send_replace(self.cluster.doors_of(&[&there[..], &[new]].concat()));
+        let doors = self.cluster.doors_of(&[&there[..], &[new]].concat());
+        self.doors.send_replace(doors.clone());
         self.replacing =
             Some(Replacing { old, new, task: tokio::spawn(change_members(doors, old, member, remove_first)) });
     }
