@@ -74,7 +74,14 @@ pub struct Membership {
     /// The features that every member supports and all may use; see [`Membership::features`].
     #[serde(default, skip_serializing_if = "is_first_version")]
     features: u32,
+    /// Numbers of members that there were and are no more, the highest [`REMOVED_MAX`] of them: none is given to another
+    /// node.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub removed: BTreeSet<u64>,
 }
+
+/// How many numbers of former members are remembered.
+pub const REMOVED_MAX: usize = 512;
 
 /// The version of features that a group begins with.
 pub const FIRST_FEATURES: u32 = 1;
@@ -397,6 +404,7 @@ impl Membership {
             members: BTreeMap::new(),
             incarnations: BTreeMap::new(),
             features: self.features,
+            removed: BTreeSet::new(),
         };
         members.retain(|node, _| after.role(NodeId(*node)).is_some());
         after.members = members;
@@ -413,6 +421,15 @@ impl Membership {
         }
         incarnations.retain(|node, _| after.role(NodeId(*node)).is_some());
         after.incarnations = incarnations;
+        if !is_founding {
+            let before =
+                self.voters.iter().chain(&self.voters_outgoing).chain(&self.learners).chain(&self.learners_next);
+            let gone = before.filter(|node| after.role(NodeId(**node)).is_none());
+            after.removed = self.removed.iter().chain(gone).copied().collect();
+            while after.removed.len() > REMOVED_MAX {
+                after.removed.pop_first();
+            }
+        }
         after
     }
 

@@ -95,6 +95,9 @@ fn what_is_known_of_a_member_changes_no_role_and_never_changes_itself() {
     let same = after(&known, vec![incarnation(2, 9), Step::Features { version: 1 }]);
     assert_eq!(same, known);
     let removed = after(&known, vec![Step::Remove { node: 2 }]);
+    assert_eq!(removed.removed, BTreeSet::from([2]), "its number is not given to another node");
+    assert!(String::from_utf8(removed.encode()).unwrap().ends_with(r#","removed":[2]}"#));
+    assert_eq!(Membership::decode(&removed.encode()).unwrap(), removed);
     assert_eq!((removed.incarnation(NodeId(2)), removed.incarnations.len()), (None, 1));
     let added = after(&removed, vec![Step::Voter { node: 2, member: Some(member(2)) }, incarnation(2, 9)]);
     assert_eq!((added.incarnation(NodeId(2)), added.voters.len()), (Some(Incarnation([9; 16])), 2));

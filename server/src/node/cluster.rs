@@ -228,7 +228,12 @@ fn fill(status: &mut ClusterStatus, group: &GroupStatus, roster: &Roster) {
 }
 
 fn reason_not_ready(node: NodeId, group: &GroupStatus) -> Option<String> {
-    if group.membership.role(node).is_none() {
+    if group.membership.role(node).is_none() && group.membership.removed.contains(&node.0) {
+        Some(
+            "it was removed from the group; stop it, and add its machine under a new number with an empty directory"
+                .into(),
+        )
+    } else if group.membership.role(node).is_none() {
         let refused = group.turned_away.as_ref().map(|reason| format!("; {reason}")).unwrap_or_default();
         Some(format!("it waits to be added to the group{refused}"))
     } else if !group.awaited.is_empty() {

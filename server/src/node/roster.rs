@@ -180,6 +180,9 @@ impl Roster {
     pub(super) fn admit(&self, peer: &Introduction) -> Result<(), HandshakeError> {
         let from = peer.node;
         let mut state = self.state.lock();
+        if state.membership.role(from).is_none() && state.membership.removed.contains(&from.0) {
+            return Err(HandshakeError::Removed { from });
+        }
         if let Some(known) =
             state.known(from).filter(|known| *known != peer.incarnation && !is_planted(Bug::WipedNodeVotes))
         {
@@ -478,6 +481,21 @@ mod tests {
         assert_eq!(refused, HandshakeError::Features { from: NodeId(2), theirs: 1, active: 2 });
         roster.admit(&Introduction { features: 2, ..peer(2, 2) }).unwrap();
         roster.admit(&Introduction { features: 3, ..peer(3, 3) }).unwrap();
+    }
+
+    #[test]
+    fn a_node_that_was_removed_is_refused() {
+        let roster = open(&SimulatedDisk::new());
+        roster.set_membership(&founders());
+        roster.admit(&peer(2, 2)).unwrap();
+        let removed = MembershipChange::of(vec![Step::Remove { node: 2 }]);
+        roster.set_membership(&founders().after_entry(&removed.encode()).unwrap());
+        let refused = roster.admit(&peer(2, 2)).unwrap_err();
+        assert_eq!(refused, HandshakeError::Removed { from: NodeId(2) });
+        assert!(refused.to_string().contains("node 2 was removed from the group"), "{refused}");
+        assert_eq!(roster.admit(&peer(2, 9)), Err(refused), "also with another disk");
+        roster.admit(&peer(3, 3)).unwrap();
+        roster.admit(&peer(4, 4)).unwrap();
     }
 
     #[test]

@@ -128,6 +128,15 @@ pub enum HandshakeError {
         /// The directory that is known.
         known: Incarnation,
     },
+    /// It is no member any more.
+    #[error(
+        "node {from} was removed from the group and is not let in again under this number, which may still stand for what it \
+         had confirmed; stop it, and add its machine under a number that was never used, with an empty data directory"
+    )]
+    Removed {
+        /// The node.
+        from: NodeId,
+    },
     /// Its log has lost what it had confirmed.
     #[error(
         "the log of node {from} ends at {end}, and it had confirmed entries up to {held}: its data directory is an older \
@@ -156,6 +165,13 @@ pub enum HandshakeError {
     /// The node does not want it.
     #[error("{0}")]
     NotAdmitted(String),
+}
+
+impl HandshakeError {
+    /// Whether no node of the group will ever let this one in with the data directory and the number that it has.
+    pub(super) fn is_for_good(&self) -> bool {
+        matches!(self, Self::WrongDirectory { .. } | Self::Removed { .. })
+    }
 }
 
 impl PeerIdentity {

@@ -198,7 +198,7 @@ impl LocalTransport {
         match other.sink.admit(&introduced(&self.joined)) {
             Ok(()) => true,
             Err(refused) => {
-                let for_good = matches!(refused, HandshakeError::WrongDirectory { .. });
+                let for_good = refused.is_for_good();
                 self.joined.sink.turned_away_by(other.introduction.node, &refused.to_string(), for_good);
                 false
             }

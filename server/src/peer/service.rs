@@ -25,7 +25,7 @@ use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::connect::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
-use super::identity::{HandshakeError, Introduction, PeerIdentity, WRONG_DIRECTORY};
+use super::identity::{Introduction, PeerIdentity, WRONG_DIRECTORY};
 use super::limits::{
     BULK_UNDELIVERED_BYTES, CONNECT_TIMEOUT, CONTROL_UNDELIVERED_BYTES, EXCHANGE_BYTES_MAX, FETCHED_BYTES_MAX,
     KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, PEERS_MAX, REPAIR_PATIENCE, SNAPSHOT_ITEM_BYTES_MAX, SNAPSHOTS_MAX,
@@ -267,7 +267,7 @@ impl Shared {
             refusals().increment(1);
             tracing::warn!(%error, "a node was refused");
             let mut status = Status::failed_precondition(error.to_string());
-            if matches!(error, HandshakeError::WrongDirectory { .. }) {
+            if error.is_for_good() {
                 status.metadata_mut().insert(WRONG_DIRECTORY, MetadataValue::from_static("1"));
             }
             status

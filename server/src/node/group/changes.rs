@@ -160,6 +160,12 @@ impl Group {
         match change {
             ClusterChange::Add { node, peer_address, client_address, as_learner } => {
                 let member = Member { peer_address, client_address };
+                if membership.role(node).is_none() && membership.removed.contains(&node.0) {
+                    return Err(format!(
+                        "node {node} was a member and was removed; a number is never used again, because what was confirmed \
+                         under it may still be on its way: take another one, and an empty data directory"
+                    ));
+                }
                 match (membership.role(node), as_learner) {
                     (Some(Role::Voter), false) | (Some(Role::Learner), true)
                         if membership.member(node) == Some(&member) =>

@@ -141,6 +141,16 @@ async fn leadership_is_handed_over_and_a_node_is_added_promoted_and_removed() {
     let members: Vec<_> = status.members.iter().map(|member| member.node).collect();
     assert!(!members.contains(&old.node_id()) && members.contains(&NodeId(4)), "{members:?}");
     leader.submit(namespace, None, token("with four")).await.unwrap();
+    let again = ClusterChange::Add {
+        node: old.node_id(),
+        peer_address: "again".into(),
+        client_address: String::new(),
+        as_learner: true,
+    };
+    match leader.change_cluster(again).await {
+        Err(ClusterError::Refused(reason)) => assert!(reason.contains("never used again"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
     cluster.stop_node(old.node_id().0).await;
     assert_equal(&cluster).await;
     cluster.stop().await;
