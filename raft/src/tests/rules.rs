@@ -363,3 +363,14 @@ fn a_founding_change_ends_a_joint_configuration() {
     let after = joint.after_entry(&alone.encode()).unwrap();
     assert_eq!(after, Membership::of_voters(BTreeMap::from([(2, member(20))])));
 }
+
+#[test]
+fn a_note_covers_only_what_is_on_the_disk() {
+    let mut hand = Hand::of(3);
+    let (before, term) = (hand.state().replica.durable_commit(), hand.state().replica.handed_out().term.0);
+    hand.take(append(2, term, (1, 1), &[term], 2));
+    assert_eq!(hand.state().replica.committed(), index(2));
+    assert_eq!(hand.state().replica.durable_commit(), before, "the entry is still being written");
+    hand.write_all();
+    assert_eq!(hand.state().replica.durable_commit(), index(2));
+}

@@ -17,9 +17,9 @@ use super::connection::Connection;
 use super::exit::CommandError;
 use super::instant::micros_text;
 use super::json::hexadecimal;
-use super::output::{Output, print_line};
+use super::output::{Output, print_json, print_line};
 use super::status::size_text;
-use crate::node;
+use crate::node::{self, RescueError};
 
 /// Bytes read from a file at a time.
 const READ_BYTES: usize = 1 << 20;
@@ -34,6 +34,8 @@ pub(super) enum SnapshotCommand {
     Verify(FileArgs),
     /// Restore a snapshot into an empty data directory
     Restore(RestoreArgs),
+    /// Save all that a stopped node has, when the majority of its group is lost for good
+    Rescue(RescueArgs),
 }
 
 #[derive(Debug, Args)]
@@ -71,6 +73,18 @@ pub(super) struct RestoreArgs {
     file: FileArgs,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct RescueArgs {
+    /// The data directory of the node, which must not run
+    #[arg(long, value_name = "DIRECTORY")]
+    data: PathBuf,
+    /// Replace the file if it exists
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    file: FileArgs,
+}
+
 /// Record stores on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Store {
@@ -87,6 +101,7 @@ pub(super) fn run(command: SnapshotCommand) -> Result<(), CommandError> {
         SnapshotCommand::Inspect(arguments) => inspect(&arguments),
         SnapshotCommand::Verify(arguments) => verify(&arguments),
         SnapshotCommand::Restore(arguments) => restore(&arguments),
+        SnapshotCommand::Rescue(arguments) => rescue(&arguments),
     }
 }
 
@@ -149,6 +164,34 @@ fn restore(arguments: &RestoreArgs) -> Result<(), CommandError> {
         return Ok(());
     }
     print_line(&format!("restored; start a node on it with `steeple dev --data {}`", arguments.data.display()))
+}
+
+/// Folds the whole log of a node that does not run.
+fn rescue(arguments: &RescueArgs) -> Result<(), CommandError> {
+    let path = &arguments.file.file;
+    if path.exists() && !arguments.force {
+        return Err(CommandError::AlreadyExists(format!("{} exists; replace it with --force", path.display())));
+    }
+    let rescued = node::rescue(&arguments.data, path).map_err(|error| match error {
+        error @ RescueError::Nothing(_) => CommandError::NotFound(error.to_string()),
+        error => CommandError::Failed(error.to_string()),
+    })?;
+    if arguments.file.output == Output::Json {
+        let document = json!({
+            "revision": rescued.manifest.state.revision.0,
+            "last_index": rescued.last.0,
+            "committed_index": rescued.committed.0,
+            "unconfirmed_entries": rescued.unconfirmed(),
+        });
+        return print_json(&document);
+    }
+    print(&arguments.file, &rescued.manifest)?;
+    print_line(&format!(
+        "of {} of its {} log entries the node did not know whether a majority has them: they are in the snapshot, and may \
+         or may not have been acknowledged",
+        rescued.unconfirmed(),
+        rescued.last.0
+    ))
 }
 
 fn restore_error(path: &Path, error: RestoreError) -> CommandError {

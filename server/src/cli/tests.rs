@@ -49,6 +49,7 @@ fn what_operators_know_is_understood() {
         "steeple log verify d",
         "steeple snapshot save f",
         "steeple snapshot restore f --data d --store-kind fjall",
+        "steeple snapshot rescue f --data d -o json",
         "steeple prune events --older-than 0",
         "steeple load --agents 10000 --entries 100000 --seed 7",
         "steeple completions zsh",
@@ -79,6 +80,7 @@ fn what_makes_no_sense_is_refused() {
         "steeple events tail --cursor c --from-start",
         "steeple history state-at entry e",
         "steeple snapshot restore f",
+        "steeple snapshot rescue f",
         "steeple load --agents 0",
     ] {
         assert!(!parses(line), "{line}");

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
+use steeple_engine::ids::LogIndex;
 use steeple_engine::log::{HardState, LogError, LogWriter};
 use steeple_engine::simulation::{Bug, is_planted, reached};
 use steeple_raft::{Write, WriteNumber};
@@ -17,8 +18,8 @@ const BATCH_BYTES: usize = 16 << 20;
 pub(super) enum Task {
     /// Make durable, and report that it is.
     Write(Write),
-    /// Remember this for the next start, at the next opportunity.
-    Note(HardState),
+    /// Remember for the next start that the log is committed so far.
+    Note(LogIndex),
     /// Do something else with the log, such as giving space back, between what comes before it and what comes after.
     Run(Box<dyn FnOnce(&mut LogWriter) + Send>),
 }
@@ -70,6 +71,17 @@ impl LogWork {
         self.next.is_some()
     }
 
+    /// Term and vote stay, so that a note promises nothing. What it covers is durable: a commit index alone is written
+    /// and not synced.
+    fn note(&mut self, committed: LogIndex) -> Result<(), LogError> {
+        let state = self.writer.hard_state();
+        if committed > state.commit && !is_planted(Bug::WriteNotSynced) {
+            self.writer.set_hard_state(HardState { commit: committed, ..state })?;
+            self.writer.sync()?;
+        }
+        Ok(())
+    }
+
     /// A log that was closed has no end to be doubtful about, and opens without looking for one.
     pub(super) fn close(self) {
         if let Err(error) = self.writer.close() {
@@ -90,8 +102,8 @@ impl LogWork {
                 let failed = persisted.is_err();
                 report(Message::Persisted(persisted)) && !failed
             }
-            Task::Note(state) => {
-                if let Err(error) = self.writer.set_hard_state(state) {
+            Task::Note(committed) => {
+                if let Err(error) = self.note(committed) {
                     tracing::warn!(%error, "the log does not take up how far it is committed");
                 }
                 true

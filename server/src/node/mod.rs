@@ -22,6 +22,7 @@ pub mod tail;
 mod maintenance;
 pub(crate) mod repair;
 mod restore;
+mod rescue;
 mod outgoing;
 pub(crate) mod install;
 mod stall;
@@ -57,6 +58,7 @@ pub use self::maintenance::{CompactError, Compacted, NodeStatus};
 pub use self::options::{
     Clock, ClusterOptions, ClusterOrigin, Connect, FEATURES_SUPPORTED, NodeOptions, NodeParts, SystemClock,
 };
+pub use self::rescue::{RescueError, Rescued, rescue};
 pub use self::restore::restore;
 pub use self::roster::RosterError;
 pub use self::snapshots::{SnapshotError, TakenSnapshot};

@@ -39,6 +39,11 @@ impl Records {
         Self { place, retired: Arc::default() }
     }
 
+    /// One that belongs to no node.
+    pub(super) fn in_directory(directory: PathBuf) -> Self {
+        Self::at(Place::Directory(directory))
+    }
+
     /// One of those that belong to a storage.
     fn numbered(storage: &Storage, number: u64) -> Self {
         Self::at(match storage {

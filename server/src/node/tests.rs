@@ -10,7 +10,7 @@ use super::tail::{StreamPosition, TailError};
 use super::*;
 use steeple_engine::ids::{LogIndex, StreamSequence};
 
-fn entry(number: u64) -> Command {
+pub(super) fn entry(number: u64) -> Command {
     let entry = Entry {
         spiffe_id: format!("spiffe://example.org/workload/{number}"),
         parent_id: "spiffe://example.org/agent".into(),

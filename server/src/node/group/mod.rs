@@ -54,6 +54,9 @@ use self::snapshots::Takeover;
 /// Messages taken in one turn.
 const TURN_MAX: usize = 1024;
 
+/// Ticks between two notes of how far the log is committed.
+const NOTE_TICKS: u64 = 20;
+
 /// Ticks that a stop waits for leadership to be handed over, or for what is in flight.
 const STOP_TICKS: u32 = 40;
 
@@ -121,6 +124,9 @@ pub(super) struct Group {
     checks: fold::Checks,
     takeover: Takeover,
     writing: VecDeque<WriteNumber>,
+    ticks: u64,
+    /// The commit index that the log was told last.
+    noted: LogIndex,
     stopping: Option<u32>,
     /// Ticks since the leader was heard. A learner that is cut off goes on taking it for the leader.
     quiet_ticks: usize,
@@ -191,6 +197,8 @@ impl Group {
             checks: fold::Checks::default(),
             takeover: Takeover::default(),
             writing: VecDeque::new(),
+            ticks: 0,
+            noted: LogIndex::ZERO,
             stopping: None,
             quiet_ticks: 0,
         }
@@ -249,7 +257,17 @@ impl Group {
 
     /// Comes after the last turn of a group that was asked to stop.
     pub(super) fn end(&mut self) {
-        drop(self.tasks.send(Task::Note(self.replica.handed_out())));
+        drop(self.tasks.send(Task::Note(self.replica.durable_commit())));
+    }
+
+    /// Lets the log remember how far it is committed, so that a node which is killed and then left alone still knows.
+    fn note_commit(&mut self) {
+        self.ticks += 1;
+        let committed = self.replica.durable_commit();
+        if self.ticks.is_multiple_of(NOTE_TICKS) && committed > self.noted {
+            self.noted = committed;
+            drop(self.tasks.send(Task::Note(committed)));
+        }
     }
 
     /// Whether there is anything left to do for a group; `false` only after it was asked to stop.
@@ -353,6 +371,7 @@ impl Group {
         if self.is_alone() && self.replica.leadership().leader.is_none() {
             self.replica.campaign();
         }
+        self.note_commit();
         self.repeat_unconfirmed();
         self.tick_checks();
         self.tick_changes();

@@ -193,6 +193,42 @@ async fn a_change_that_would_leave_no_majority_of_live_voters_is_refused() {
     cluster.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_says_how_far_it_is_committed_also_when_the_node_is_killed() {
+    let data = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start_at(3, data.path()).unwrap();
+    let namespace = opened(&cluster).await;
+    let leader = cluster.leader(PATIENCE).await.unwrap().clone();
+    for number in 0..20 {
+        leader.submit(namespace, None, token(&format!("token-{number}"))).await.unwrap();
+    }
+    let folded = leader.view().folded().index;
+    for node in 1..=3_u64 {
+        let log = data.path().join(node.to_string()).join("group-0/log");
+        let noted = async {
+            while noted_commit(&log) < folded {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, noted).await.unwrap();
+    }
+    cluster.stop().await;
+}
+
+/// What a start would find if the node were killed now.
+fn noted_commit(log: &std::path::Path) -> LogIndex {
+    let copy = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(log).unwrap() {
+        let file = file.unwrap();
+        // A file may be renamed or removed meanwhile.
+        let _ = std::fs::copy(file.path(), copy.path().join(file.file_name()));
+    }
+    let disk = steeple_engine::disk::RealDisk::open(copy.path()).unwrap();
+    let Ok(Some(identity)) = steeple_engine::log::read_identity(&disk) else { return LogIndex::ZERO };
+    let opened = steeple_engine::log::Log::open(std::sync::Arc::new(disk), Default::default(), identity);
+    opened.map_or(LogIndex::ZERO, |(writer, ..)| writer.hard_state().commit)
+}
+
 async fn promote(leader: &Node, node: NodeId) {
     let promoted = tokio::time::timeout(PATIENCE, async {
         while leader.change_cluster(ClusterChange::Promote(node)).await.is_err() {
