@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -13,6 +14,10 @@ use steeple_engine::view::Reader;
 use tokio::net::TcpListener;
 
 use crate::node::Node;
+use crate::node::cluster::ClusterStatus;
+
+/// How long the node may take to say how it is doing.
+const STATUS_PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Clone)]
 struct Parts {
@@ -61,21 +66,41 @@ pub async fn serve_waiting(
     axum::serve(listener, routes.into_make_service()).with_graceful_shutdown(shutdown).await
 }
 
-/// Alive is not ready: a node whose log failed still answers, and must get no mutations.
+/// Alive is not ready: a node whose log failed, or that knows of no leader, still answers, and must get no mutations.
 async fn readiness(State(parts): State<Parts>) -> (StatusCode, String) {
-    match parts.node.failure() {
+    let status = tokio::time::timeout(STATUS_PATIENCE, parts.node.cluster_status()).await;
+    match status.map_or_else(|_| Some("the node does not say how it is".into()), |status| status.not_ready) {
         None => (StatusCode::OK, "ready\n".into()),
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
 }
 
 async fn render_metrics(State(parts): State<Parts>) -> String {
+    if let Ok(status) = tokio::time::timeout(STATUS_PATIENCE, parts.node.cluster_status()).await {
+        record_group(&status);
+    }
     let node = parts.node.clone();
     // Looks at disk and, for the sizes, at every index; not on a thread that serves requests.
     if tokio::task::spawn_blocking(move || record_gauges(&node)).await.is_err() {
         tracing::warn!("gauges could not be taken");
     }
     parts.metrics.render()
+}
+
+/// How the group is doing, as this node knows it. How far the others are behind is known to the leader alone.
+fn record_group(status: &ClusterStatus) {
+    let flag = |is_so: bool| f64::from(u8::from(is_so));
+    let leads = status.leader == Some(status.node);
+    metrics::gauge!("steeple_raft_term").set(status.term.0 as f64);
+    metrics::gauge!("steeple_raft_leads").set(flag(leads));
+    metrics::gauge!("steeple_raft_leader_known").set(flag(status.leader.is_some()));
+    metrics::gauge!("steeple_raft_committed_index").set(status.committed.0 as f64);
+    metrics::gauge!("steeple_raft_folded_index").set(status.folded.0 as f64);
+    metrics::gauge!("steeple_ready").set(flag(status.not_ready.is_none()));
+    for member in status.members.iter().filter(|member| member.node != status.node) {
+        let lag = member.lag_entries.filter(|_| leads).unwrap_or(0);
+        metrics::gauge!("steeple_raft_lag_entries", "peer" => member.node.to_string()).set(lag as f64);
+    }
 }
 
 /// Everything that is looked at when somebody asks, and not counted as it happens.

@@ -42,6 +42,12 @@ impl Freshness {
 
     /// Waits until the node is as fresh as that.
     pub(crate) async fn reach(self, node: &Node) -> Result<(), Status> {
+        self.wait_for(node).await?;
+        // Also when that was found out meanwhile.
+        node.check_records().map_err(|error| errors::not_answered(&error))
+    }
+
+    async fn wait_for(self, node: &Node) -> Result<(), Status> {
         if self.consistency == Consistency::RequireCurrent {
             confirm(node).await.map_err(|error| errors::not_answered(&error))?;
         }

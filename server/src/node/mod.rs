@@ -73,6 +73,9 @@ use self::storage::Storage;
 use self::work::Work;
 use crate::peer::Introduction;
 
+/// Why a node that was told to stop takes no mutations.
+const STOPPED: &str = "node stopped";
+
 /// Messages on their way to the group's thread at the most.
 const INBOX_MAX: usize = 4096;
 
@@ -107,7 +110,7 @@ struct StopGuard {
 impl Drop for StopGuard {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.upgrade() {
-            shared.fail("node stopped".into());
+            shared.fail(STOPPED.into());
             shared.tasks.lock().take();
         }
         // With a full inbox the group's thread is at work, and looks after each turn whether the doors were closed.
@@ -181,6 +184,11 @@ impl Shared {
         let Some(inbox) = self.inbox_sender() else { return false };
         // A full inbox has ticks in it.
         !matches!(inbox.try_send(Message::Tick), Err(TrySendError::Closed(_)))
+    }
+
+    /// Whether it broke down. One that is merely told to stop goes on for a moment, to hand leadership over.
+    fn is_broken(&self) -> bool {
+        self.failure.borrow().as_deref().is_some_and(|reason| reason != STOPPED)
     }
 
     /// Takes no mutations from now on; the first reason is kept.
@@ -442,6 +450,14 @@ impl Node {
         }
     }
 
+    /// Fails while the node's records are known to be wrong, so that nothing of them must be shown, stale or not.
+    ///
+    /// # Errors
+    /// [`QueryError::Astray`].
+    pub fn check_records(&self) -> Result<(), QueryError> {
+        if self.shared.diverged.load(Ordering::SeqCst) { Err(QueryError::Astray) } else { Ok(()) }
+    }
+
     /// Waits until the view reflects everything that was acknowledged, by whichever node, before the call.
     ///
     /// # Errors
@@ -457,10 +473,7 @@ impl Node {
 
     /// Whether the view reflects everything that was acknowledged and nobody has to be asked.
     fn is_current(&self) -> Result<bool, QueryError> {
-        if self.shared.diverged.load(Ordering::SeqCst) {
-            let reason = "its records differed from the leader's and are being rebuilt";
-            return Err(QueryError::NotConfirmed(reason.into()));
-        }
+        self.check_records()?;
         // A leader alone acknowledges only what it has folded.
         Ok(self.shared.leads_alone.load(Ordering::SeqCst))
     }
@@ -471,7 +484,9 @@ impl Node {
         let inbox = self.shared.inbox_sender().ok_or_else(stopped)?;
         let (confirmed, confirmation) = oneshot::channel();
         inbox.send(Message::Read(confirmed)).await.map_err(|_| stopped())?;
-        confirmation.await.map_err(|_| stopped())?
+        confirmation.await.map_err(|_| stopped())??;
+        // Also when that was found out meanwhile.
+        self.check_records()
     }
 
     /// The namespace with this name, if there is one.
@@ -589,7 +604,7 @@ impl Node {
         }
         let shared = Arc::clone(&self.shared);
         let ended = tokio::task::spawn_blocking(move || {
-            shared.fail("node stopped".into());
+            shared.fail(STOPPED.into());
             shared.tasks.lock().take();
             for thread in shared.threads.lock().drain(..) {
                 // A panic was noted by the thread itself.

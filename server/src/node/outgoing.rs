@@ -76,10 +76,12 @@ impl Outgoing {
         let made = match make(&shared).await {
             Ok(made) => Arc::new(made),
             Err(error) => {
+                metrics::counter!("steeple_snapshots_failed_total").increment(1);
                 shared.wanted_from.store(NOTHING_WANTED, Ordering::SeqCst);
                 return Err(error);
             }
         };
+        metrics::counter!("steeple_snapshots_made_total").increment(1);
         tracing::info!(snapshot = %made.manifest.id, index = %made.manifest.state.index, "made a snapshot for followers");
         *slot = Some(Arc::clone(&made));
         shared.work.spawn(forget_unused(Arc::downgrade(&self.slot), Weak::clone(&self.shared), self.kept));

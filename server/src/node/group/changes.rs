@@ -42,6 +42,8 @@ pub(in crate::node) struct GroupStatus {
     pub(in crate::node) awaited: BTreeSet<NodeId>,
     /// Why others do not want this node.
     pub(in crate::node) turned_away: Option<String>,
+    /// Whether the records are known to be wrong.
+    pub(in crate::node) astray: bool,
 }
 
 /// Changes under way.
@@ -80,6 +82,7 @@ impl Group {
             fetching: self.is_taking_over(),
             awaited: self.shared.roster.awaited(),
             turned_away: self.shared.roster.turned_away(),
+            astray: self.is_astray(),
         }
     }
 

@@ -360,6 +360,7 @@ impl Group {
             *ticks += 1;
         }
         self.make_contact();
+        self.forget_readers_who_left();
         if self.rests() {
             return;
         }

@@ -67,6 +67,19 @@ impl Group {
         }
     }
 
+    /// Forgets whoever has given up, also while nobody can be answered.
+    pub(super) fn forget_readers_who_left(&mut self) {
+        let is_there = |reader: &Reader| !reader.is_closed();
+        self.reads.new.retain(is_there);
+        for (.., readers) in &mut self.reads.asked {
+            readers.retain(is_there);
+        }
+        for (_, readers) in &mut self.reads.confirmed {
+            readers.retain(is_there);
+        }
+        self.reads.confirmed.retain(|(_, readers)| !readers.is_empty());
+    }
+
     /// Asks again for what has not come back.
     pub(super) fn repeat_unconfirmed(&mut self) {
         self.reads.ticks += 1;
@@ -84,8 +97,7 @@ impl Group {
         if !again.is_empty() {
             reached("read: confirmation asked for again");
         }
-        let still_there = |reader: &Reader| !reader.is_closed();
-        self.reads.new.extend(again.into_iter().flat_map(|(.., readers)| readers).filter(still_there));
+        self.reads.new.extend(again.into_iter().flat_map(|(.., readers)| readers));
     }
 
     /// Takes up the answer to a round. A later round confirms all earlier ones as well.

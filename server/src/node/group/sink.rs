@@ -77,7 +77,7 @@ impl PeerSink for NodeSink {
     }
 
     fn admit(&self, peer: &Introduction) -> Result<(), HandshakeError> {
-        let running = self.shared.upgrade().filter(|shared| shared.failure.borrow().is_none());
+        let running = self.shared.upgrade().filter(|shared| !shared.is_broken());
         let shared = running.ok_or_else(|| HandshakeError::NotAdmitted("the node has stopped".into()))?;
         shared.roster.admit(peer)
     }

@@ -79,6 +79,7 @@ impl Group {
         let mut installation = match prepared {
             Ok(installation) => installation,
             Err(error) => {
+                metrics::counter!("steeple_snapshots_failed_total").increment(1);
                 tracing::warn!(error, "a snapshot was not taken over; the leader offers it again if it is needed");
                 self.rebuild_if_astray();
                 return Ok(());
@@ -121,6 +122,7 @@ impl Group {
         let state = self.replica.handed_out();
         let missing = || Failure::Install("its log was not filled".into());
         let installed = installation.finish().ok_or_else(missing)?;
+        metrics::counter!("steeple_snapshots_installed_total").increment(1);
         tracing::info!(index = %installed.position.index, "goes on from a snapshot");
         let options = &self.shared.options;
         self.replica = open::replica(options, self.id, &installed.core, state, self.shared.random.number())
@@ -142,6 +144,7 @@ impl Group {
     /// that is waited for.
     pub(super) fn rebuild_records(&mut self) {
         self.shared.diverged.store(true, std::sync::atomic::Ordering::SeqCst);
+        metrics::gauge!("steeple_diverged").set(1.0);
         self.stop_leading();
         let Some(inbox) = self.shared.inbox_sender().filter(|_| !self.is_taking_over()) else { return };
         self.takeover = Takeover::Preparing;
@@ -170,6 +173,7 @@ impl Group {
     /// The records are other ones than those that differed, and what was noted of these says nothing about them.
     fn trust_records(&mut self) {
         self.shared.diverged.store(false, std::sync::atomic::Ordering::SeqCst);
+        metrics::gauge!("steeple_diverged").set(0.0);
         self.checks.forget();
     }
 
