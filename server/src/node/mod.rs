@@ -64,7 +64,7 @@ pub use self::roster::RosterError;
 pub use self::snapshots::{SnapshotError, TakenSnapshot};
 
 use self::core::Core;
-use self::group::{Group, Message, NodeSink, Waiting};
+use self::group::{Group, Message, NodeSink, Scratch, Waiting};
 use self::log_writer::{LogCounters, LogWork, Task};
 use self::open::Opened;
 use self::random::Random;
@@ -164,6 +164,8 @@ pub(crate) struct Shared {
     diverged: AtomicBool,
     /// The log entry from which on a follower that is sent a snapshot will want the log.
     wanted_from: AtomicU64,
+    /// Where snapshots of peers arrive when there is no directory.
+    scratch: Scratch,
     /// Where it keeps what has to survive.
     storage: Storage,
     random: Random,
@@ -276,6 +278,7 @@ impl Node {
             in_touch: AtomicBool::new(false),
             diverged: AtomicBool::new(false),
             wanted_from: AtomicU64::new(outgoing::NOTHING_WANTED),
+            scratch: Scratch::new(random.bits()),
             storage,
             random,
             work: Arc::new(work),

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use steeple_engine::ids::{LogIndex, NodeId};
 use steeple_engine::log::LogReader;
 use steeple_snapshot::{EncodedChunk, Manifest, Publication, ReadError, SnapshotId};
+use tokio::sync::watch;
 
 use super::work::Work;
 use super::{Node, Shared};
@@ -30,15 +31,29 @@ const LOOKS: u32 = 10;
 /// Stands for "no entry is wanted".
 pub(super) const NOTHING_WANTED: u64 = u64::MAX;
 
+/// How long whoever asks waits for one that is being made, before it is told to ask again.
+const MAKING_PATIENCE: Duration = Duration::from_secs(5);
+
 /// The snapshots that a node has for others.
 pub(super) struct Outgoing {
     shared: Weak<Shared>,
-    /// Held while one is made, so that there is one at a time.
     slot: Slot,
+    wanted: Arc<AllWanted>,
     kept: Duration,
+    patience: Duration,
 }
 
-type Slot = Arc<tokio::sync::Mutex<Option<Arc<Made>>>>;
+type Slot = Arc<Mutex<Kept>>;
+
+/// Says how making a snapshot went; gone when it was broken off.
+type Making = watch::Receiver<Option<Result<(), ProvideError>>>;
+
+/// The newest snapshot, or that it is being made: there is one at a time.
+#[derive(Default)]
+struct Kept {
+    made: Option<Arc<Made>>,
+    making: Option<Making>,
+}
 
 impl Outgoing {
     /// Removes what an earlier run has left.
@@ -49,7 +64,9 @@ impl Outgoing {
         {
             tracing::warn!(%error, path = %directory.display(), "snapshots for followers are left over");
         }
-        Self { shared: Arc::downgrade(shared), slot: Arc::default(), kept: KEPT }
+        let wanted = Arc::new(AllWanted { shared: Arc::downgrade(shared), from: Mutex::default() });
+        let shared = Arc::downgrade(shared);
+        Self { shared, slot: Arc::default(), wanted, kept: KEPT, patience: MAKING_PATIENCE }
     }
 
     async fn open_or_make(
@@ -57,35 +74,127 @@ impl Outgoing {
         begun: Option<SnapshotId>,
         minimum: LogIndex,
     ) -> Result<Box<dyn ServedSnapshot>, ProvideError> {
-        let shared = self.shared.upgrade().ok_or_else(|| not_now("the node has stopped"))?;
-        if shared.diverged.load(Ordering::SeqCst) {
-            return Err(not_now("the records of this node are being rebuilt"));
+        let made = match self.find_or_begin(minimum)? {
+            Found::Made(made) => made,
+            Found::Making(making) => {
+                self.wait_for(making).await?;
+                // It may have stopped, or gone on so far that another one is needed.
+                match self.find_or_begin(minimum)? {
+                    Found::Made(made) => made,
+                    Found::Making(_) => return Err(ProvideError::BeingMade),
+                }
+            }
+        };
+        tracing::info!(snapshot = %made.manifest.id, resumed = begun == Some(made.manifest.id), "sending a snapshot");
+        made.open().await
+    }
+
+    async fn wait_for(&self, mut making: Making) -> Result<(), ProvideError> {
+        let work = self.shared.upgrade().map(|shared| Arc::clone(&shared.work)).ok_or_else(stopped)?;
+        match work.within(self.patience, making.wait_for(Option::is_some)).await {
+            None => Err(ProvideError::BeingMade),
+            Some(Err(_)) => Err(not_now("making a snapshot was broken off")),
+            Some(Ok(outcome)) => outcome.clone().unwrap_or(Ok(())),
         }
-        let mut slot = self.slot.lock().await;
+    }
+
+    /// The snapshot that is there, or the one that is being made, begun now if need be.
+    fn find_or_begin(&self, minimum: LogIndex) -> Result<Found, ProvideError> {
+        let shared = self.shared.upgrade().ok_or_else(stopped)?;
+        if shared.diverged.load(Ordering::SeqCst) {
+            return Err(not_now("the records of this node are being made anew"));
+        }
         let (log, folded) = (shared.core().log.clone(), shared.core().view.folded().index);
-        if let Some(made) = slot.as_ref().filter(|made| made.is_of_use(minimum, &log)) {
-            tracing::info!(snapshot = %made.manifest.id, resumed = begun == Some(made.manifest.id), "sending a snapshot");
-            return made.open().await;
+        let mut slot = self.slot.lock();
+        if let Some(made) = slot.made.as_ref().filter(|made| made.is_of_use(minimum, &log)) {
+            return Ok(Found::Made(Arc::clone(made)));
+        }
+        if let Some(making) = slot.making.as_ref().filter(|making| making.has_changed().is_ok()) {
+            return Ok(Found::Making(making.clone()));
         }
         if folded < minimum {
             return Err(not_now(&format!("this node is at log index {folded}, {minimum} was asked for")));
         }
-        *slot = None;
+        slot.made = None;
+        let (ended, making) = watch::channel(None);
+        slot.making = Some(making.clone());
         // What follows the snapshot must be there when it has arrived.
-        shared.wanted_from.store(folded.0, Ordering::SeqCst);
-        let made = match make(&shared).await {
-            Ok(made) => Arc::new(made),
-            Err(error) => {
-                metrics::counter!("steeple_snapshots_failed_total").increment(1);
-                shared.wanted_from.store(NOTHING_WANTED, Ordering::SeqCst);
-                return Err(error);
+        let wanted = Wanted::new(&self.wanted, folded);
+        shared.work.spawn(make_beside(Arc::clone(&shared), Arc::clone(&self.slot), self.kept, wanted, ended));
+        Ok(Found::Making(making))
+    }
+}
+
+enum Found {
+    Made(Arc<Made>),
+    Making(Making),
+}
+
+/// Makes a snapshot, whether or not anybody waits for it, and puts it into the slot.
+async fn make_beside(
+    shared: Arc<Shared>,
+    slot: Slot,
+    kept: Duration,
+    wanted: Wanted,
+    ended: watch::Sender<Option<Result<(), ProvideError>>>,
+) {
+    let outcome = match make(&shared, wanted).await {
+        Ok(made) => {
+            metrics::counter!("steeple_snapshots_made_total").increment(1);
+            let (snapshot, index) = (made.manifest.id, made.manifest.state.index);
+            tracing::info!(%snapshot, %index, "made a snapshot for followers");
+            slot.lock().made = Some(Arc::new(made));
+            shared.work.spawn(forget_unused(Arc::clone(&shared.work), Arc::downgrade(&slot), kept));
+            Ok(())
+        }
+        Err(error) => {
+            metrics::counter!("steeple_snapshots_failed_total").increment(1);
+            tracing::warn!(%error, "no snapshot was made for followers");
+            Err(error)
+        }
+    };
+    slot.lock().making = None;
+    ended.send_replace(Some(outcome));
+}
+
+/// From where on the log is wanted by those who get snapshots.
+struct AllWanted {
+    shared: Weak<Shared>,
+    /// For each snapshot that is made, kept or sent.
+    from: Mutex<Vec<LogIndex>>,
+}
+
+impl AllWanted {
+    fn change(&self, change: impl FnOnce(&mut Vec<LogIndex>)) {
+        let mut from = self.from.lock();
+        change(&mut from);
+        if let Some(shared) = self.shared.upgrade() {
+            let lowest = from.iter().min().map_or(NOTHING_WANTED, |lowest| lowest.0);
+            shared.wanted_from.store(lowest, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Keeps the log from an entry on, until it is dropped.
+struct Wanted {
+    all: Arc<AllWanted>,
+    from: LogIndex,
+}
+
+impl Wanted {
+    fn new(all: &Arc<AllWanted>, from: LogIndex) -> Self {
+        all.change(|wanted| wanted.push(from));
+        Self { all: Arc::clone(all), from }
+    }
+}
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.all.change(|wanted| {
+            if let Some(place) = wanted.iter().position(|from| *from == self.from) {
+                wanted.swap_remove(place);
             }
-        };
-        metrics::counter!("steeple_snapshots_made_total").increment(1);
-        tracing::info!(snapshot = %made.manifest.id, index = %made.manifest.state.index, "made a snapshot for followers");
-        *slot = Some(Arc::clone(&made));
-        shared.work.spawn(forget_unused(Arc::downgrade(&self.slot), Weak::clone(&self.shared), self.kept));
-        made.open().await
+        });
     }
 }
 
@@ -106,7 +215,7 @@ fn directory(shared: &Shared) -> Option<PathBuf> {
 }
 
 /// Takes a snapshot into a file that appears when it is whole, or into memory.
-async fn make(shared: &Arc<Shared>) -> Result<Made, ProvideError> {
+async fn make(shared: &Arc<Shared>, wanted: Wanted) -> Result<Made, ProvideError> {
     let opened = match directory(shared) {
         None => Writing::Memory(Vec::new()),
         Some(directory) => {
@@ -132,7 +241,7 @@ async fn make(shared: &Arc<Shared>) -> Result<Made, ProvideError> {
     let Some(writing) = Arc::into_inner(writing) else { return Err(not_now("the snapshot is still being written")) };
     let place = on_disk(&shared.work, move || writing.into_inner().finish()).await?;
     let (work, used) = (Arc::clone(&shared.work), Mutex::new(shared.work.now()));
-    Ok(Made { manifest, place, work, used })
+    Ok(Made { manifest, place, work, used, _wanted: wanted })
 }
 
 /// A snapshot being written.
@@ -164,6 +273,7 @@ struct Made {
     work: Arc<Work>,
     /// When somebody was last known to use it.
     used: Mutex<Duration>,
+    _wanted: Wanted,
 }
 
 enum Place {
@@ -237,17 +347,15 @@ impl ServedSnapshot for InUse {
 }
 
 /// Lets go of the snapshot once nobody has used it for some time.
-async fn forget_unused(slot: Weak<tokio::sync::Mutex<Option<Arc<Made>>>>, shared: Weak<Shared>, kept: Duration) {
+async fn forget_unused(work: Arc<Work>, slot: Weak<Mutex<Kept>>, kept: Duration) {
     loop {
-        let Some(work) = shared.upgrade().map(|shared| Arc::clone(&shared.work)) else { return };
         work.sleep(kept / LOOKS).await;
-        let (Some(slot), Some(shared)) = (slot.upgrade(), shared.upgrade()) else { return };
-        let mut slot = slot.lock().await;
-        let Some(made) = slot.as_ref() else { return };
+        let Some(slot) = slot.upgrade() else { return };
+        let mut slot = slot.lock();
+        let Some(made) = slot.made.as_ref() else { return };
         // Whoever sends it holds it too.
         if Arc::strong_count(made) == 1 && work.now().saturating_sub(*made.used.lock()) >= kept {
-            *slot = None;
-            shared.wanted_from.store(NOTHING_WANTED, Ordering::SeqCst);
+            slot.made = None;
             return;
         }
     }
@@ -259,6 +367,10 @@ async fn on_disk<T: Send + 'static>(
 ) -> Result<T, ProvideError> {
     let done = disk.blocking(work).await.map_err(|_| not_now("the node is stopping"))?;
     done.map_err(|error| not_now(&format!("the snapshot cannot be written: {error}")))
+}
+
+fn stopped() -> ProvideError {
+    not_now("the node has stopped")
 }
 
 fn not_now(reason: &str) -> ProvideError {
@@ -345,8 +457,52 @@ mod tests {
         let second = opened(&outgoing, Some(first.id()), last.next()).await.unwrap();
         assert_ne!(second.id(), first.id());
         assert_eq!(files(data.path()), 2, "the first one is still being sent");
+        let wanted = || node.shared.wanted_from.load(Ordering::SeqCst);
+        assert!(wanted() <= last.0, "the log is kept for the one that reaches less far");
         drop(first);
+        assert!(wanted() > last.0);
         assert_eq!(files(data.path()), 1);
+        node.stop().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn one_that_takes_long_is_made_whether_or_not_anybody_waits() {
+        let node = node(NodeOptions::in_memory()).await;
+        let outgoing = Outgoing { patience: Duration::ZERO, ..Outgoing::new(&node.shared) };
+        let alone = Arc::clone(&node.shared.maintenance).lock_owned().await;
+        for _ in 0..3 {
+            assert_eq!(opened(&outgoing, None, LogIndex(1)).await.err(), Some(ProvideError::BeingMade));
+        }
+        let wanted = || node.shared.wanted_from.load(Ordering::SeqCst);
+        assert_eq!(wanted(), node.view().folded().index.0, "the log is kept meanwhile");
+        drop(alone);
+        let made = async {
+            loop {
+                match opened(&outgoing, None, LogIndex(1)).await {
+                    Err(ProvideError::BeingMade) => tokio::task::yield_now().await,
+                    made => return made.unwrap(),
+                }
+            }
+        };
+        let made = tokio::time::timeout(Duration::from_secs(20), made).await.unwrap();
+        assert_eq!(opened(&outgoing, None, LogIndex(1)).await.unwrap().id(), made.id(), "it was made once");
+        node.stop().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn one_that_cannot_be_made_lets_the_log_go() {
+        let node = node(NodeOptions::in_memory()).await;
+        let outgoing = Outgoing { patience: Duration::ZERO, ..Outgoing::new(&node.shared) };
+        let alone = Arc::clone(&node.shared.maintenance).lock_owned().await;
+        assert_eq!(opened(&outgoing, None, LogIndex(1)).await.err(), Some(ProvideError::BeingMade));
+        node.shared.fail("stopped by the test".into());
+        drop(alone);
+        let let_go = async {
+            while node.shared.wanted_from.load(Ordering::SeqCst) != NOTHING_WANTED {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), let_go).await.unwrap();
         node.stop().await;
     }
 

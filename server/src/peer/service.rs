@@ -207,6 +207,7 @@ impl Peer for PeerService {
         let opened =
             provider.open(from, begun, LogIndex(request.minimum_index)).await.map_err(|error| match error {
                 ProvideError::NotNow(reason) => Status::unavailable(reason),
+                error @ ProvideError::BeingMade => Status::aborted(error.to_string()),
                 ProvideError::Refused(reason) => Status::failed_precondition(reason),
             })?;
         let from_chunk = if Some(opened.id()) == begun { request.from_chunk } else { 0 };

@@ -488,6 +488,7 @@ fn given_up(last: String) -> FetchError {
 fn not_provided(error: ProvideError) -> FetchError {
     match error {
         ProvideError::NotNow(reason) => given_up(reason),
+        error @ ProvideError::BeingMade => given_up(error.to_string()),
         ProvideError::Refused(reason) => FetchError::Refused(reason),
     }
 }

@@ -49,6 +49,7 @@ use crate::peer::{Delivery, Transport};
 pub(super) use self::changes::GroupStatus;
 pub(super) use self::reads::Reads;
 pub(super) use self::sink::NodeSink;
+pub(super) use self::snapshots::Scratch;
 use self::snapshots::Takeover;
 
 /// Messages taken in one turn.

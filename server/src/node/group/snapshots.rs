@@ -15,7 +15,7 @@ use steeple_engine::ids::{LogPosition, Term};
 use steeple_engine::log::LogWriter;
 use steeple_engine::simulation::{Bug, is_planted, reached};
 use steeple_raft::SnapshotOffer;
-use tokio::sync::OwnedMutexGuard;
+use steeple_snapshot::publish::partial_path;
 
 use super::{Failure, Group, Message};
 use crate::node::install::{self, Arrived, InstallError, Installation, Rebuilding};
@@ -53,7 +53,8 @@ impl Group {
         let (Some(transport), Some(inbox)) = (&self.transport, self.shared.inbox_sender()) else { return };
         tracing::info!(from = %offer.from, index = %offer.holds.index, "the leader's log begins too late: fetching a snapshot");
         let (target, is_kept) = target(&self.shared);
-        let wanted = WantedSnapshot { minimum: offer.holds.index };
+        // Not what the leader has by now: what was begun to be fetched may do as well, if the leader's log goes on there.
+        let wanted = WantedSnapshot { minimum: self.replica.committed().next() };
         let fetching = transport.fetch_snapshot(offer.from, wanted, target.clone());
         let shared = Arc::clone(&self.shared);
         self.takeover = Takeover::Preparing;
@@ -63,7 +64,7 @@ impl Group {
                 Ok(fetched) => {
                     let alone = install::alone(&shared).await;
                     let work = Arc::clone(&shared.work);
-                    let prepare = move || prepare(shared, fetched, target, is_kept, alone);
+                    let prepare = move || Installation::prepare(shared, arrived(fetched, target, is_kept)?, alone);
                     let prepared = work.blocking(prepare).await;
                     prepared.map_err(|error| error.to_string()).and_then(|done| done.map_err(|error| error.to_string()))
                 }
@@ -190,36 +191,44 @@ impl Group {
     }
 }
 
-/// Where a snapshot arrives, and whether it stays there.
-fn target(shared: &Shared) -> (PathBuf, bool) {
-    match shared.core().base.incoming_path() {
-        Some(path) => (path, true),
-        None => {
-            let name = format!("steeple-snapshot-{:032x}", shared.random.bits());
-            (std::env::temp_dir().join(name), false)
+/// A place for snapshots that arrive at a node without a directory: one for its whole run, so that what has arrived of one
+/// is there for the next attempt, and gone with the node.
+pub(in crate::node) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(in crate::node) fn new(random: u128) -> Self {
+        Self(std::env::temp_dir().join(format!("steeple-snapshot-{random:032x}")))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // There is nothing to remove unless something was fetched.
+        drop(fs::remove_file(&self.0));
+        if let Ok(partial) = partial_path(&self.0) {
+            drop(fs::remove_file(partial));
         }
     }
 }
 
-fn prepare(
-    shared: Arc<Shared>,
-    fetched: FetchedSnapshot,
-    target: PathBuf,
-    is_kept: bool,
-    alone: OwnedMutexGuard<()>,
-) -> Result<Installation, InstallError> {
-    let arrived = match fetched.memory() {
-        Some(bytes) => Arrived::Memory(bytes),
-        None => {
-            fetched.publish()?;
-            if is_kept {
-                Arrived::File(target)
-            } else {
-                let bytes = Bytes::from(fs::read(&target)?);
-                fs::remove_file(&target)?;
-                Arrived::Memory(bytes)
-            }
-        }
-    };
-    Installation::prepare(shared, arrived, alone)
+/// Where a snapshot arrives, and whether it stays there.
+fn target(shared: &Shared) -> (PathBuf, bool) {
+    match shared.core().base.incoming_path() {
+        Some(path) => (path, true),
+        None => (shared.scratch.0.clone(), false),
+    }
+}
+
+/// What has been fetched, as whoever loads it wants it.
+fn arrived(fetched: FetchedSnapshot, target: PathBuf, is_kept: bool) -> Result<Arrived, InstallError> {
+    if let Some(bytes) = fetched.memory() {
+        return Ok(Arrived::Memory(bytes));
+    }
+    fetched.publish()?;
+    if is_kept {
+        return Ok(Arrived::File(target));
+    }
+    let bytes = Bytes::from(fs::read(&target)?);
+    fs::remove_file(&target)?;
+    Ok(Arrived::Memory(bytes))
 }

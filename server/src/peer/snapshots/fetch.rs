@@ -9,7 +9,7 @@ use steeple_snapshot::publish::partial_path;
 use steeple_snapshot::transfer::TransferError;
 use steeple_snapshot::{ChunkReceiver, EncodedChunk, Publication, ReadError, SnapshotId};
 use tokio::task::spawn_blocking;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::super::BoxFuture;
 use super::super::limits::RECONNECT_PAUSE_MAX;
@@ -45,11 +45,20 @@ pub(in super::super) enum Fault {
     Refused(String),
     /// Another attempt may succeed.
     Broken(String),
+    /// It is being made; asking again later is no failed attempt.
+    BeingMade(String),
 }
 
 enum AttemptError {
     Final(FetchError),
     Broken(String),
+    BeingMade(String),
+}
+
+/// Why an attempt brought no more.
+enum Interrupted {
+    Broken(String),
+    BeingMade(String),
 }
 
 impl From<Fault> for AttemptError {
@@ -57,6 +66,7 @@ impl From<Fault> for AttemptError {
         match fault {
             Fault::Refused(reason) => Self::Final(FetchError::Refused(reason)),
             Fault::Broken(reason) => Self::Broken(reason),
+            Fault::BeingMade(reason) => Self::BeingMade(reason),
         }
     }
 }
@@ -70,12 +80,20 @@ pub(in super::super) async fn fetch(
 ) -> Result<FetchedSnapshot, FetchError> {
     let bytes_max = options.bytes_max;
     let mut partial = blocking(move || Partial::resume(&target, bytes_max)).await??;
-    let mut fruitless = 0;
+    let (mut fruitless, begun) = (0, Instant::now());
     while !partial.receiver.is_complete() {
         let chunks = partial.received;
         let broken;
         (partial, broken) = attempt(origin, partial, minimum, options).await?;
-        let Some(reason) = broken else { continue };
+        let reason = match broken {
+            None => continue,
+            Some(Interrupted::BeingMade(reason)) if begun.elapsed() < options.making_timeout => {
+                tracing::debug!(%reason, "a snapshot is not there yet");
+                sleep(options.making_pause).await;
+                continue;
+            }
+            Some(Interrupted::BeingMade(reason) | Interrupted::Broken(reason)) => reason,
+        };
         fruitless = if partial.received > chunks { 1 } else { fruitless + 1 };
         tracing::info!(%reason, next_chunk = partial.receiver.next_number(), "fetching a snapshot was interrupted");
         if fruitless >= options.attempts_max {
@@ -95,7 +113,8 @@ async fn attempt(
     mut partial: Partial,
     minimum: LogIndex,
     options: FetchOptions,
-) -> Result<(Partial, Option<String>), FetchError> {
+) -> Result<(Partial, Option<Interrupted>), FetchError> {
+    let broken = |reason: String| Some(Interrupted::Broken(reason));
     let opening = origin.open(partial.receiver.snapshot(), partial.receiver.next_number(), minimum);
     let opened = match timeout(options.chunk_timeout, opening).await {
         Ok(opened) => opened.map_err(AttemptError::from),
@@ -103,16 +122,17 @@ async fn attempt(
     };
     let mut feed = match opened {
         Ok(feed) => feed,
-        Err(AttemptError::Broken(reason)) => return Ok((partial, Some(reason))),
+        Err(AttemptError::Broken(reason)) => return Ok((partial, broken(reason))),
+        Err(AttemptError::BeingMade(reason)) => return Ok((partial, Some(Interrupted::BeingMade(reason)))),
         Err(AttemptError::Final(error)) => return Err(error),
     };
     while !partial.receiver.is_complete() {
         let fed = match timeout(options.chunk_timeout, feed.next()).await {
             Ok(Ok(Some(fed))) => fed,
-            Ok(Ok(None)) => return Ok((partial, Some("the stream ended before the snapshot did".into()))),
-            Ok(Err(Fault::Broken(reason))) => return Ok((partial, Some(reason))),
+            Ok(Ok(None)) => return Ok((partial, broken("the stream ended before the snapshot did".into()))),
+            Ok(Err(Fault::Broken(reason) | Fault::BeingMade(reason))) => return Ok((partial, broken(reason))),
             Ok(Err(Fault::Refused(reason))) => return Err(FetchError::Refused(reason)),
-            Err(_) => return Ok((partial, Some("no chunk in time".into()))),
+            Err(_) => return Ok((partial, broken("no chunk in time".into()))),
         };
         let taken;
         (partial, taken) = blocking(move || {
@@ -122,7 +142,9 @@ async fn attempt(
         .await?;
         match taken {
             Ok(()) => {}
-            Err(AttemptError::Broken(reason)) => return Ok((partial, Some(reason))),
+            Err(AttemptError::Broken(reason) | AttemptError::BeingMade(reason)) => {
+                return Ok((partial, broken(reason)));
+            }
             Err(AttemptError::Final(error)) => return Err(error),
         }
     }

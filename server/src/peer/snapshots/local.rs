@@ -26,6 +26,7 @@ impl Origin for LocalOrigin {
             self.check_way()?;
             let opened = self.provider.open(self.node, begun, minimum).await.map_err(|error| match error {
                 ProvideError::NotNow(reason) => Fault::Broken(reason),
+                error @ ProvideError::BeingMade => Fault::BeingMade(error.to_string()),
                 ProvideError::Refused(reason) => Fault::Refused(reason),
             })?;
             let from_chunk = if Some(opened.id()) == begun { from_chunk } else { 0 };

@@ -36,8 +36,12 @@ pub struct FetchOptions {
     pub bytes_max: u64,
     /// Attempts in a row that may bring nothing.
     pub attempts_max: u32,
-    /// How long the other side may take for the next chunk. The first may have to be made.
+    /// How long the other side may take for the next chunk.
     pub chunk_timeout: Duration,
+    /// How long the other side may take to make a snapshot before it counts as a failure that there is none yet.
+    pub making_timeout: Duration,
+    /// The pause until it is asked again meanwhile.
+    pub making_pause: Duration,
     /// The first pause after an attempt that failed; it doubles from one to the next, up to two seconds.
     pub pause: Duration,
 }
@@ -48,6 +52,8 @@ impl Default for FetchOptions {
             bytes_max: 1 << 40,
             attempts_max: 10,
             chunk_timeout: Duration::from_secs(60),
+            making_timeout: Duration::from_secs(6 * 3600),
+            making_pause: super::limits::RECONNECT_PAUSE_MAX,
             pause: super::limits::RECONNECT_PAUSE_MIN,
         }
     }

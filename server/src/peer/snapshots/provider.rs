@@ -11,7 +11,8 @@ use super::super::BoxFuture;
 /// Has snapshots for other nodes.
 pub trait SnapshotProvider: Send + Sync {
     /// Opens a snapshot that reaches to `minimum` or further: `begun` if that one is still there, because the node has a
-    /// part of it; otherwise the best. May take its time, to take one.
+    /// part of it; otherwise the best. One that takes long to make is made
+    /// beside it, and asked for again.
     ///
     /// # Errors
     /// See [`ProvideError`].
@@ -29,6 +30,9 @@ pub enum ProvideError {
     /// Not now; later perhaps.
     #[error("{0}")]
     NotNow(String),
+    /// It is being made; later then.
+    #[error("the snapshot is still being made")]
+    BeingMade,
     /// Never: the node must look elsewhere.
     #[error("{0}")]
     Refused(String),

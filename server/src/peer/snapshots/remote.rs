@@ -154,6 +154,7 @@ fn fault(status: Status) -> Fault {
     let reason = status.message().to_owned();
     match status.code() {
         Code::FailedPrecondition | Code::InvalidArgument | Code::Unimplemented => Fault::Refused(reason),
+        Code::Aborted => Fault::BeingMade(reason),
         _ => Fault::Broken(reason),
     }
 }

@@ -28,12 +28,14 @@ struct Golden {
     starts: Arc<Mutex<Vec<u64>>>,
     begun: Mutex<Vec<Option<SnapshotId>>>,
     refusal: Option<ProvideError>,
+    /// How often it is asked for before one that is being made is there.
+    made_after: usize,
 }
 
 impl Golden {
     fn new() -> Self {
         let breaks = Arc::new(AtomicU64::new(u64::MAX));
-        Self { breaks, starts: Arc::default(), begun: Mutex::default(), refusal: None }
+        Self { breaks, starts: Arc::default(), begun: Mutex::default(), refusal: None, made_after: 0 }
     }
 
     fn breaking_before(number: u64) -> Self {
@@ -53,7 +55,10 @@ impl SnapshotProvider for Golden {
         self.begun.lock().push(begun);
         let file = ServedFile::open(Cursor::new(GOLDEN)).expect("the golden file is whole");
         let served = Breaking { file, number: 0, breaks: Arc::clone(&self.breaks), starts: Arc::clone(&self.starts) };
-        let opened: Result<Box<dyn ServedSnapshot>, _> = self.refusal.clone().map_or(Ok(Box::new(served)), Err);
+        let asked = self.begun.lock().len();
+        let refusal =
+            self.refusal.clone().filter(|refusal| *refusal != ProvideError::BeingMade || asked <= self.made_after);
+        let opened: Result<Box<dyn ServedSnapshot>, _> = refusal.map_or(Ok(Box::new(served)), Err);
         Box::pin(async move { opened })
     }
 }
@@ -103,6 +108,8 @@ fn quick(bytes_max: u64, attempts_max: u32) -> SendOptions {
         bytes_max,
         attempts_max,
         chunk_timeout: Duration::from_secs(20),
+        making_timeout: Duration::from_secs(2),
+        making_pause: Duration::from_millis(1),
         pause: Duration::from_millis(1),
     };
     SendOptions { fetch, ..SendOptions::default() }
@@ -196,6 +203,19 @@ async fn giving_up_keeps_what_has_arrived() {
         other => panic!("{other:?}"),
     }
     assert!(partial_path(&target).unwrap().exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_being_made_is_asked_for_again_until_it_is_there() {
+    for (made_after, is_made) in [(8, true), (usize::MAX, false)] {
+        let (_directory, target) = place();
+        let golden = Arc::new(Golden { refusal: Some(ProvideError::BeingMade), made_after, ..Golden::new() });
+        match fetch(golden, &target).await {
+            Ok(fetched) if is_made => check_published(fetched, &target),
+            Err(FetchError::GaveUp { attempts: 3, .. }) if !is_made => {}
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
