@@ -223,6 +223,8 @@ pub struct Replica {
     run: u64,
     /// The shortest election time-out.
     election_ticks: usize,
+    /// Whether it must not lead.
+    abstains: bool,
 }
 
 impl Replica {
@@ -290,6 +292,7 @@ impl Replica {
             durable_term: hard_state.term,
             run,
             election_ticks: options.election_ticks,
+            abstains: false,
         };
         replica.draw_election_timeout();
         Ok(replica)
@@ -351,7 +354,7 @@ impl Replica {
     /// One tick has passed.
     pub fn tick(&mut self) {
         self.ticks += 1;
-        if self.may_win_alone() {
+        if self.may_win_alone() || self.would_campaign_in_vain() {
             return;
         }
         self.node.tick();
@@ -368,11 +371,38 @@ impl Replica {
 
     /// Looks for votes at once: a group of one has nobody to wait for.
     pub fn campaign(&mut self) {
-        if !self.may_win_alone() {
+        if !self.abstains && !self.may_win_alone() {
             // It says no when a membership entry is still to be folded; the next tick tries again.
             drop(self.node.campaign());
             self.draw_election_timeout();
         }
+    }
+
+    /// Says whether this replica may lead. One that may not goes on voting and confirming: what it has in its log is right.
+    /// If it leads, it stops at once.
+    pub fn abstain(&mut self, abstains: bool) {
+        self.abstains = abstains;
+        if abstains && self.node.raft.state != StateRole::Follower {
+            self.forget_leader();
+        }
+    }
+
+    /// Whether the next tick would begin an election in which this replica must not stand. The leader is taken for gone
+    /// then, so that this replica votes for whoever else stands.
+    fn would_campaign_in_vain(&mut self) -> bool {
+        let raft = &self.node.raft;
+        let is_due = raft.election_elapsed + 1 >= raft.randomized_election_timeout();
+        let in_vain = self.abstains && raft.state != StateRole::Leader && is_due;
+        if in_vain {
+            self.forget_leader();
+        }
+        in_vain
+    }
+
+    fn forget_leader(&mut self) {
+        let term = self.node.raft.term;
+        self.node.raft.become_follower(term, 0);
+        self.draw_election_timeout();
     }
 
     /// Whether an election now would be won on the spot while something is still being written, which the consensus
@@ -683,9 +713,7 @@ impl Replica {
         let leaves_without =
             steps.iter().any(|step| step.get_changes().is_empty()) && !self.membership.voters.contains(&self.id.0);
         if (takes_own_vote || leaves_without) && self.node.raft.state != StateRole::Follower {
-            let term = self.node.raft.term;
-            self.node.raft.become_follower(term, 0);
-            self.draw_election_timeout();
+            self.forget_leader();
         }
     }
 

@@ -64,7 +64,7 @@ impl Replica {
             }
             MessageType::MsgTimeoutNow => {
                 let is_from_leader = message.from == raft.leader_id && message.term == raft.term;
-                !is_from_leader || raft.state != StateRole::Follower || self.may_win_alone()
+                !is_from_leader || raft.state != StateRole::Follower || self.abstains || self.may_win_alone()
             }
             MessageType::MsgReadIndex | MessageType::MsgAppendResponse | MessageType::MsgHeartbeatResponse => {
                 raft.state != StateRole::Leader

@@ -365,6 +365,36 @@ fn a_founding_change_ends_a_joint_configuration() {
 }
 
 #[test]
+fn a_replica_that_must_not_lead_votes_and_confirms_and_does_not_stand() {
+    let mut hand = Hand::following(3);
+    hand.state().replica.abstain(true);
+    hand.take(message(MessageType::MsgTimeoutNow, 2, 3));
+    hand.tick(200);
+    hand.state().replica.campaign();
+    hand.write_all();
+    let asks = |message: &Message| {
+        matches!(message.get_msg_type(), MessageType::MsgRequestVote | MessageType::MsgRequestPreVote)
+    };
+    assert!(!hand.sent().iter().any(asks));
+    assert_eq!(hand.state().replica.leadership().leader, None, "the leader is gone");
+    hand.take(append(2, 4, (5, 3), &[4], 6));
+    hand.write_all();
+    assert_eq!(hand.state().folded.position.index, index(6), "it goes on with another leader");
+    hand.state().replica.abstain(false);
+    hand.until_it_asks(MessageType::MsgRequestPreVote);
+}
+
+#[test]
+fn a_leader_that_must_not_lead_stops_at_once() {
+    let mut hand = Hand::of(3);
+    hand.elect();
+    hand.state().replica.abstain(true);
+    hand.cluster.drain(1);
+    assert!(!hand.leads());
+    assert_eq!(propose(&mut hand, 9), Err(ProposalRefused::NotLeader));
+}
+
+#[test]
 fn a_note_covers_only_what_is_on_the_disk() {
     let mut hand = Hand::of(3);
     let (before, term) = (hand.state().replica.durable_commit(), hand.state().replica.handed_out().term.0);

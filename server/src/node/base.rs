@@ -8,7 +8,7 @@
 //! interrupted takeover is finished with (see [`super::install`]).
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Cursor, Read, Seek};
+use std::io::{self, BufReader, Cursor, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -18,10 +18,13 @@ use steeple_engine::log::LogIdentity;
 use steeple_engine::record_store::RecordStore;
 use steeple_snapshot::{Manifest, Origin};
 
+use super::group::Finding;
 use super::storage::Storage;
 
 /// Name of the file.
 const FILE: &str = "base.snapshot";
+/// Name of the mark that says that the records are wrong.
+const ASTRAY_FILE: &str = "astray";
 /// Name of a snapshot from a peer that is there wholly and not taken over yet.
 const INCOMING_FILE: &str = "incoming.snapshot";
 
@@ -83,6 +86,57 @@ impl Base {
         }
     }
 
+    /// Notes for the next start that the records are not those of the leader. A node in memory has none.
+    pub(super) fn mark_astray(&self, finding: &Finding) -> io::Result<()> {
+        let text = serde_json::to_vec(finding).map_err(io::Error::other)?;
+        match &self.place {
+            Place::Nowhere => Ok(()),
+            Place::Directory(directory) => {
+                let mut file = File::create(directory.join(ASTRAY_FILE))?;
+                file.write_all(&text)?;
+                file.sync_all()?;
+                File::open(directory)?.sync_all()
+            }
+            Place::Simulated(disk) => {
+                remove_if_there(disk, ASTRAY_FILE)?;
+                let file = disk.create(ASTRAY_FILE, text.len() as u64)?;
+                file.write_at(&text, 0)?;
+                file.sync()?;
+                disk.sync_directory()
+            }
+        }
+    }
+
+    /// The records are right again.
+    pub(super) fn unmark_astray(&self) -> io::Result<()> {
+        match &self.place {
+            Place::Nowhere => Ok(()),
+            Place::Directory(directory) => match fs::remove_file(directory.join(ASTRAY_FILE)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(error),
+                Ok(()) => File::open(directory)?.sync_all(),
+            },
+            Place::Simulated(disk) => {
+                remove_if_there(disk, ASTRAY_FILE)?;
+                disk.sync_directory()
+            }
+        }
+    }
+
+    /// Whether an earlier run found its records wrong, and what it found.
+    pub(super) fn astray(&self) -> Option<Finding> {
+        let text = match &self.place {
+            Place::Nowhere => return None,
+            Place::Directory(directory) => fs::read(directory.join(ASTRAY_FILE)),
+            Place::Simulated(disk) => read_whole(disk, ASTRAY_FILE),
+        };
+        match text {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            // A mark that cannot be read, or that a crash has cut off, says as much as a whole one.
+            text => Some(text.ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()),
+        }
+    }
+
     /// What the snapshot says that it holds; `None` when there is none that can be used.
     pub(super) fn manifest(&self) -> Option<Manifest> {
         let input = match self.input() {
@@ -122,10 +176,7 @@ impl Base {
     /// at all.
     pub(super) fn replace_by_bytes(&self, bytes: &[u8]) -> io::Result<()> {
         let Place::Simulated(disk) = &self.place else { return Ok(()) };
-        match disk.remove(PARTIAL_FILE) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        remove_if_there(disk, PARTIAL_FILE)?;
         let file = disk.create(PARTIAL_FILE, bytes.len() as u64)?;
         file.write_at(bytes, 0)?;
         file.sync()?;
@@ -166,6 +217,13 @@ impl Base {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             opened => opened.map(Some),
         }
+    }
+}
+
+fn remove_if_there(disk: &SimulatedDisk, name: &str) -> io::Result<()> {
+    match disk.remove(name) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

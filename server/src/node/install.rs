@@ -26,7 +26,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use steeple_engine::domain::CATALOG;
 use steeple_engine::ids::{LogIndex, LogPosition};
-use steeple_engine::log::{LogError, LogIdentity, LogWriter};
+use steeple_engine::log::{LogError, LogIdentity, LogReader, LogWriter};
 use steeple_engine::simulation::reached;
 use steeple_engine::view::{View, ViewError};
 use steeple_raft::RequestLedger;
@@ -38,6 +38,7 @@ use super::Shared;
 use super::base::{self, Base};
 use super::core::Core;
 use super::errors::StartError;
+use super::group::{Finding, Verdict};
 use super::open;
 use super::options::NodeOptions;
 use super::records::{self, Records};
@@ -77,6 +78,17 @@ pub enum InstallError {
         /// Where the snapshot ends.
         snapshot: LogIndex,
     },
+    /// It cannot stand in for the records alone.
+    #[error("the log does not go on where snapshot {id} ends: entry {end} of it is not here")]
+    Apart {
+        /// Which one.
+        id: SnapshotId,
+        /// Where it ends.
+        end: LogIndex,
+    },
+    /// Base snapshot and log give no better records.
+    #[error("base snapshot and log of this node do not give the leader's records")]
+    NotMended,
     /// The file cannot be moved.
     #[error("cannot make it the base snapshot: {0}")]
     Publish(#[from] std::io::Error),
@@ -239,30 +251,77 @@ impl Drop for Installation {
     }
 }
 
-/// The record store being built anew from base snapshot and log, after its records were found to be wrong. Dropped, it
-/// leaves the node as it is.
+/// The record store being made anew, after its records were found to be wrong; log and vote stay. Dropped, it leaves the
+/// node as it is.
 pub(crate) struct Rebuilding {
     shared: Arc<Shared>,
+    verdict: Verdict,
     /// There until they become part of the node.
     built: Option<(View, Records)>,
     _alone: OwnedMutexGuard<()>,
 }
 
 impl Rebuilding {
-    /// Fills a record store beside the one in use, as far as that one is folded, while the others are kept out
-    /// ([`alone`]). Waits for the disk, not for the thread that folds.
+    /// Fills a record store from base snapshot and log beside the one in use, as far as that one is folded, and judges
+    /// it by what a check has found, while the others are kept out ([`alone`]). Waits for the disk, not for the thread
+    /// that folds.
     ///
     /// # Errors
-    /// [`StartError::MissingEvents`] when base snapshot and log do not reach back far enough: then only a snapshot from
-    /// a peer helps. See [`InstallError`] for the rest. The node is as it was.
-    pub(crate) fn prepare(shared: Arc<Shared>, alone: OwnedMutexGuard<()>) -> Result<Self, InstallError> {
+    /// [`InstallError::NotMended`] when the records are no better, or nobody can tell, and [`StartError::MissingEvents`]
+    /// when base snapshot and log do not reach back far enough: then only a snapshot from a peer helps. See
+    /// [`InstallError`] for the rest. The node is as it was.
+    pub(super) fn prepare(
+        shared: Arc<Shared>,
+        finding: &Finding,
+        alone: OwnedMutexGuard<()>,
+    ) -> Result<Self, InstallError> {
         let core = shared.core();
         open::check_rebuildable(&core.log, &core.base)?;
         let records = records::beside(&shared.storage)?;
-        let up_to = core.view.folded().index;
-        let view = open::rebuild(&shared.options, &records, &core.log, &core.base, up_to);
-        let view = view.inspect_err(|_| clear_away(&records))?;
-        Ok(Self { shared, built: Some((view, records)), _alone: alone })
+        let rebuilt = open::rebuild_and_judge(&shared.options, &records, &core.log, &core.base, finding);
+        let (view, verdict) = rebuilt.inspect_err(|_| clear_away(&records))?;
+        // From here on the store goes with it.
+        let rebuilding = Self { shared, verdict, built: Some((view, records)), _alone: alone };
+        if verdict == Verdict::NotMended {
+            return Err(InstallError::NotMended);
+        }
+        rebuilding.follow(&core)?;
+        Ok(rebuilding)
+    }
+
+    /// Fills a record store from the snapshot of a peer beside the one in use, and makes the snapshot the base snapshot.
+    /// The log must go on where it ends, and hold what it ends with.
+    ///
+    /// # Errors
+    /// See [`InstallError`]. The node is as it was, except that it may have another base snapshot.
+    pub(super) fn from_peer(
+        shared: Arc<Shared>,
+        arrived: Arrived,
+        alone: OwnedMutexGuard<()>,
+    ) -> Result<Self, InstallError> {
+        let core = shared.core();
+        let manifest = verify(&arrived, &shared.identity, LogIndex::ZERO)?;
+        check_followed(&manifest, &core.log)?;
+        let source = publish(arrived, &core.base)?;
+        if let Source::Base(base) = &source {
+            base.advance(manifest.state.index);
+        }
+        let records = records::beside(&shared.storage)?;
+        let view = build_view(&shared.options, &records, &source, &manifest).inspect_err(|_| clear_away(&records))?;
+        let built = Some((view, records));
+        let rebuilding = Self { shared, verdict: Verdict::Mended, built, _alone: alone };
+        rebuilding.follow(&core)?;
+        Ok(rebuilding)
+    }
+
+    /// What the records turned out to be.
+    pub(super) fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
+    fn follow(&self, core: &Core) -> Result<(), InstallError> {
+        let Some((view, _)) = &self.built else { return Ok(()) };
+        Ok(open::follow(view, &core.log, core.view.folded().index)?)
     }
 
     /// Folds what the old view has folded meanwhile, and puts the new one in its place.
@@ -271,8 +330,8 @@ impl Rebuilding {
     /// When the log or the record store fails; the node is as it was.
     pub(crate) fn finish(mut self) -> Result<Arc<Core>, InstallError> {
         let old = self.shared.core();
+        self.follow(&old)?;
         if let Some((view, _)) = &self.built {
-            open::follow(view, &old.log, old.view.folded().index)?;
             view.flush()?;
         }
         if let Some((view, records)) = self.built.take() {
@@ -318,6 +377,18 @@ fn verify(arrived: &Arrived, identity: &LogIdentity, folded: LogIndex) -> Result
         return Err(InstallError::Overtaken { folded, snapshot: manifest.state.index });
     }
     Ok(manifest)
+}
+
+/// Makes sure that the log goes on where a snapshot ends, and that its last entry is the log's.
+fn check_followed(manifest: &Manifest, log: &LogReader) -> Result<(), InstallError> {
+    let end = manifest.state.index;
+    let differs = |term| manifest.term.is_some_and(|expected| expected != term);
+    let is_followed = end.next() >= log.contiguous_from() && end <= log.last().index;
+    if is_followed && !log.term(end)?.is_some_and(differs) {
+        Ok(())
+    } else {
+        Err(InstallError::Apart { id: manifest.id, end })
+    }
 }
 
 /// From here on a crash is followed by the takeover at the next start.

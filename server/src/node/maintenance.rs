@@ -420,6 +420,9 @@ impl Node {
 
 /// Writes a base snapshot, reads it back, and only then lets the log go by it.
 fn write_base(shared: &Arc<Shared>) -> Result<(), CompactError> {
+    if shared.diverged.load(Ordering::SeqCst) {
+        return Err(CompactError::Base("the records are not those of the leader and are being made anew".into()));
+    }
     let core = shared.core();
     let failed = |error: &dyn std::fmt::Display| CompactError::Base(error.to_string());
     let source = LiveSource { view: Arc::clone(&core.view), log: core.log.clone() };

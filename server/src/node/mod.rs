@@ -160,8 +160,11 @@ pub(crate) struct Shared {
     alone: AtomicBool,
     /// Whether this node belongs to the group and hears from its leader, or leads.
     in_touch: AtomicBool,
-    /// The records are not those of the leader; nothing is read until they have been built anew.
+    /// The records are not those of the leader; nothing is read until they have been made anew.
     diverged: AtomicBool,
+    /// The revision whose event is folded wrongly.
+    #[cfg(test)]
+    fold_wrongly_at: AtomicU64,
     /// The log entry from which on a follower that is sent a snapshot will want the log.
     wanted_from: AtomicU64,
     /// Where snapshots of peers arrive when there is no directory.
@@ -276,7 +279,9 @@ impl Node {
             leads_alone: AtomicBool::new(false),
             alone: AtomicBool::new(false),
             in_touch: AtomicBool::new(false),
-            diverged: AtomicBool::new(false),
+            diverged: AtomicBool::new(opened.astray.is_some()),
+            #[cfg(test)]
+            fold_wrongly_at: AtomicU64::new(0),
             wanted_from: AtomicU64::new(outgoing::NOTHING_WANTED),
             scratch: Scratch::new(random.bits()),
             storage,
@@ -289,7 +294,8 @@ impl Node {
         let (started, has_started) = mpsc::channel();
         let shared = Arc::clone(&node.shared);
         let core = shared.core();
-        let group = Group::new(opened.replica, core, opened.requests, shared, tasks, transport, started);
+        let group = Group::new(opened.replica, core, opened.requests, shared, tasks, transport, started)
+            .found_astray(opened.astray);
         let log = LogWork::new(opened.writer, task_queue, Arc::clone(&node.shared.log_counters));
         Assembled { node, group, log, inbox, messages, has_started }
     }

@@ -26,6 +26,7 @@ use steeple_raft::{Incarnation, Member, Membership, MembershipChange, Replica, R
 use super::base::Base;
 use super::core::Core;
 use super::errors::StartError;
+use super::group::{Finding, Noted, Verdict};
 use super::install;
 use super::options::{ClusterOptions, ClusterOrigin, NodeOptions};
 use super::random::Random;
@@ -52,6 +53,8 @@ pub(super) struct Opened {
     pub(super) roster: Roster,
     /// Whether the record store had to be rebuilt, and why.
     pub(super) rebuilt: Option<String>,
+    /// What an earlier run found wrong with its records, when that could not be mended.
+    pub(super) astray: Option<Finding>,
 }
 
 /// Places inside the data directory.
@@ -118,7 +121,12 @@ pub(super) fn open_in(
         found(&mut writer, &log, &options.cluster)?;
     }
     let committed = writer.hard_state().commit;
-    let OpenedView { view, records, rebuilt } = open_view(options, storage, &log, &base, committed, recovery.clean)?;
+    let mended = mend_view(options, storage, &log, &base, committed)?;
+    let astray = base.astray();
+    let OpenedView { view, records, rebuilt } = match mended {
+        Some(mended) => mended,
+        None => open_view(options, storage, &log, &base, committed, recovery.clean)?,
+    };
     settle_alone(&mut writer, &log, &view, &options.cluster)?;
     let core = Core::new(view, log, base, records);
     let requests = recall_requests(options, &core.log, core.view.folded().time, core.view.folded().index)?;
@@ -128,7 +136,7 @@ pub(super) fn open_in(
         return Err(StartError::Features { supported, active });
     }
     roster.set_membership(replica.membership());
-    Ok(Opened { identity, writer, recovery, core, requests, replica, roster, rebuilt })
+    Ok(Opened { identity, writer, recovery, core, requests, replica, roster, rebuilt, astray })
 }
 
 /// Opens the log. One that lacks entries is opened with holes when a base snapshot is there that can take its place: the
@@ -333,6 +341,53 @@ fn open_view(
     let records = records::first(storage);
     let view = rebuild(options, &records, log, base, up_to)?;
     Ok(OpenedView { view, records, rebuilt: reason })
+}
+
+/// Makes the records anew from base snapshot and log when an earlier run found them wrong, and takes the mark away when
+/// that helped. `None` when there is no mark, or nothing to make them from.
+fn mend_view(
+    options: &NodeOptions,
+    storage: &Storage,
+    log: &LogReader,
+    base: &Base,
+    up_to: LogIndex,
+) -> Result<Option<OpenedView>, StartError> {
+    let Some(finding) = base.astray() else { return Ok(None) };
+    let reason = "an earlier run found that its records are not those of the leader";
+    if let Err(error) = check_rebuildable(log, base) {
+        tracing::error!(%error, "{reason}, and they cannot be made anew from what is here");
+        return Ok(None);
+    }
+    tracing::warn!("{reason}; they are made anew from base snapshot and log");
+    for records in records::found(storage)? {
+        records.destroy()?;
+    }
+    let records = records::first(storage);
+    let (view, verdict) = rebuild_and_judge(options, &records, log, base, &finding)?;
+    follow(&view, log, up_to)?;
+    if verdict != Verdict::NotMended {
+        view.flush()?;
+        base.unmark_astray().map_err(|source| StartError::Directory {
+            action: "remove the mark of wrong records in",
+            path: storage.directories().base().unwrap_or_default(),
+            source,
+        })?;
+    }
+    Ok(Some(OpenedView { view, records, rebuilt: Some(reason.into()) }))
+}
+
+/// Builds a record store up to the entry at which a check has found something, and judges it there.
+pub(super) fn rebuild_and_judge(
+    options: &NodeOptions,
+    records: &Records,
+    log: &LogReader,
+    base: &Base,
+    finding: &Finding,
+) -> Result<(View, Verdict), StartError> {
+    let view = rebuild(options, records, log, base, finding.index())?;
+    let is_whole = base.covers() == LogIndex::ZERO;
+    let verdict = finding.judge(&Noted::of(view.folded()), is_whole);
+    Ok((view, verdict))
 }
 
 /// Removes a record store that another one has replaced, or that was not finished.

@@ -58,6 +58,8 @@ pub struct ClusterOptions {
     pub tick: Duration,
     /// Heartbeats, elections, and what may be on its way to a follower.
     pub replica: ReplicaOptions,
+    /// Ticks between two comparisons of the members' records, unless nothing was folded between them.
+    pub check_ticks: u64,
     /// How long a read waits for a leader to confirm it.
     pub read_patience: Duration,
     /// Where its configuration says that it is reached; empty where that says nothing. Compared with what the group knows.
@@ -102,6 +104,7 @@ impl Default for ClusterOptions {
             origin: ClusterOrigin::Alone(Member::default()),
             tick: Duration::from_millis(50),
             replica: ReplicaOptions::default(),
+            check_ticks: 200,
             read_patience: Duration::from_secs(5),
             advertised: Member::default(),
             features: FEATURES_SUPPORTED,

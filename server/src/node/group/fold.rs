@@ -1,8 +1,8 @@
 //! Folding what is committed, on a leader and on a follower alike, and comparing the members' records now and then.
 //!
 //! A leader proposes a *check* from time to time. Whoever folds it notes the digest of its records at exactly that entry;
-//! the check after it carries the digest that the leader had noted. A replica that noted another one has gone astray: it
-//! stops answering and rebuilds its records.
+//! the check after it carries the digest that the leader had noted. A replica that noted another one has gone astray
+//! ([`super::astray`]).
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -15,20 +15,18 @@ use steeple_engine::event::Event;
 use steeple_engine::ids::{LogIndex, NodeId};
 use steeple_engine::log::{Entry, EntryKind};
 use steeple_engine::simulation::{Bug, is_planted, reached};
-use steeple_engine::view::{Committed, Digest};
+use steeple_engine::view::{Committed, FoldedPosition};
 
+use super::astray::Finding;
 use super::{Failure, Group};
 
-/// Ticks between two checks, unless nothing was folded between them.
-const CHECK_TICKS: u64 = 200;
-
 /// What a replica held when it folded a check.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Noted {
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::node) struct Noted {
     version: u32,
-    index: u64,
+    pub(super) index: u64,
     revision: u64,
-    digest: String,
+    pub(super) digest: String,
 }
 
 /// What a check says besides: up to where the members have the committed log on their disks.
@@ -60,6 +58,13 @@ pub(super) struct Checks {
     proposed_at: LogIndex,
 }
 
+impl Noted {
+    /// What records are that are folded up to here.
+    pub(in crate::node) fn of(folded: FoldedPosition) -> Self {
+        Self { version: 1, index: folded.index.0, revision: folded.revision.0, digest: folded.digest.to_string() }
+    }
+}
+
 impl Checks {
     /// Other records are served from now on: the next check compares nothing.
     pub(super) fn forget(&mut self) {
@@ -77,6 +82,10 @@ impl Group {
         let mut own = own.into_iter().peekable();
         for entry in &entries {
             let index = entry.position.index;
+            if index <= self.core.view.folded().index {
+                self.pass_over(entry)?;
+                continue;
+            }
             match entry.kind {
                 EntryKind::Event => {
                     while own.next_if(|(proposed, _)| *proposed < index).is_some() {}
@@ -130,7 +139,29 @@ impl Group {
         }
     }
 
+    /// Takes up what a view does not say that holds the entry already, because its records came from further ahead.
+    fn pass_over(&mut self, entry: &Entry) -> Result<(), Failure> {
+        let index = entry.position.index;
+        match entry.kind {
+            EntryKind::Event => {
+                let event = self.event_of(entry, None)?;
+                self.requests.remember(&event);
+                self.core.recent.push(event);
+            }
+            EntryKind::Membership => {
+                self.replica.apply_membership(entry).map_err(|source| Failure::Membership { index, source })?;
+                self.follow_membership(index);
+            }
+            // What the records were at that entry is not known.
+            EntryKind::Check => self.checks.forget(),
+            EntryKind::Empty => {}
+        }
+        Ok(())
+    }
+
     fn fold_events(&mut self, batch: &mut Vec<Committed>) -> Result<(), Failure> {
+        #[cfg(test)]
+        self.fold_wrongly(batch);
         self.core.view.fold(batch)?;
         for Committed { event, .. } in batch.drain(..) {
             if !is_planted(Bug::RequestsOfOthersForgotten) || self.decides() {
@@ -149,30 +180,29 @@ impl Group {
             self.core.view.fold_membership(index, &membership)?;
         }
         tracing::info!(%index, members = %String::from_utf8_lossy(&membership), "the members of the group have changed");
+        self.follow_membership(index);
+        Ok(())
+    }
+
+    fn follow_membership(&mut self, index: LogIndex) {
         self.connect();
         self.settle_changes(index);
-        Ok(())
+        self.settle_astray_alone();
     }
 
     /// Compares what the leader noted at the check before with what was noted here, and notes what there is now.
     fn fold_check(&mut self, entry: &Entry) {
         self.note_held(entry);
         let folded = self.core.view.folded();
-        let noted = Noted {
-            version: 1,
-            index: entry.position.index.0,
-            revision: folded.revision.0,
-            digest: text(folded.digest),
-        };
-        let before = self.checks.noted.replace(noted);
+        let before = self.checks.noted.replace(Noted::of(folded));
         let Ok(leaders) = serde_json::from_slice::<Noted>(&entry.payload) else { return };
-        if let Some(own) = before.filter(|own| own.index == leaders.index)
-            && own != leaders
-        {
-            reached("check: records differ from the leader's");
-            metrics::counter!("steeple_divergence_total").increment(1);
-            tracing::error!(?own, ?leaders, "this replica's records are not those of the leader; they are rebuilt");
-            self.rebuild_records();
+        match before.filter(|own| own.index == leaders.index) {
+            Some(own) if own == leaders => self.agreed(),
+            Some(own) => {
+                reached("check: records differ from the leader's");
+                self.disagreed(Finding { own, leaders });
+            }
+            None => {}
         }
     }
 
@@ -210,7 +240,10 @@ impl Group {
     /// Proposes a check when one is due and there is something to compare.
     pub(super) fn tick_checks(&mut self) {
         self.checks.ticks += 1;
-        if !self.checks.ticks.is_multiple_of(CHECK_TICKS) || self.leading.is_none() || self.is_alone() {
+        if !self.checks.ticks.is_multiple_of(self.shared.options.cluster.check_ticks.max(1))
+            || self.leading.is_none()
+            || self.is_alone()
+        {
             return;
         }
         let folded = self.core.view.folded();
@@ -226,6 +259,15 @@ impl Group {
     }
 }
 
-fn text(digest: Digest) -> String {
-    digest.to_string()
+#[cfg(test)]
+impl Group {
+    /// Folds the event of one revision wrongly, when a test asks for that.
+    fn fold_wrongly(&self, batch: &mut [Committed]) {
+        let wrong = self.shared.fold_wrongly_at.load(std::sync::atomic::Ordering::SeqCst);
+        for committed in batch.iter_mut().filter(|committed| committed.event.revision.0 == wrong) {
+            let mut event = Event::clone(&committed.event);
+            event.changes.clear();
+            committed.event = Arc::new(event);
+        }
+    }
 }

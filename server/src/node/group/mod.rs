@@ -4,12 +4,15 @@
 //! from its [`Replica`] until nothing does: writes go to the log's thread, messages to the transport, committed entries
 //! into the view. It never waits for a disk or a peer.
 
+mod astray;
 mod changes;
 mod fold;
 mod reads;
 mod sink;
 mod snapshots;
 
+#[cfg(test)]
+mod astray_tests;
 #[cfg(test)]
 mod catching_up_tests;
 #[cfg(test)]
@@ -46,7 +49,10 @@ use super::log_writer::Task;
 use super::options::ClusterOrigin;
 use crate::peer::{Delivery, Transport};
 
+use self::astray::Astray;
+pub(super) use self::astray::{Finding, Verdict};
 pub(super) use self::changes::GroupStatus;
+pub(super) use self::fold::Noted;
 pub(super) use self::reads::Reads;
 pub(super) use self::sink::NodeSink;
 pub(super) use self::snapshots::Scratch;
@@ -124,6 +130,7 @@ pub(super) struct Group {
     changes: changes::Changes,
     checks: fold::Checks,
     takeover: Takeover,
+    astray: Astray,
     writing: VecDeque<WriteNumber>,
     ticks: u64,
     /// The commit index that the log was told last.
@@ -197,6 +204,7 @@ impl Group {
             changes: changes::Changes::default(),
             checks: fold::Checks::default(),
             takeover: Takeover::default(),
+            astray: Astray::default(),
             writing: VecDeque::new(),
             ticks: 0,
             noted: LogIndex::ZERO,
@@ -231,6 +239,8 @@ impl Group {
     pub(super) fn begin(&mut self) -> Result<(), Failure> {
         self.connect();
         self.recall_held();
+        self.begin_astray();
+        self.settle_astray_alone();
         if self.is_alone() {
             self.replica.campaign();
         } else {
@@ -376,6 +386,7 @@ impl Group {
         self.note_commit();
         self.repeat_unconfirmed();
         self.tick_checks();
+        self.tick_astray();
         self.tick_changes();
         self.record_members();
     }

@@ -18,7 +18,7 @@ use steeple_raft::SnapshotOffer;
 use steeple_snapshot::publish::partial_path;
 
 use super::{Failure, Group, Message};
-use crate::node::install::{self, Arrived, InstallError, Installation, Rebuilding};
+use crate::node::install::{self, Arrived, InstallError, Installation};
 use crate::node::log_writer::Task;
 use crate::node::{Shared, open};
 use crate::peer::{FetchedSnapshot, WantedSnapshot};
@@ -28,7 +28,7 @@ use crate::peer::{FetchedSnapshot, WantedSnapshot};
 pub(super) enum Takeover {
     #[default]
     None,
-    /// It is fetched, checked and loaded, or the records are being rebuilt.
+    /// It is fetched, checked and loaded, or the records are being made anew.
     Preparing,
     /// The log is being filled; the replica rests.
     Filling,
@@ -82,7 +82,6 @@ impl Group {
             Err(error) => {
                 metrics::counter!("steeple_snapshots_failed_total").increment(1);
                 tracing::warn!(error, "a snapshot was not taken over; the leader offers it again if it is needed");
-                self.rebuild_if_astray();
                 return Ok(());
             }
         };
@@ -91,7 +90,6 @@ impl Group {
         if !self.replica.needs(end) {
             reached("snapshot: not needed any more");
             tracing::info!(index = %end.index, "a snapshot is not needed any more");
-            self.rebuild_if_astray();
             return Ok(());
         }
         let Some(inbox) = self.shared.inbox_sender() else { return Ok(()) };
@@ -113,10 +111,7 @@ impl Group {
     ) -> Result<(), Failure> {
         self.takeover = Takeover::None;
         match filled {
-            Err(InstallError::Overtaken { .. }) => {
-                self.rebuild_if_astray();
-                return Ok(());
-            }
+            Err(InstallError::Overtaken { .. }) => return Ok(()),
             Err(error) => return Err(Failure::Install(error.to_string())),
             Ok(_) => {}
         }
@@ -133,61 +128,11 @@ impl Group {
         }
         self.core = installed.core;
         self.writing.clear();
-        // Its records are those of the member that sent it.
-        self.trust_records();
         self.connect();
+        // Its records are those of the member that sent it.
+        self.replaced_by_leader();
         self.serve_readers();
         Ok(())
-    }
-
-    /// Builds the records anew from base snapshot and log, because they are not those of the leader. Until that is done
-    /// nothing is read here, and nothing is decided over them. While a snapshot is taken over, which brings other records,
-    /// that is waited for.
-    pub(super) fn rebuild_records(&mut self) {
-        self.shared.diverged.store(true, std::sync::atomic::Ordering::SeqCst);
-        metrics::gauge!("steeple_diverged").set(1.0);
-        self.stop_leading();
-        let Some(inbox) = self.shared.inbox_sender().filter(|_| !self.is_taking_over()) else { return };
-        self.takeover = Takeover::Preparing;
-        let shared = Arc::clone(&self.shared);
-        self.shared.work.spawn(async move {
-            let alone = install::alone(&shared).await;
-            let work = Arc::clone(&shared.work);
-            let rebuilt = work.blocking(move || Rebuilding::prepare(shared, alone)).await;
-            let rebuilt = rebuilt.map_err(|error| error.to_string());
-            let rebuilt = rebuilt.and_then(|done| done.map_err(|error| error.to_string()));
-            drop(inbox.send(Message::Rebuilt(rebuilt.map(Box::new))).await);
-        });
-    }
-
-    /// Serves from the records that were built anew.
-    pub(super) fn finish_rebuilding(&mut self, rebuilt: Result<Box<Rebuilding>, String>) -> Result<(), Failure> {
-        self.takeover = Takeover::None;
-        let rebuilding = rebuilt.map_err(Failure::Install)?;
-        self.core = rebuilding.finish().map_err(|error| Failure::Install(error.to_string()))?;
-        self.trust_records();
-        tracing::info!("the records were built anew and are served again");
-        // It may have been elected meanwhile, and decides over the new records only.
-        self.open_term()
-    }
-
-    /// The records are other ones than those that differed, and what was noted of these says nothing about them.
-    fn trust_records(&mut self) {
-        self.shared.diverged.store(false, std::sync::atomic::Ordering::SeqCst);
-        metrics::gauge!("steeple_diverged").set(0.0);
-        self.checks.forget();
-    }
-
-    /// What a snapshot did not mend is built anew from what is here.
-    fn rebuild_if_astray(&mut self) {
-        if self.is_astray() {
-            self.rebuild_records();
-        }
-    }
-
-    /// Whether the records differ from those of the leader, and no others have taken their place.
-    pub(super) fn is_astray(&self) -> bool {
-        self.shared.diverged.load(std::sync::atomic::Ordering::SeqCst)
     }
 }
 
@@ -212,7 +157,7 @@ impl Drop for Scratch {
 }
 
 /// Where a snapshot arrives, and whether it stays there.
-fn target(shared: &Shared) -> (PathBuf, bool) {
+pub(super) fn target(shared: &Shared) -> (PathBuf, bool) {
     match shared.core().base.incoming_path() {
         Some(path) => (path, true),
         None => (shared.scratch.0.clone(), false),
@@ -220,7 +165,7 @@ fn target(shared: &Shared) -> (PathBuf, bool) {
 }
 
 /// What has been fetched, as whoever loads it wants it.
-fn arrived(fetched: FetchedSnapshot, target: PathBuf, is_kept: bool) -> Result<Arrived, InstallError> {
+pub(super) fn arrived(fetched: FetchedSnapshot, target: PathBuf, is_kept: bool) -> Result<Arrived, InstallError> {
     if let Some(bytes) = fetched.memory() {
         return Ok(Arrived::Memory(bytes));
     }

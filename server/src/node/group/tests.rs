@@ -12,7 +12,7 @@ use crate::node::{Node, SubmitError};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn token(text: &str) -> Command {
+pub(super) fn token(text: &str) -> Command {
     let token = spire::tokens::records::JoinToken { token: text.into(), expiry: 50 };
     Command::Spire(spire::Command::Token(spire::tokens::Command::Create(Some(token))))
 }

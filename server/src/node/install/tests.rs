@@ -308,12 +308,10 @@ async fn records_that_are_wrong_are_rebuilt_while_the_node_serves() {
     drop(view);
     assert_ne!(node.view().recompute_digest().unwrap().1, right.digest);
     let shared = Arc::clone(&node.shared);
-    let rebuilt = {
-        let alone = alone(&shared).await;
-        tokio::task::spawn_blocking(move || Rebuilding::prepare(shared, alone)?.finish())
-    }
-    .await
-    .unwrap();
+    let finding = Finding::of_leader(node.view().folded());
+    let alone = alone(&shared).await;
+    let rebuild = move || Rebuilding::prepare(shared, &finding, alone)?.finish();
+    let rebuilt = tokio::task::spawn_blocking(rebuild).await.unwrap();
     drop(rebuilt.unwrap());
     assert_same(&shown(&node), &right, &"rebuilt");
     for expected in 2..=300 {
