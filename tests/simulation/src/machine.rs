@@ -193,6 +193,8 @@ impl Machine {
     pub(crate) fn end(&mut self, chance: &mut Chance) {
         self.serving.clear();
         if let Some(node) = self.node.take() {
+            // The next start finishes it, and makes the records from what was taken over.
+            self.may_rebuild |= node.is_taking_over();
             node.close();
         }
         self.crash(CrashLoss::Nothing, chance);
