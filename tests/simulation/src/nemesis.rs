@@ -273,6 +273,11 @@ impl World {
     /// A machine loses its disk, at a moment at which all members are up, follow one leader and hold the same: whatever is
     /// agreed upon has other copies, and what was asked for before is done. An operator then takes the member out.
     fn wipe(&mut self, number: usize) -> Checked {
+        // Whoever founded a group alone knows of nobody else: wiped, it founds another one, and decides there.
+        let founded_alone = self.settings.members == 1 && number == 0;
+        if founded_alone {
+            return Ok(());
+        }
         let is_open = *self.changes_under_way.lock() > 0 || self.machines.iter().any(|it| it.wiped && !it.retired);
         let Some(leader) = self.leader().filter(|_| !is_open && self.settings.intervals.joint_change == 0) else {
             return Ok(());
