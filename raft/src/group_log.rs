@@ -142,7 +142,7 @@ impl GroupLog {
         if before <= self.reader.base().index {
             return Ok(self.reader.base_tag());
         }
-        Ok(self.reader.read(before)?.map_or(self.reader.base_tag(), |entry| entry.tag))
+        Ok(self.reader.tag(before)?.unwrap_or_else(|| self.reader.base_tag()))
     }
 
     fn recent_from(&self) -> u64 {

@@ -207,6 +207,31 @@ impl LogReader {
         })
     }
 
+    /// The tag of the entry with this index; known for the same entries as [`LogReader::term`].
+    ///
+    /// # Errors
+    /// As [`LogReader::read`].
+    pub fn tag(&self, index: LogIndex) -> Result<Option<u64>, LogError> {
+        self.retry_when_changed(|| {
+            let filled = {
+                let view = self.shared.read();
+                let (last, last_tag) = view.last();
+                if index == view.base.index {
+                    return Ok(Some(view.base_tag));
+                }
+                if index == last.index {
+                    return Ok(Some(last_tag));
+                }
+                view.place_of(index).map(|place| view.segments[place].clone())
+            };
+            let Some(filled) = filled else { return Ok(None) };
+            if filled.tail.last.index == index {
+                return Ok(Some(filled.tail.last_tag));
+            }
+            Ok(filled.find(Wanted::Index(index))?.map(|entry| entry.tag))
+        })
+    }
+
     /// Hands the entries from `from` on to `visit`, in order, until it breaks off or the entry that was the last one
     /// at the time of the call has been handed over. Indexes that a rewrite removed are left out.
     ///

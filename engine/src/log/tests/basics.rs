@@ -246,13 +246,17 @@ fn what_may_be_replicated_begins_behind_every_hole() {
     assert!(segments.len() > 4, "{segments:?}");
     writer.purge_prefix(segments[0].last).unwrap();
     assert_eq!(reader.contiguous_from(), segments[1].first);
-    // The last entry of the third segment goes, and its term is known nevertheless.
+    // The last entry of the third segment goes, and its term and tag are known nevertheless.
     let end = segments[2].last;
+    let tag = reader.read(end).unwrap().map(|entry| entry.tag);
+    assert!(tag.is_some_and(|tag| tag > reader.base_tag()));
     writer.rewrite_sparse(&mut |index, _| index != end, end, 1.0).unwrap();
     assert!(reader.read(end).unwrap().is_none());
     assert_eq!((reader.contiguous_from(), reader.term(end).unwrap()), (end.next(), Some(crate::ids::Term(1))));
+    assert_eq!(reader.tag(end).unwrap(), tag);
     let reopened = open(&disk.duplicate()).unwrap().1;
     assert_eq!((reopened.contiguous_from(), reopened.term(end).unwrap()), (end.next(), Some(crate::ids::Term(1))));
+    assert_eq!(reopened.tag(end).unwrap(), tag);
 
     let position = LogPosition { term: crate::ids::Term(3), index: LogIndex(100) };
     let renumbered = Refill { renumbered_to: LogIndex(103), ..Refill::default() };
