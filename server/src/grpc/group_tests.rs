@@ -180,6 +180,11 @@ async fn a_node_that_is_cut_off_says_so_and_costs_readers_and_tails_little() {
     let status = raw.count_bundles(CountBundlesRequest { context: Some(context) }).await.unwrap_err();
     assert_eq!(ErrorKind::of(&status), Some(ErrorKind::Unavailable));
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    // Nor can it know that there is no namespace of a name: one may have been opened meanwhile.
+    client.admin().open_namespace("later").await.unwrap();
+    let context = ReadContext { namespace: "later".into(), consistency, min_revision: 0 };
+    let status = raw.count_bundles(CountBundlesRequest { context: Some(context) }).await.unwrap_err();
+    assert_eq!(ErrorKind::of(&status), Some(ErrorKind::Unavailable));
 
     cluster.hub().mend_all();
     becomes(&mut tail, true).await;

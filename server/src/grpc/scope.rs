@@ -138,7 +138,7 @@ impl Scope {
     /// The namespace of this name, once the node is fresh enough.
     pub(crate) async fn fresh(node: &Node, name: &str, freshness: Freshness) -> Result<Self, Status> {
         freshness.reach(node).await?;
-        Self::open_as_is(node, name)
+        Self::open(node, name).await
     }
 
     /// Asks the state now.
