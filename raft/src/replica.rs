@@ -5,7 +5,7 @@
 //! out only after [`Replica::persisted`] has reported that write. Entries come out as committed only when they are
 //! durable here, and a membership entry only when a commit index that covers it is.
 //!
-//! What the consensus crate does not check, and would panic over, is checked in [`gate`] before it is stepped
+//! What the consensus crate does not check, and would panic over, is checked in its module `gate` before it is stepped
 //! (`docs/raft.md`).
 
 use std::collections::VecDeque;
