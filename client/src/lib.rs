@@ -60,6 +60,7 @@ pub use admin::{Admin, SnapshotChunks};
 pub use batch::{Operation, Outcome};
 pub use bootstrap::{Bootstrap, BootstrapState};
 pub use calls::entries::{Created, PrunedEntries};
+pub use calls::imports::ImportBatch;
 pub use calls::nodes::Pruned;
 pub use client::{Client, Options};
 pub use dialer::Endpoints;

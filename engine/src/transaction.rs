@@ -3,11 +3,12 @@
 //! A transaction reads the state before the command only; it does not see its own changes. A record may be
 //! changed at most once in it.
 
+use hashbrown::HashMap;
 use thiserror::Error;
 
 use crate::event::{Change, LowWaterMark, StreamItem};
 use crate::ids::{IndexId, NamespaceId, Sequence, StreamId, StreamSequence, TableId, Timestamp};
-use crate::table::{Catalog, IndexKind, KeySink, RecordDecodeError};
+use crate::table::{Catalog, IndexKind, KeySink, RecordDecodeError, TableDefinition};
 use crate::view::{ReadError, Reader, Record};
 
 /// A source of random numbers, handed in so that a simulator can own it.
@@ -24,6 +25,8 @@ pub struct Transaction<'a> {
     now: Timestamp,
     entropy: &'a mut dyn Entropy,
     content: Content,
+    /// Unique keys of the records that this transaction leaves.
+    taken: HashMap<(TableId, IndexId, Vec<u8>), Sequence>,
 }
 
 /// What a decision came to.
@@ -75,7 +78,7 @@ impl<'a> Transaction<'a> {
         now: Timestamp,
         entropy: &'a mut dyn Entropy,
     ) -> Self {
-        Self { reader, catalog, namespace, now, entropy, content: Content::default() }
+        Self { reader, catalog, namespace, now, entropy, content: Content::default(), taken: HashMap::default() }
     }
 
     /// The state before the command.
@@ -109,11 +112,29 @@ impl<'a> Transaction<'a> {
     /// # Panics
     /// When the table is not in the catalog.
     pub fn insert(&mut self, table: TableId, body: Vec<u8>) -> Result<(Sequence, u16), ChangeError> {
-        self.check_unique(table, &body, None)?;
-        let inserted = self.content.changes.iter().filter(|change| change.table == table && change.before.is_none());
-        let sequence = Sequence(self.reader.last_sequence(self.namespace, table).0 + 1 + inserted.count() as u64);
-        let change = self.push(Change { table, sequence, previous: None, before: None, after: Some(body) });
-        Ok((sequence, change))
+        let sequence = Sequence(self.last_sequence(table).0 + 1);
+        Ok((sequence, self.create(table, sequence, body)?))
+    }
+
+    /// Creates a record under a number that the caller chose, above [`Transaction::last_sequence`], and returns the position
+    /// of the change.
+    ///
+    /// # Errors
+    /// When the body collides with another record in a unique index.
+    ///
+    /// # Panics
+    /// When the table is not in the catalog, or the number is not above the last one.
+    pub fn insert_as(&mut self, table: TableId, sequence: Sequence, body: Vec<u8>) -> Result<u16, ChangeError> {
+        assert!(sequence > self.last_sequence(table), "numbers of records rise");
+        self.create(table, sequence, body)
+    }
+
+    /// The number most recently given to a record of the table, by this transaction or before.
+    #[must_use]
+    pub fn last_sequence(&self, table: TableId) -> Sequence {
+        // From the end, where the table's latest creation most likely is.
+        let own = self.content.changes.iter().rev().find(|change| change.table == table && change.before.is_none());
+        own.map_or_else(|| self.reader.last_sequence(self.namespace, table), |change| change.sequence)
     }
 
     /// Replaces a record's body (also by an equal one) and returns the position of the change.
@@ -124,7 +145,7 @@ impl<'a> Transaction<'a> {
     /// # Panics
     /// When the table is not in the catalog.
     pub fn update(&mut self, table: TableId, record: &Record, body: Vec<u8>) -> Result<u16, ChangeError> {
-        self.check_unique(table, &body, Some(record))?;
+        self.check_unique(table, record.sequence, &body, Some(record))?;
         Ok(self.push(Change {
             table,
             sequence: record.sequence,
@@ -170,6 +191,11 @@ impl<'a> Transaction<'a> {
         self.content
     }
 
+    fn create(&mut self, table: TableId, sequence: Sequence, body: Vec<u8>) -> Result<u16, ChangeError> {
+        self.check_unique(table, sequence, &body, None)?;
+        Ok(self.push(Change { table, sequence, previous: None, before: None, after: Some(body) }))
+    }
+
     fn push(&mut self, change: Change) -> u16 {
         let position = u16::try_from(self.content.changes.len())
             .unwrap_or_else(|_| unreachable!("domains bound a command to fewer than 65,536 changes"));
@@ -180,40 +206,51 @@ impl<'a> Transaction<'a> {
     /// Looks every unique key of `body` up, in the state and among this transaction's own changes.
     ///
     /// Keys that the record already had before need no look, which keeps a large batch of updates linear.
-    fn check_unique(&self, table: TableId, body: &[u8], own: Option<&Record>) -> Result<(), ChangeError> {
+    fn check_unique(
+        &mut self,
+        table: TableId,
+        sequence: Sequence,
+        body: &[u8],
+        own: Option<&Record>,
+    ) -> Result<(), ChangeError> {
         let definition =
             self.catalog.table(table).unwrap_or_else(|| unreachable!("table {table} is declared in the catalog"));
         let mut wanted = UniqueKeys::of(definition.indexes);
         (definition.keys)(body, &mut wanted)?;
+        let mut held = UniqueKeys::of(definition.indexes);
         if let Some(own) = own {
-            let mut held = UniqueKeys::of(definition.indexes);
             (definition.keys)(&own.body, &mut held)?;
-            wanted.keys.retain(|key| !held.keys.contains(key));
         }
-        for (index, key) in &wanted.keys {
-            let holder = self.reader.find(self.namespace, table, *index, key);
-            let replaced =
-                |holder| self.content.changes.iter().any(|change| change.table == table && change.sequence == holder);
-            if let Some(holder) =
-                holder.filter(|holder| own.is_none_or(|own| own.sequence != *holder) && !replaced(*holder))
-            {
-                return Err(duplicate(definition, *index, holder));
+        for (index, key) in wanted.keys {
+            if !held.keys.iter().any(|(other, held)| (*other, held) == (index, &key)) {
+                self.check_free(definition, sequence, index, &key)?;
             }
-            for change in self.content.changes.iter().filter(|change| change.table == table) {
-                let mut taken = UniqueKeys::of(definition.indexes);
-                if let Some(after) = &change.after {
-                    (definition.keys)(after, &mut taken)?;
-                }
-                if taken.keys.iter().any(|(other, other_key)| other == index && other_key == key) {
-                    return Err(duplicate(definition, *index, change.sequence));
-                }
+            if let Some(holder) = self.taken.insert((table, index, key), sequence) {
+                return Err(duplicate(definition, index, holder));
             }
         }
         Ok(())
     }
+
+    /// Looks a key up in the state. A record that this transaction changed has none there any more.
+    fn check_free(
+        &self,
+        definition: &TableDefinition,
+        sequence: Sequence,
+        index: IndexId,
+        key: &[u8],
+    ) -> Result<(), ChangeError> {
+        let replaced = |holder| {
+            self.content.changes.iter().any(|change| change.table == definition.id && change.sequence == holder)
+        };
+        match self.reader.find(self.namespace, definition.id, index, key) {
+            Some(holder) if holder != sequence && !replaced(holder) => Err(duplicate(definition, index, holder)),
+            _ => Ok(()),
+        }
+    }
 }
 
-fn duplicate(definition: &crate::table::TableDefinition, index: IndexId, holder: Sequence) -> ChangeError {
+fn duplicate(definition: &TableDefinition, index: IndexId, holder: Sequence) -> ChangeError {
     let name = definition.indexes.get(usize::from(index.0)).map_or("?", |index| index.name);
     ChangeError::Duplicate { table: definition.name, index: name, holder }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod bundles;
 pub(crate) mod entries;
 pub(crate) mod federation;
+pub(crate) mod imports;
 pub(crate) mod journals;
 pub(crate) mod nodes;
 pub(crate) mod tokens;

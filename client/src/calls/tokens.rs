@@ -2,10 +2,13 @@
 
 use steeple_wire::spire::v1::{
     CreateJoinTokenRequest, CreateJoinTokenResponse, DeleteJoinTokenRequest, DeleteJoinTokenResponse,
-    FetchJoinTokenRequest, FetchJoinTokenResponse, JoinToken, PruneJoinTokensRequest, PruneJoinTokensResponse,
+    FetchJoinTokenRequest, FetchJoinTokenResponse, JoinToken, ListJoinTokensRequest, ListJoinTokensResponse,
+    PruneJoinTokensRequest, PruneJoinTokensResponse,
 };
 
 use crate::call::calls;
+use crate::calls::page;
+use crate::namespace::required;
 use crate::{Error, Namespace};
 
 calls! { "steeple.spire.v1.Datastore", mutation:
@@ -16,6 +19,7 @@ calls! { "steeple.spire.v1.Datastore", mutation:
 
 calls! { "steeple.spire.v1.Datastore", query:
     "FetchJoinToken": FetchJoinTokenRequest => FetchJoinTokenResponse,
+    "ListJoinTokens": ListJoinTokensRequest => ListJoinTokensResponse,
 }
 
 /// Join tokens.
@@ -53,5 +57,16 @@ impl Namespace {
     /// See [`Error`].
     pub async fn fetch_join_token(&self, token: impl Into<String>) -> Result<Option<JoinToken>, Error> {
         Ok(self.query(FetchJoinTokenRequest { context: None, token: token.into() }).await?.join_token)
+    }
+
+    /// Up to `size` tokens behind `token` (empty for the beginning) in creation order, expired or not, and the next token of
+    /// the list. They are secrets: it takes the right to write.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn list_join_tokens_page(&self, token: &str, size: i32) -> Result<(Vec<JoinToken>, String), Error> {
+        let request = ListJoinTokensRequest { context: None, pagination: page(token, size) };
+        let answer = self.query(request).await?;
+        Ok((answer.join_tokens, required(answer.pagination, "pagination")?.token))
     }
 }

@@ -11,6 +11,7 @@
 use super::bundles::records::{Bundle, PublicKey};
 use super::entries::records::Entry;
 use super::federation::records::Relationship;
+use super::imports::records::Import;
 use super::journals::records::Journal;
 use super::nodes::records::Node;
 use super::tables;
@@ -56,6 +57,8 @@ pub enum Answer {
         /// Whether there are more.
         more: bool,
     },
+    /// How far the import came.
+    Import(Import),
 }
 
 /// Where the answer is found in the event; stored in [`crate::event::Event::answer`].
@@ -120,6 +123,7 @@ impl AnswerSource {
             tables::CA_JOURNALS => {
                 Journal::decode(body).map(|journal| Answer::Journal(Journal { id: change.sequence.0, ..journal }))
             }
+            tables::IMPORTS => Ok(Answer::Import(Import::decode(body)?)),
             other => Err(RecordDecodeError::Malformed {
                 table: "answer",
                 detail: format!("points at a record of table {other}, which answers nothing"),

@@ -1,6 +1,6 @@
 //! Everything that can be asked to change.
 
-use super::{AnswerSource, Error, bundles, entries, events, federation, journals, nodes, tokens};
+use super::{AnswerSource, Error, bundles, entries, events, federation, imports, journals, nodes, tokens};
 use crate::transaction::Transaction;
 
 /// A request to change something. Never stored: deciding turns it into an event or a rejection.
@@ -20,6 +20,8 @@ pub enum Command {
     Journal(journals::Command),
     /// The two event streams.
     Event(events::Command),
+    /// Taking over the records of another datastore.
+    Import(imports::Command),
 }
 
 impl Command {
@@ -28,6 +30,9 @@ impl Command {
     /// # Errors
     /// When the command is refused; the transaction must then be dropped.
     pub fn decide(&self, transaction: &mut Transaction<'_>) -> Result<AnswerSource, Error> {
+        if !matches!(self, Self::Import(_)) {
+            imports::queries::check_complete(transaction.reader(), transaction.namespace())?;
+        }
         match self {
             Self::Bundle(command) => command.decide(transaction),
             Self::Entry(command) => command.decide(transaction),
@@ -36,6 +41,7 @@ impl Command {
             Self::Federation(command) => command.decide(transaction),
             Self::Journal(command) => command.decide(transaction),
             Self::Event(command) => command.decide(transaction),
+            Self::Import(command) => command.decide(transaction),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{bundles, entries, events, federation, journals, limits, nodes, pages, selectors, tokens};
+use super::{bundles, entries, events, federation, imports, journals, limits, nodes, pages, selectors, tokens};
 use crate::view::ReadError;
 
 pub use crate::code::Code;
@@ -26,6 +26,8 @@ pub enum Error {
     #[error(transparent)]
     Event(#[from] events::Error),
     #[error(transparent)]
+    Import(#[from] imports::Error),
+    #[error(transparent)]
     Page(#[from] pages::Error),
     #[error(transparent)]
     Selector(#[from] selectors::Error),
@@ -47,6 +49,7 @@ impl Error {
             Self::Federation(error) => error.code(),
             Self::Journal(error) => error.code(),
             Self::Event(error) => error.code(),
+            Self::Import(error) => error.code(),
             Self::Page(_) | Self::Selector(_) | Self::Limit(_) => Code::InvalidArgument,
             Self::Read(_) => Code::Unavailable,
         }

@@ -48,6 +48,11 @@ pub const PRUNE_STEP_BYTES: usize = 4 * 1024 * 1024;
 /// Entries that go together with their node in one event. More of them go in events of their own first.
 pub const CASCADE_MAX: usize = 1000;
 
+/// Records in one batch of an import.
+pub const IMPORT_BATCH_MAX: usize = 1000;
+/// Of an import's own description of its source.
+pub const IMPORT_SOURCE_BYTES_MAX: usize = 1024;
+
 /// A limit that was exceeded.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Error {

@@ -8,6 +8,7 @@ pub mod bundles;
 pub mod entries;
 pub mod events;
 pub mod federation;
+pub mod imports;
 pub mod journals;
 pub mod limits;
 pub mod nodes;
@@ -50,6 +51,8 @@ pub mod tables {
     pub const FEDERATION: TableId = TableId(15);
     /// CA journals.
     pub const CA_JOURNALS: TableId = TableId(16);
+    /// How far an import came.
+    pub const IMPORTS: TableId = TableId(17);
 }
 
 /// Changes to registration entries, keyed by entry id.
@@ -72,6 +75,7 @@ pub const TABLES: &[&TableDefinition] = &[
     &tokens::records::TABLE,
     &federation::records::TABLE,
     &journals::records::TABLE,
+    &imports::records::TABLE,
 ];
 
 /// The domain's streams.

@@ -192,6 +192,7 @@ service! {
         delete_federation_relationship: DeleteFederationRelationshipRequest => DeleteFederationRelationshipResponse,
         set_ca_journal: SetCaJournalRequest => SetCaJournalResponse,
         prune_ca_journals: PruneCaJournalsRequest => PruneCaJournalsResponse,
+        import_records: ImportRecordsRequest => ImportRecordsResponse,
     }
     queries {
         fetch_bundle: FetchBundleRequest => FetchBundleResponse,
@@ -213,6 +214,8 @@ service! {
         get_node_selectors: GetNodeSelectorsRequest => GetNodeSelectorsResponse,
         list_node_selectors: ListNodeSelectorsRequest => ListNodeSelectorsResponse,
         fetch_join_token: FetchJoinTokenRequest => FetchJoinTokenResponse,
+        list_join_tokens: ListJoinTokensRequest => ListJoinTokensResponse,
+        fetch_import: FetchImportRequest => FetchImportResponse,
         fetch_federation_relationship: FetchFederationRelationshipRequest => FetchFederationRelationshipResponse,
         list_federation_relationships: ListFederationRelationshipsRequest => ListFederationRelationshipsResponse,
         fetch_ca_journal: FetchCaJournalRequest => FetchCaJournalResponse,

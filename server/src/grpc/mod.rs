@@ -24,6 +24,8 @@ mod freshness_tests;
 #[cfg(test)]
 mod group_tests;
 #[cfg(test)]
+mod import_tests;
+#[cfg(test)]
 mod tests;
 
 use std::io;

@@ -248,6 +248,22 @@ mutations! {
         };
 }
 
+impl Mutation for wire::ImportRecordsRequest {
+    type Answer = wire::ImportRecordsResponse;
+
+    fn context(&mut self) -> &mut Option<RequestContext> {
+        &mut self.context
+    }
+
+    fn command(self, _now: Timestamp) -> Result<Command, Status> {
+        Ok(Command::Import(convert::imports::batch_from_wire(self)?))
+    }
+
+    fn answer(answer: Answer, _steps: Steps) -> Result<Self::Answer, Status> {
+        Ok(Self::Answer { import: answers::import(answer)? })
+    }
+}
+
 impl Mutation for wire::PruneAttestedExpiredNodesRequest {
     type Answer = wire::PruneAttestedExpiredNodesResponse;
 

@@ -2,7 +2,7 @@
 
 use steeple_engine::ids::Sequence;
 use steeple_engine::spire::events::queries as events;
-use steeple_engine::spire::{NODES, REGISTRATIONS, bundles, entries, federation, journals, nodes, tokens};
+use steeple_engine::spire::{NODES, REGISTRATIONS, bundles, entries, federation, imports, journals, nodes, tokens};
 use steeple_engine::view::{Reader, StreamState};
 use steeple_wire::common::v1::ReadContext;
 use steeple_wire::spire::v1 as wire;
@@ -188,6 +188,22 @@ queries! {
     FetchJoinTokenRequest => FetchJoinTokenResponse: |scope, request| {
         let token = scope.read(|reader, namespace| tokens::queries::fetch_join_token(reader, namespace, &request.token))?;
         wire::FetchJoinTokenResponse { join_token: token.map(convert::tokens::to_wire) }
+    };
+
+    ListJoinTokensRequest => ListJoinTokensResponse: |scope, request| {
+        let page = request.pagination.map(filters::page_from_wire);
+        let list = scope.read_blocking(move |reader, namespace| {
+            tokens::queries::list_join_tokens(reader, namespace, page.as_ref())
+        });
+        let list = list.await?;
+        let join_tokens = list.items.into_iter().map(convert::tokens::to_wire).collect();
+        let join_tokens = fit(join_tokens, "ask for pages")?;
+        wire::ListJoinTokensResponse { join_tokens, pagination: list.response.map(filters::page_to_wire) }
+    };
+
+    FetchImportRequest => FetchImportResponse: |scope, _| {
+        let import = scope.read(|reader, namespace| imports::queries::fetch_import(reader, namespace))?;
+        wire::FetchImportResponse { import: import.map(convert::imports::to_wire) }
     };
 
     FetchFederationRelationshipRequest => FetchFederationRelationshipResponse: |scope, request| {

@@ -246,6 +246,15 @@ pub(super) fn store(
     Ok(AnswerSource::After(transaction.update(tables::BUNDLES, record, body)?))
 }
 
+/// The body of a bundle that is taken over as it is.
+///
+/// # Errors
+/// When it is above a limit.
+pub(in crate::spire) fn prepare(bundle: &Bundle) -> Result<Vec<u8>, Error> {
+    limits::check(bundle)?;
+    encode(bundle)
+}
+
 fn encode(bundle: &Bundle) -> Result<Vec<u8>, Error> {
     let body = bundle.encode();
     check_bytes("bundle", body.len(), limits::BUNDLE_BYTES_MAX)?;

@@ -192,9 +192,29 @@ pub(crate) fn remove(transaction: &mut Transaction<'_>, record: &Record) -> Resu
     Ok(change)
 }
 
-fn check_bundles(reader: &dyn Reader, namespace: NamespaceId, trust_domain_ids: &[String]) -> Result<(), Error> {
+/// The body of an entry that is taken over as it is: what the API would not let pass today may well be stored.
+///
+/// # Errors
+/// When it is above a limit, or a selector or DNS name is there twice.
+pub(in crate::spire) fn prepare(entry: &Entry) -> Result<Vec<u8>, spire::Error> {
+    validation::check_stored(entry)?;
+    check_duplicates(entry)?;
+    let entry = Entry {
+        federates_with: as_set(&entry.federates_with),
+        additional_attributes: without_defaults(entry.additional_attributes.as_ref()),
+        ..entry.clone()
+    };
+    Ok(encode(&entry)?)
+}
+
+/// Checks that each of these trust domains has a bundle.
+pub(in crate::spire) fn check_bundles<'a>(
+    reader: &dyn Reader,
+    namespace: NamespaceId,
+    trust_domain_ids: impl IntoIterator<Item = &'a String>,
+) -> Result<(), Error> {
     let known = |id: &&String| reader.find(namespace, tables::BUNDLES, TRUST_DOMAIN_ID, id.as_bytes()).is_some();
-    match trust_domain_ids.iter().find(|id| !known(id)) {
+    match trust_domain_ids.into_iter().find(|id| !known(id)) {
         Some(missing) => Err(Error::MissingBundle(missing.clone())),
         None => Ok(()),
     }

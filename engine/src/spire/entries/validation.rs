@@ -116,6 +116,16 @@ fn check_scalars(entry: &Entry, mask: &EntryMask) -> Result<(), Invalid> {
     Ok(())
 }
 
+/// Checks an entry that is taken over from another store: its sizes only.
+pub(super) fn check_stored(entry: &Entry) -> Result<(), spire::Error> {
+    if entry.entry_id.len() > limits::ENTRY_ID_BYTES_MAX {
+        return Err(Invalid::EntryIdTooLong.into());
+    }
+    check_attributes(entry.additional_attributes.as_ref())?;
+    check_limits(entry, &EntryMask::ALL)?;
+    Ok(())
+}
+
 fn check_limits(entry: &Entry, mask: &EntryMask) -> Result<(), limits::Error> {
     let none: &[Selector] = &[];
     let texts = [

@@ -125,6 +125,15 @@ fn validate(relationship: Option<&Relationship>, mask: RelationshipMask) -> Resu
     Ok(relationship)
 }
 
+/// The body of a relationship that is taken over as it is.
+///
+/// # Errors
+/// When it is above a limit.
+pub(in crate::spire) fn prepare(stored: &StoredRelationship) -> Result<Vec<u8>, Error> {
+    limits::check_stored(stored)?;
+    Ok(stored.encode())
+}
+
 fn apply(stored: &mut StoredRelationship, relationship: &Relationship, mask: RelationshipMask) {
     if mask.bundle_endpoint_url {
         stored.bundle_endpoint_url.clone_from(&relationship.bundle_endpoint_url);

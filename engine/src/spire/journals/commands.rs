@@ -45,9 +45,7 @@ impl Command {
 
 fn set(transaction: &mut Transaction<'_>, journal: Option<&Journal>) -> Result<AnswerSource, Error> {
     let journal = journal.ok_or(Error::Missing)?;
-    check_bytes("data", journal.data.len(), DATA_BYTES_MAX)?;
-    check_bytes("active_x509_authority_id", journal.active_x509_authority_id.len(), AUTHORITY_ID_BYTES_MAX)?;
-    let body = Journal { id: 0, ..journal.clone() }.encode();
+    let body = prepare(journal)?;
     let change = match journal.id {
         0 => transaction.insert(tables::CA_JOURNALS, body)?.1,
         id => {
@@ -56,6 +54,16 @@ fn set(transaction: &mut Transaction<'_>, journal: Option<&Journal>) -> Result<A
         }
     };
     Ok(AnswerSource::After(change))
+}
+
+/// The body of a journal; its id is not in it.
+///
+/// # Errors
+/// When it is above a limit.
+pub(in crate::spire) fn prepare(journal: &Journal) -> Result<Vec<u8>, Error> {
+    check_bytes("data", journal.data.len(), DATA_BYTES_MAX)?;
+    check_bytes("active_x509_authority_id", journal.active_x509_authority_id.len(), AUTHORITY_ID_BYTES_MAX)?;
+    Ok(Journal { id: 0, ..journal.clone() }.encode())
 }
 
 /// A journal that cannot be read stops pruning as a whole: what it says about its keys is not known.

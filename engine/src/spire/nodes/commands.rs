@@ -239,13 +239,7 @@ fn set_selectors(
     spiffe_id: &str,
     selectors: &[Selector],
 ) -> Result<AnswerSource, spire::Error> {
-    limits::check_bytes("SPIFFE ID", spiffe_id.len(), limits::SPIFFE_ID_BYTES_MAX)?;
-    selectors::check_limits(selectors)?;
-    if selectors::has_duplicates(selectors) {
-        return Err(Error::DuplicateSelector.into());
-    }
-    let body = NodeSelectors { spiffe_id: spiffe_id.to_owned(), selectors: selectors.to_vec() }.encode();
-    limits::check_bytes("list of node selectors", body.len(), limits::RECORD_BYTES_MAX)?;
+    let body = encode_selectors(&NodeSelectors { spiffe_id: spiffe_id.to_owned(), selectors: selectors.to_vec() })?;
     let stored = queries::selectors_record(transaction.reader(), transaction.namespace(), spiffe_id)?;
     let change = match (stored, selectors.is_empty()) {
         (None, true) => None,
@@ -256,6 +250,37 @@ fn set_selectors(
     };
     transaction.emit(NODES, spiffe_id, change);
     Ok(AnswerSource::Inline(Answer::Nothing))
+}
+
+fn encode_selectors(record: &NodeSelectors) -> Result<Vec<u8>, spire::Error> {
+    limits::check_bytes("SPIFFE ID", record.spiffe_id.len(), limits::SPIFFE_ID_BYTES_MAX)?;
+    selectors::check_limits(&record.selectors)?;
+    if selectors::has_duplicates(&record.selectors) {
+        return Err(Error::DuplicateSelector.into());
+    }
+    let body = record.encode();
+    limits::check_bytes("list of node selectors", body.len(), limits::RECORD_BYTES_MAX)?;
+    Ok(body)
+}
+
+/// The body of selectors that are taken over as they are.
+///
+/// # Errors
+/// When there are none, one is there twice, or they are above a limit.
+pub(in crate::spire) fn prepare_selectors(record: &NodeSelectors) -> Result<Vec<u8>, spire::Error> {
+    if record.selectors.is_empty() {
+        return Err(Error::MissingSelectors.into());
+    }
+    encode_selectors(record)
+}
+
+/// The body of a node that is taken over as it is.
+///
+/// # Errors
+/// When it is above a limit.
+pub(in crate::spire) fn prepare(node: &Node) -> Result<Vec<u8>, spire::Error> {
+    check_limits(node)?;
+    Ok(node.encode())
 }
 
 fn find(transaction: &Transaction<'_>, spiffe_id: &str) -> Result<Record, spire::Error> {

@@ -17,6 +17,9 @@ pub enum Error {
     /// There is a node with this SPIFFE ID.
     #[error("datastore-sql: UNIQUE constraint failed: attested_node_entries.spiffe_id")]
     SpiffeIdTaken,
+    /// Selectors were to be taken over, and there are none.
+    #[error("the list of selectors is empty")]
+    MissingSelectors,
     /// A selector is given twice.
     #[error("datastore-sql: UNIQUE constraint failed: node_selectors.type_value")]
     DuplicateSelector,
@@ -30,7 +33,7 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
-            Self::MissingNode => Code::InvalidArgument,
+            Self::MissingNode | Self::MissingSelectors => Code::InvalidArgument,
             Self::NotFound => Code::NotFound,
             Self::SpiffeIdTaken | Self::DuplicateSelector => Code::AlreadyExists,
             Self::Change(_) => Code::Unavailable,

@@ -68,6 +68,18 @@ fn create(transaction: &mut Transaction<'_>, token: Option<&JoinToken>) -> Resul
     }
 }
 
+/// The body of a token that is taken over as it is.
+///
+/// # Errors
+/// When it is empty or above a limit.
+pub(in crate::spire) fn prepare(token: &JoinToken) -> Result<Vec<u8>, Error> {
+    if token.token.is_empty() {
+        return Err(Error::Required);
+    }
+    check_bytes("token", token.token.len(), TOKEN_BYTES_MAX)?;
+    Ok(token.encode())
+}
+
 /// Of several callers the first to be decided removes the record; the others no longer find it.
 fn delete(transaction: &mut Transaction<'_>, token: &str) -> Result<Answer, Error> {
     let (reader, namespace) = (transaction.reader(), transaction.namespace());

@@ -5,7 +5,7 @@ use steeple_engine::spire::notices::{EntryIds, Notice};
 use steeple_wire::spire::v1 as wire;
 use tonic::Status;
 
-use super::{bundles, entries, federation, journals, nodes};
+use super::{bundles, entries, federation, imports, journals, nodes};
 
 fn mismatch(wanted: &str) -> Status {
     Status::internal(format!("the store gave another kind of answer than {wanted}"))
@@ -58,6 +58,13 @@ pub(crate) fn journal(answer: Answer) -> Result<Option<wire::CaJournal>, Status>
     match answer {
         Answer::Journal(journal) => Ok(Some(journals::to_wire(journal))),
         _ => Err(mismatch("a CA journal")),
+    }
+}
+
+pub(crate) fn import(answer: Answer) -> Result<Option<wire::Import>, Status> {
+    match answer {
+        Answer::Import(import) => Ok(Some(imports::to_wire(import))),
+        _ => Err(mismatch("an import")),
     }
 }
 

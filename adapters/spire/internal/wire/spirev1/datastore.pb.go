@@ -32,6 +32,345 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Asks for ImportRecords.
+type ImportRecordsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Data set and request id.
+	Context *commonv1.RequestContext `protobuf:"bytes,1,opt,name=context,proto3" json:"context,omitempty"`
+	// 16 bytes, the same for all batches of an import and different for other records.
+	Fingerprint []byte `protobuf:"bytes,2,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	// Where the records come from, for people; at most 1,024 bytes.
+	Source string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
+	// Records of the whole import.
+	Total uint64 `protobuf:"varint,4,opt,name=total,proto3" json:"total,omitempty"`
+	// Records of the import before these: FAILED_PRECONDITION unless as many were taken over.
+	Position uint64 `protobuf:"varint,5,opt,name=position,proto3" json:"position,omitempty"`
+	// The next records, at most 1,000: bundles before the entries that federate with them, CA journals by rising ids.
+	Records       []*ImportedRecord `protobuf:"bytes,6,rep,name=records,proto3" json:"records,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportRecordsRequest) Reset() {
+	*x = ImportRecordsRequest{}
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportRecordsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportRecordsRequest) ProtoMessage() {}
+
+func (x *ImportRecordsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportRecordsRequest.ProtoReflect.Descriptor instead.
+func (*ImportRecordsRequest) Descriptor() ([]byte, []int) {
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ImportRecordsRequest) GetContext() *commonv1.RequestContext {
+	if x != nil {
+		return x.Context
+	}
+	return nil
+}
+
+func (x *ImportRecordsRequest) GetFingerprint() []byte {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return nil
+}
+
+func (x *ImportRecordsRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *ImportRecordsRequest) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *ImportRecordsRequest) GetPosition() uint64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *ImportRecordsRequest) GetRecords() []*ImportedRecord {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+// Answers ImportRecords.
+type ImportRecordsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How far it is with these records.
+	Import        *Import `protobuf:"bytes,1,opt,name=import,proto3" json:"import,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportRecordsResponse) Reset() {
+	*x = ImportRecordsResponse{}
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportRecordsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportRecordsResponse) ProtoMessage() {}
+
+func (x *ImportRecordsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportRecordsResponse.ProtoReflect.Descriptor instead.
+func (*ImportRecordsResponse) Descriptor() ([]byte, []int) {
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ImportRecordsResponse) GetImport() *Import {
+	if x != nil {
+		return x.Import
+	}
+	return nil
+}
+
+// Asks for FetchImport.
+type FetchImportRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Data set and freshness.
+	Context       *commonv1.ReadContext `protobuf:"bytes,1,opt,name=context,proto3" json:"context,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FetchImportRequest) Reset() {
+	*x = FetchImportRequest{}
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FetchImportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FetchImportRequest) ProtoMessage() {}
+
+func (x *FetchImportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FetchImportRequest.ProtoReflect.Descriptor instead.
+func (*FetchImportRequest) Descriptor() ([]byte, []int) {
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *FetchImportRequest) GetContext() *commonv1.ReadContext {
+	if x != nil {
+		return x.Context
+	}
+	return nil
+}
+
+// Answers FetchImport.
+type FetchImportResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Absent when nothing was ever imported.
+	Import        *Import `protobuf:"bytes,1,opt,name=import,proto3" json:"import,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FetchImportResponse) Reset() {
+	*x = FetchImportResponse{}
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FetchImportResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FetchImportResponse) ProtoMessage() {}
+
+func (x *FetchImportResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FetchImportResponse.ProtoReflect.Descriptor instead.
+func (*FetchImportResponse) Descriptor() ([]byte, []int) {
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *FetchImportResponse) GetImport() *Import {
+	if x != nil {
+		return x.Import
+	}
+	return nil
+}
+
+// Asks for ListJoinTokens.
+type ListJoinTokensRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Data set and freshness.
+	Context *commonv1.ReadContext `protobuf:"bytes,1,opt,name=context,proto3" json:"context,omitempty"`
+	// Absent for all in one answer.
+	Pagination    *Pagination `protobuf:"bytes,2,opt,name=pagination,proto3" json:"pagination,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListJoinTokensRequest) Reset() {
+	*x = ListJoinTokensRequest{}
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListJoinTokensRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListJoinTokensRequest) ProtoMessage() {}
+
+func (x *ListJoinTokensRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListJoinTokensRequest.ProtoReflect.Descriptor instead.
+func (*ListJoinTokensRequest) Descriptor() ([]byte, []int) {
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ListJoinTokensRequest) GetContext() *commonv1.ReadContext {
+	if x != nil {
+		return x.Context
+	}
+	return nil
+}
+
+func (x *ListJoinTokensRequest) GetPagination() *Pagination {
+	if x != nil {
+		return x.Pagination
+	}
+	return nil
+}
+
+// Answers ListJoinTokens.
+type ListJoinTokensResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The page.
+	JoinTokens []*JoinToken `protobuf:"bytes,1,rep,name=join_tokens,json=joinTokens,proto3" json:"join_tokens,omitempty"`
+	// Absent when the request has none.
+	Pagination    *Pagination `protobuf:"bytes,2,opt,name=pagination,proto3" json:"pagination,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListJoinTokensResponse) Reset() {
+	*x = ListJoinTokensResponse{}
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListJoinTokensResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListJoinTokensResponse) ProtoMessage() {}
+
+func (x *ListJoinTokensResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListJoinTokensResponse.ProtoReflect.Descriptor instead.
+func (*ListJoinTokensResponse) Descriptor() ([]byte, []int) {
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ListJoinTokensResponse) GetJoinTokens() []*JoinToken {
+	if x != nil {
+		return x.JoinTokens
+	}
+	return nil
+}
+
+func (x *ListJoinTokensResponse) GetPagination() *Pagination {
+	if x != nil {
+		return x.Pagination
+	}
+	return nil
+}
+
 // Asks for CreateBundle.
 type CreateBundleRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -45,7 +384,7 @@ type CreateBundleRequest struct {
 
 func (x *CreateBundleRequest) Reset() {
 	*x = CreateBundleRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[0]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -57,7 +396,7 @@ func (x *CreateBundleRequest) String() string {
 func (*CreateBundleRequest) ProtoMessage() {}
 
 func (x *CreateBundleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[0]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -70,7 +409,7 @@ func (x *CreateBundleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBundleRequest.ProtoReflect.Descriptor instead.
 func (*CreateBundleRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{0}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CreateBundleRequest) GetContext() *commonv1.RequestContext {
@@ -98,7 +437,7 @@ type CreateBundleResponse struct {
 
 func (x *CreateBundleResponse) Reset() {
 	*x = CreateBundleResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[1]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -110,7 +449,7 @@ func (x *CreateBundleResponse) String() string {
 func (*CreateBundleResponse) ProtoMessage() {}
 
 func (x *CreateBundleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[1]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -123,7 +462,7 @@ func (x *CreateBundleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBundleResponse.ProtoReflect.Descriptor instead.
 func (*CreateBundleResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{1}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CreateBundleResponse) GetBundle() *Bundle {
@@ -146,7 +485,7 @@ type SetBundleRequest struct {
 
 func (x *SetBundleRequest) Reset() {
 	*x = SetBundleRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[2]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -158,7 +497,7 @@ func (x *SetBundleRequest) String() string {
 func (*SetBundleRequest) ProtoMessage() {}
 
 func (x *SetBundleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[2]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -171,7 +510,7 @@ func (x *SetBundleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetBundleRequest.ProtoReflect.Descriptor instead.
 func (*SetBundleRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{2}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SetBundleRequest) GetContext() *commonv1.RequestContext {
@@ -199,7 +538,7 @@ type SetBundleResponse struct {
 
 func (x *SetBundleResponse) Reset() {
 	*x = SetBundleResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[3]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -211,7 +550,7 @@ func (x *SetBundleResponse) String() string {
 func (*SetBundleResponse) ProtoMessage() {}
 
 func (x *SetBundleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[3]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -224,7 +563,7 @@ func (x *SetBundleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetBundleResponse.ProtoReflect.Descriptor instead.
 func (*SetBundleResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{3}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SetBundleResponse) GetBundle() *Bundle {
@@ -249,7 +588,7 @@ type UpdateBundleRequest struct {
 
 func (x *UpdateBundleRequest) Reset() {
 	*x = UpdateBundleRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[4]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -261,7 +600,7 @@ func (x *UpdateBundleRequest) String() string {
 func (*UpdateBundleRequest) ProtoMessage() {}
 
 func (x *UpdateBundleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[4]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -274,7 +613,7 @@ func (x *UpdateBundleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateBundleRequest.ProtoReflect.Descriptor instead.
 func (*UpdateBundleRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{4}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *UpdateBundleRequest) GetContext() *commonv1.RequestContext {
@@ -309,7 +648,7 @@ type UpdateBundleResponse struct {
 
 func (x *UpdateBundleResponse) Reset() {
 	*x = UpdateBundleResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[5]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -321,7 +660,7 @@ func (x *UpdateBundleResponse) String() string {
 func (*UpdateBundleResponse) ProtoMessage() {}
 
 func (x *UpdateBundleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[5]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -334,7 +673,7 @@ func (x *UpdateBundleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateBundleResponse.ProtoReflect.Descriptor instead.
 func (*UpdateBundleResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{5}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *UpdateBundleResponse) GetBundle() *Bundle {
@@ -357,7 +696,7 @@ type AppendBundleRequest struct {
 
 func (x *AppendBundleRequest) Reset() {
 	*x = AppendBundleRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[6]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -369,7 +708,7 @@ func (x *AppendBundleRequest) String() string {
 func (*AppendBundleRequest) ProtoMessage() {}
 
 func (x *AppendBundleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[6]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -382,7 +721,7 @@ func (x *AppendBundleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendBundleRequest.ProtoReflect.Descriptor instead.
 func (*AppendBundleRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{6}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *AppendBundleRequest) GetContext() *commonv1.RequestContext {
@@ -410,7 +749,7 @@ type AppendBundleResponse struct {
 
 func (x *AppendBundleResponse) Reset() {
 	*x = AppendBundleResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[7]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -422,7 +761,7 @@ func (x *AppendBundleResponse) String() string {
 func (*AppendBundleResponse) ProtoMessage() {}
 
 func (x *AppendBundleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[7]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -435,7 +774,7 @@ func (x *AppendBundleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendBundleResponse.ProtoReflect.Descriptor instead.
 func (*AppendBundleResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{7}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AppendBundleResponse) GetBundle() *Bundle {
@@ -460,7 +799,7 @@ type DeleteBundleRequest struct {
 
 func (x *DeleteBundleRequest) Reset() {
 	*x = DeleteBundleRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[8]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -472,7 +811,7 @@ func (x *DeleteBundleRequest) String() string {
 func (*DeleteBundleRequest) ProtoMessage() {}
 
 func (x *DeleteBundleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[8]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -485,7 +824,7 @@ func (x *DeleteBundleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteBundleRequest.ProtoReflect.Descriptor instead.
 func (*DeleteBundleRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{8}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DeleteBundleRequest) GetContext() *commonv1.RequestContext {
@@ -518,7 +857,7 @@ type DeleteBundleResponse struct {
 
 func (x *DeleteBundleResponse) Reset() {
 	*x = DeleteBundleResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[9]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -530,7 +869,7 @@ func (x *DeleteBundleResponse) String() string {
 func (*DeleteBundleResponse) ProtoMessage() {}
 
 func (x *DeleteBundleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[9]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -543,7 +882,7 @@ func (x *DeleteBundleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteBundleResponse.ProtoReflect.Descriptor instead.
 func (*DeleteBundleResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{9}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{15}
 }
 
 // Asks for PruneBundle.
@@ -561,7 +900,7 @@ type PruneBundleRequest struct {
 
 func (x *PruneBundleRequest) Reset() {
 	*x = PruneBundleRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[10]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -573,7 +912,7 @@ func (x *PruneBundleRequest) String() string {
 func (*PruneBundleRequest) ProtoMessage() {}
 
 func (x *PruneBundleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[10]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -586,7 +925,7 @@ func (x *PruneBundleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneBundleRequest.ProtoReflect.Descriptor instead.
 func (*PruneBundleRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{10}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PruneBundleRequest) GetContext() *commonv1.RequestContext {
@@ -621,7 +960,7 @@ type PruneBundleResponse struct {
 
 func (x *PruneBundleResponse) Reset() {
 	*x = PruneBundleResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[11]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -633,7 +972,7 @@ func (x *PruneBundleResponse) String() string {
 func (*PruneBundleResponse) ProtoMessage() {}
 
 func (x *PruneBundleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[11]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -646,7 +985,7 @@ func (x *PruneBundleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneBundleResponse.ProtoReflect.Descriptor instead.
 func (*PruneBundleResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{11}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PruneBundleResponse) GetChanged() bool {
@@ -669,7 +1008,7 @@ type FetchBundleRequest struct {
 
 func (x *FetchBundleRequest) Reset() {
 	*x = FetchBundleRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[12]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -681,7 +1020,7 @@ func (x *FetchBundleRequest) String() string {
 func (*FetchBundleRequest) ProtoMessage() {}
 
 func (x *FetchBundleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[12]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -694,7 +1033,7 @@ func (x *FetchBundleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchBundleRequest.ProtoReflect.Descriptor instead.
 func (*FetchBundleRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{12}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *FetchBundleRequest) GetContext() *commonv1.ReadContext {
@@ -722,7 +1061,7 @@ type FetchBundleResponse struct {
 
 func (x *FetchBundleResponse) Reset() {
 	*x = FetchBundleResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[13]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -734,7 +1073,7 @@ func (x *FetchBundleResponse) String() string {
 func (*FetchBundleResponse) ProtoMessage() {}
 
 func (x *FetchBundleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[13]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -747,7 +1086,7 @@ func (x *FetchBundleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchBundleResponse.ProtoReflect.Descriptor instead.
 func (*FetchBundleResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{13}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *FetchBundleResponse) GetBundle() *Bundle {
@@ -768,7 +1107,7 @@ type CountBundlesRequest struct {
 
 func (x *CountBundlesRequest) Reset() {
 	*x = CountBundlesRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[14]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -780,7 +1119,7 @@ func (x *CountBundlesRequest) String() string {
 func (*CountBundlesRequest) ProtoMessage() {}
 
 func (x *CountBundlesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[14]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -793,7 +1132,7 @@ func (x *CountBundlesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountBundlesRequest.ProtoReflect.Descriptor instead.
 func (*CountBundlesRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{14}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CountBundlesRequest) GetContext() *commonv1.ReadContext {
@@ -814,7 +1153,7 @@ type CountBundlesResponse struct {
 
 func (x *CountBundlesResponse) Reset() {
 	*x = CountBundlesResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[15]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -826,7 +1165,7 @@ func (x *CountBundlesResponse) String() string {
 func (*CountBundlesResponse) ProtoMessage() {}
 
 func (x *CountBundlesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[15]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -839,7 +1178,7 @@ func (x *CountBundlesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountBundlesResponse.ProtoReflect.Descriptor instead.
 func (*CountBundlesResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{15}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CountBundlesResponse) GetCount() int32 {
@@ -862,7 +1201,7 @@ type ListBundlesRequest struct {
 
 func (x *ListBundlesRequest) Reset() {
 	*x = ListBundlesRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[16]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -874,7 +1213,7 @@ func (x *ListBundlesRequest) String() string {
 func (*ListBundlesRequest) ProtoMessage() {}
 
 func (x *ListBundlesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[16]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -887,7 +1226,7 @@ func (x *ListBundlesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBundlesRequest.ProtoReflect.Descriptor instead.
 func (*ListBundlesRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{16}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListBundlesRequest) GetContext() *commonv1.ReadContext {
@@ -917,7 +1256,7 @@ type ListBundlesResponse struct {
 
 func (x *ListBundlesResponse) Reset() {
 	*x = ListBundlesResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[17]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -929,7 +1268,7 @@ func (x *ListBundlesResponse) String() string {
 func (*ListBundlesResponse) ProtoMessage() {}
 
 func (x *ListBundlesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[17]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -942,7 +1281,7 @@ func (x *ListBundlesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBundlesResponse.ProtoReflect.Descriptor instead.
 func (*ListBundlesResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{17}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListBundlesResponse) GetBundles() []*Bundle {
@@ -974,7 +1313,7 @@ type TaintX509CARequest struct {
 
 func (x *TaintX509CARequest) Reset() {
 	*x = TaintX509CARequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[18]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -986,7 +1325,7 @@ func (x *TaintX509CARequest) String() string {
 func (*TaintX509CARequest) ProtoMessage() {}
 
 func (x *TaintX509CARequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[18]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -999,7 +1338,7 @@ func (x *TaintX509CARequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaintX509CARequest.ProtoReflect.Descriptor instead.
 func (*TaintX509CARequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{18}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TaintX509CARequest) GetContext() *commonv1.RequestContext {
@@ -1032,7 +1371,7 @@ type TaintX509CAResponse struct {
 
 func (x *TaintX509CAResponse) Reset() {
 	*x = TaintX509CAResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[19]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1044,7 +1383,7 @@ func (x *TaintX509CAResponse) String() string {
 func (*TaintX509CAResponse) ProtoMessage() {}
 
 func (x *TaintX509CAResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[19]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1057,7 +1396,7 @@ func (x *TaintX509CAResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaintX509CAResponse.ProtoReflect.Descriptor instead.
 func (*TaintX509CAResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{19}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{25}
 }
 
 // Asks for RevokeX509CA.
@@ -1075,7 +1414,7 @@ type RevokeX509CARequest struct {
 
 func (x *RevokeX509CARequest) Reset() {
 	*x = RevokeX509CARequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[20]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1087,7 +1426,7 @@ func (x *RevokeX509CARequest) String() string {
 func (*RevokeX509CARequest) ProtoMessage() {}
 
 func (x *RevokeX509CARequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[20]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1100,7 +1439,7 @@ func (x *RevokeX509CARequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeX509CARequest.ProtoReflect.Descriptor instead.
 func (*RevokeX509CARequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{20}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RevokeX509CARequest) GetContext() *commonv1.RequestContext {
@@ -1133,7 +1472,7 @@ type RevokeX509CAResponse struct {
 
 func (x *RevokeX509CAResponse) Reset() {
 	*x = RevokeX509CAResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[21]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1145,7 +1484,7 @@ func (x *RevokeX509CAResponse) String() string {
 func (*RevokeX509CAResponse) ProtoMessage() {}
 
 func (x *RevokeX509CAResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[21]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1158,7 +1497,7 @@ func (x *RevokeX509CAResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeX509CAResponse.ProtoReflect.Descriptor instead.
 func (*RevokeX509CAResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{21}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{27}
 }
 
 // Asks for TaintJWTKey.
@@ -1176,7 +1515,7 @@ type TaintJWTKeyRequest struct {
 
 func (x *TaintJWTKeyRequest) Reset() {
 	*x = TaintJWTKeyRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[22]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1188,7 +1527,7 @@ func (x *TaintJWTKeyRequest) String() string {
 func (*TaintJWTKeyRequest) ProtoMessage() {}
 
 func (x *TaintJWTKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[22]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1201,7 +1540,7 @@ func (x *TaintJWTKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaintJWTKeyRequest.ProtoReflect.Descriptor instead.
 func (*TaintJWTKeyRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{22}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TaintJWTKeyRequest) GetContext() *commonv1.RequestContext {
@@ -1236,7 +1575,7 @@ type TaintJWTKeyResponse struct {
 
 func (x *TaintJWTKeyResponse) Reset() {
 	*x = TaintJWTKeyResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[23]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1248,7 +1587,7 @@ func (x *TaintJWTKeyResponse) String() string {
 func (*TaintJWTKeyResponse) ProtoMessage() {}
 
 func (x *TaintJWTKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[23]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1261,7 +1600,7 @@ func (x *TaintJWTKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaintJWTKeyResponse.ProtoReflect.Descriptor instead.
 func (*TaintJWTKeyResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{23}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TaintJWTKeyResponse) GetKey() *PublicKey {
@@ -1286,7 +1625,7 @@ type RevokeJWTKeyRequest struct {
 
 func (x *RevokeJWTKeyRequest) Reset() {
 	*x = RevokeJWTKeyRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[24]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1298,7 +1637,7 @@ func (x *RevokeJWTKeyRequest) String() string {
 func (*RevokeJWTKeyRequest) ProtoMessage() {}
 
 func (x *RevokeJWTKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[24]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1311,7 +1650,7 @@ func (x *RevokeJWTKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeJWTKeyRequest.ProtoReflect.Descriptor instead.
 func (*RevokeJWTKeyRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{24}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RevokeJWTKeyRequest) GetContext() *commonv1.RequestContext {
@@ -1346,7 +1685,7 @@ type RevokeJWTKeyResponse struct {
 
 func (x *RevokeJWTKeyResponse) Reset() {
 	*x = RevokeJWTKeyResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[25]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1358,7 +1697,7 @@ func (x *RevokeJWTKeyResponse) String() string {
 func (*RevokeJWTKeyResponse) ProtoMessage() {}
 
 func (x *RevokeJWTKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[25]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1371,7 +1710,7 @@ func (x *RevokeJWTKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeJWTKeyResponse.ProtoReflect.Descriptor instead.
 func (*RevokeJWTKeyResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{25}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RevokeJWTKeyResponse) GetKey() *PublicKey {
@@ -1394,7 +1733,7 @@ type CreateRegistrationEntryRequest struct {
 
 func (x *CreateRegistrationEntryRequest) Reset() {
 	*x = CreateRegistrationEntryRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[26]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1406,7 +1745,7 @@ func (x *CreateRegistrationEntryRequest) String() string {
 func (*CreateRegistrationEntryRequest) ProtoMessage() {}
 
 func (x *CreateRegistrationEntryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[26]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1419,7 +1758,7 @@ func (x *CreateRegistrationEntryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRegistrationEntryRequest.ProtoReflect.Descriptor instead.
 func (*CreateRegistrationEntryRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{26}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CreateRegistrationEntryRequest) GetContext() *commonv1.RequestContext {
@@ -1447,7 +1786,7 @@ type CreateRegistrationEntryResponse struct {
 
 func (x *CreateRegistrationEntryResponse) Reset() {
 	*x = CreateRegistrationEntryResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[27]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1459,7 +1798,7 @@ func (x *CreateRegistrationEntryResponse) String() string {
 func (*CreateRegistrationEntryResponse) ProtoMessage() {}
 
 func (x *CreateRegistrationEntryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[27]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1472,7 +1811,7 @@ func (x *CreateRegistrationEntryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRegistrationEntryResponse.ProtoReflect.Descriptor instead.
 func (*CreateRegistrationEntryResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{27}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CreateRegistrationEntryResponse) GetEntry() *RegistrationEntry {
@@ -1495,7 +1834,7 @@ type CreateOrReturnRegistrationEntryRequest struct {
 
 func (x *CreateOrReturnRegistrationEntryRequest) Reset() {
 	*x = CreateOrReturnRegistrationEntryRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[28]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1507,7 +1846,7 @@ func (x *CreateOrReturnRegistrationEntryRequest) String() string {
 func (*CreateOrReturnRegistrationEntryRequest) ProtoMessage() {}
 
 func (x *CreateOrReturnRegistrationEntryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[28]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1520,7 +1859,7 @@ func (x *CreateOrReturnRegistrationEntryRequest) ProtoReflect() protoreflect.Mes
 
 // Deprecated: Use CreateOrReturnRegistrationEntryRequest.ProtoReflect.Descriptor instead.
 func (*CreateOrReturnRegistrationEntryRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{28}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CreateOrReturnRegistrationEntryRequest) GetContext() *commonv1.RequestContext {
@@ -1550,7 +1889,7 @@ type CreateOrReturnRegistrationEntryResponse struct {
 
 func (x *CreateOrReturnRegistrationEntryResponse) Reset() {
 	*x = CreateOrReturnRegistrationEntryResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[29]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1562,7 +1901,7 @@ func (x *CreateOrReturnRegistrationEntryResponse) String() string {
 func (*CreateOrReturnRegistrationEntryResponse) ProtoMessage() {}
 
 func (x *CreateOrReturnRegistrationEntryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[29]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1575,7 +1914,7 @@ func (x *CreateOrReturnRegistrationEntryResponse) ProtoReflect() protoreflect.Me
 
 // Deprecated: Use CreateOrReturnRegistrationEntryResponse.ProtoReflect.Descriptor instead.
 func (*CreateOrReturnRegistrationEntryResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{29}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CreateOrReturnRegistrationEntryResponse) GetEntry() *RegistrationEntry {
@@ -1607,7 +1946,7 @@ type UpdateRegistrationEntryRequest struct {
 
 func (x *UpdateRegistrationEntryRequest) Reset() {
 	*x = UpdateRegistrationEntryRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[30]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1619,7 +1958,7 @@ func (x *UpdateRegistrationEntryRequest) String() string {
 func (*UpdateRegistrationEntryRequest) ProtoMessage() {}
 
 func (x *UpdateRegistrationEntryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[30]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1632,7 +1971,7 @@ func (x *UpdateRegistrationEntryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRegistrationEntryRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRegistrationEntryRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{30}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *UpdateRegistrationEntryRequest) GetContext() *commonv1.RequestContext {
@@ -1667,7 +2006,7 @@ type UpdateRegistrationEntryResponse struct {
 
 func (x *UpdateRegistrationEntryResponse) Reset() {
 	*x = UpdateRegistrationEntryResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[31]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1679,7 +2018,7 @@ func (x *UpdateRegistrationEntryResponse) String() string {
 func (*UpdateRegistrationEntryResponse) ProtoMessage() {}
 
 func (x *UpdateRegistrationEntryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[31]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1692,7 +2031,7 @@ func (x *UpdateRegistrationEntryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRegistrationEntryResponse.ProtoReflect.Descriptor instead.
 func (*UpdateRegistrationEntryResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{31}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *UpdateRegistrationEntryResponse) GetEntry() *RegistrationEntry {
@@ -1715,7 +2054,7 @@ type DeleteRegistrationEntryRequest struct {
 
 func (x *DeleteRegistrationEntryRequest) Reset() {
 	*x = DeleteRegistrationEntryRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[32]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1727,7 +2066,7 @@ func (x *DeleteRegistrationEntryRequest) String() string {
 func (*DeleteRegistrationEntryRequest) ProtoMessage() {}
 
 func (x *DeleteRegistrationEntryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[32]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1740,7 +2079,7 @@ func (x *DeleteRegistrationEntryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRegistrationEntryRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRegistrationEntryRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{32}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *DeleteRegistrationEntryRequest) GetContext() *commonv1.RequestContext {
@@ -1768,7 +2107,7 @@ type DeleteRegistrationEntryResponse struct {
 
 func (x *DeleteRegistrationEntryResponse) Reset() {
 	*x = DeleteRegistrationEntryResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[33]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1780,7 +2119,7 @@ func (x *DeleteRegistrationEntryResponse) String() string {
 func (*DeleteRegistrationEntryResponse) ProtoMessage() {}
 
 func (x *DeleteRegistrationEntryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[33]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1793,7 +2132,7 @@ func (x *DeleteRegistrationEntryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRegistrationEntryResponse.ProtoReflect.Descriptor instead.
 func (*DeleteRegistrationEntryResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{33}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *DeleteRegistrationEntryResponse) GetEntry() *RegistrationEntry {
@@ -1816,7 +2155,7 @@ type PruneRegistrationEntriesRequest struct {
 
 func (x *PruneRegistrationEntriesRequest) Reset() {
 	*x = PruneRegistrationEntriesRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[34]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1828,7 +2167,7 @@ func (x *PruneRegistrationEntriesRequest) String() string {
 func (*PruneRegistrationEntriesRequest) ProtoMessage() {}
 
 func (x *PruneRegistrationEntriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[34]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1841,7 +2180,7 @@ func (x *PruneRegistrationEntriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneRegistrationEntriesRequest.ProtoReflect.Descriptor instead.
 func (*PruneRegistrationEntriesRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{34}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PruneRegistrationEntriesRequest) GetContext() *commonv1.RequestContext {
@@ -1873,7 +2212,7 @@ type PruneRegistrationEntriesResponse struct {
 
 func (x *PruneRegistrationEntriesResponse) Reset() {
 	*x = PruneRegistrationEntriesResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[35]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1885,7 +2224,7 @@ func (x *PruneRegistrationEntriesResponse) String() string {
 func (*PruneRegistrationEntriesResponse) ProtoMessage() {}
 
 func (x *PruneRegistrationEntriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[35]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1898,7 +2237,7 @@ func (x *PruneRegistrationEntriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneRegistrationEntriesResponse.ProtoReflect.Descriptor instead.
 func (*PruneRegistrationEntriesResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{35}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PruneRegistrationEntriesResponse) GetPruned() uint64 {
@@ -1937,7 +2276,7 @@ type PrunedEntry struct {
 
 func (x *PrunedEntry) Reset() {
 	*x = PrunedEntry{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[36]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1949,7 +2288,7 @@ func (x *PrunedEntry) String() string {
 func (*PrunedEntry) ProtoMessage() {}
 
 func (x *PrunedEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[36]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1962,7 +2301,7 @@ func (x *PrunedEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrunedEntry.ProtoReflect.Descriptor instead.
 func (*PrunedEntry) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{36}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PrunedEntry) GetSpiffeId() string {
@@ -1999,7 +2338,7 @@ type FetchRegistrationEntryRequest struct {
 
 func (x *FetchRegistrationEntryRequest) Reset() {
 	*x = FetchRegistrationEntryRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[37]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2011,7 +2350,7 @@ func (x *FetchRegistrationEntryRequest) String() string {
 func (*FetchRegistrationEntryRequest) ProtoMessage() {}
 
 func (x *FetchRegistrationEntryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[37]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2024,7 +2363,7 @@ func (x *FetchRegistrationEntryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchRegistrationEntryRequest.ProtoReflect.Descriptor instead.
 func (*FetchRegistrationEntryRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{37}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *FetchRegistrationEntryRequest) GetContext() *commonv1.ReadContext {
@@ -2052,7 +2391,7 @@ type FetchRegistrationEntryResponse struct {
 
 func (x *FetchRegistrationEntryResponse) Reset() {
 	*x = FetchRegistrationEntryResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[38]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2064,7 +2403,7 @@ func (x *FetchRegistrationEntryResponse) String() string {
 func (*FetchRegistrationEntryResponse) ProtoMessage() {}
 
 func (x *FetchRegistrationEntryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[38]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2077,7 +2416,7 @@ func (x *FetchRegistrationEntryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchRegistrationEntryResponse.ProtoReflect.Descriptor instead.
 func (*FetchRegistrationEntryResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{38}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *FetchRegistrationEntryResponse) GetEntry() *RegistrationEntry {
@@ -2100,7 +2439,7 @@ type FetchRegistrationEntriesRequest struct {
 
 func (x *FetchRegistrationEntriesRequest) Reset() {
 	*x = FetchRegistrationEntriesRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[39]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2112,7 +2451,7 @@ func (x *FetchRegistrationEntriesRequest) String() string {
 func (*FetchRegistrationEntriesRequest) ProtoMessage() {}
 
 func (x *FetchRegistrationEntriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[39]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2125,7 +2464,7 @@ func (x *FetchRegistrationEntriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchRegistrationEntriesRequest.ProtoReflect.Descriptor instead.
 func (*FetchRegistrationEntriesRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{39}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *FetchRegistrationEntriesRequest) GetContext() *commonv1.ReadContext {
@@ -2153,7 +2492,7 @@ type FetchRegistrationEntriesResponse struct {
 
 func (x *FetchRegistrationEntriesResponse) Reset() {
 	*x = FetchRegistrationEntriesResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[40]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2165,7 +2504,7 @@ func (x *FetchRegistrationEntriesResponse) String() string {
 func (*FetchRegistrationEntriesResponse) ProtoMessage() {}
 
 func (x *FetchRegistrationEntriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[40]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2178,7 +2517,7 @@ func (x *FetchRegistrationEntriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchRegistrationEntriesResponse.ProtoReflect.Descriptor instead.
 func (*FetchRegistrationEntriesResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{40}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *FetchRegistrationEntriesResponse) GetEntries() []*RegistrationEntry {
@@ -2201,7 +2540,7 @@ type CountRegistrationEntriesRequest struct {
 
 func (x *CountRegistrationEntriesRequest) Reset() {
 	*x = CountRegistrationEntriesRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[41]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2213,7 +2552,7 @@ func (x *CountRegistrationEntriesRequest) String() string {
 func (*CountRegistrationEntriesRequest) ProtoMessage() {}
 
 func (x *CountRegistrationEntriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[41]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2226,7 +2565,7 @@ func (x *CountRegistrationEntriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountRegistrationEntriesRequest.ProtoReflect.Descriptor instead.
 func (*CountRegistrationEntriesRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{41}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *CountRegistrationEntriesRequest) GetContext() *commonv1.ReadContext {
@@ -2254,7 +2593,7 @@ type CountRegistrationEntriesResponse struct {
 
 func (x *CountRegistrationEntriesResponse) Reset() {
 	*x = CountRegistrationEntriesResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[42]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2266,7 +2605,7 @@ func (x *CountRegistrationEntriesResponse) String() string {
 func (*CountRegistrationEntriesResponse) ProtoMessage() {}
 
 func (x *CountRegistrationEntriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[42]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2279,7 +2618,7 @@ func (x *CountRegistrationEntriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountRegistrationEntriesResponse.ProtoReflect.Descriptor instead.
 func (*CountRegistrationEntriesResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{42}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *CountRegistrationEntriesResponse) GetCount() int32 {
@@ -2304,7 +2643,7 @@ type ListRegistrationEntriesRequest struct {
 
 func (x *ListRegistrationEntriesRequest) Reset() {
 	*x = ListRegistrationEntriesRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[43]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2316,7 +2655,7 @@ func (x *ListRegistrationEntriesRequest) String() string {
 func (*ListRegistrationEntriesRequest) ProtoMessage() {}
 
 func (x *ListRegistrationEntriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[43]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2329,7 +2668,7 @@ func (x *ListRegistrationEntriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRegistrationEntriesRequest.ProtoReflect.Descriptor instead.
 func (*ListRegistrationEntriesRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{43}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ListRegistrationEntriesRequest) GetContext() *commonv1.ReadContext {
@@ -2366,7 +2705,7 @@ type ListRegistrationEntriesResponse struct {
 
 func (x *ListRegistrationEntriesResponse) Reset() {
 	*x = ListRegistrationEntriesResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[44]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2378,7 +2717,7 @@ func (x *ListRegistrationEntriesResponse) String() string {
 func (*ListRegistrationEntriesResponse) ProtoMessage() {}
 
 func (x *ListRegistrationEntriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[44]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2391,7 +2730,7 @@ func (x *ListRegistrationEntriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRegistrationEntriesResponse.ProtoReflect.Descriptor instead.
 func (*ListRegistrationEntriesResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{44}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ListRegistrationEntriesResponse) GetEntries() []*RegistrationEntry {
@@ -2421,7 +2760,7 @@ type StreamRegistrationEntriesRequest struct {
 
 func (x *StreamRegistrationEntriesRequest) Reset() {
 	*x = StreamRegistrationEntriesRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[45]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2433,7 +2772,7 @@ func (x *StreamRegistrationEntriesRequest) String() string {
 func (*StreamRegistrationEntriesRequest) ProtoMessage() {}
 
 func (x *StreamRegistrationEntriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[45]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2446,7 +2785,7 @@ func (x *StreamRegistrationEntriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamRegistrationEntriesRequest.ProtoReflect.Descriptor instead.
 func (*StreamRegistrationEntriesRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{45}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *StreamRegistrationEntriesRequest) GetContext() *commonv1.ReadContext {
@@ -2476,7 +2815,7 @@ type StreamRegistrationEntriesResponse struct {
 
 func (x *StreamRegistrationEntriesResponse) Reset() {
 	*x = StreamRegistrationEntriesResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[46]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2488,7 +2827,7 @@ func (x *StreamRegistrationEntriesResponse) String() string {
 func (*StreamRegistrationEntriesResponse) ProtoMessage() {}
 
 func (x *StreamRegistrationEntriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[46]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2501,7 +2840,7 @@ func (x *StreamRegistrationEntriesResponse) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use StreamRegistrationEntriesResponse.ProtoReflect.Descriptor instead.
 func (*StreamRegistrationEntriesResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{46}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *StreamRegistrationEntriesResponse) GetEntries() []*RegistrationEntry {
@@ -2535,7 +2874,7 @@ type ListRegistrationEntryEventsRequest struct {
 
 func (x *ListRegistrationEntryEventsRequest) Reset() {
 	*x = ListRegistrationEntryEventsRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[47]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2547,7 +2886,7 @@ func (x *ListRegistrationEntryEventsRequest) String() string {
 func (*ListRegistrationEntryEventsRequest) ProtoMessage() {}
 
 func (x *ListRegistrationEntryEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[47]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2560,7 +2899,7 @@ func (x *ListRegistrationEntryEventsRequest) ProtoReflect() protoreflect.Message
 
 // Deprecated: Use ListRegistrationEntryEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListRegistrationEntryEventsRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{47}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ListRegistrationEntryEventsRequest) GetContext() *commonv1.ReadContext {
@@ -2602,7 +2941,7 @@ type ListRegistrationEntryEventsResponse struct {
 
 func (x *ListRegistrationEntryEventsResponse) Reset() {
 	*x = ListRegistrationEntryEventsResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[48]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2614,7 +2953,7 @@ func (x *ListRegistrationEntryEventsResponse) String() string {
 func (*ListRegistrationEntryEventsResponse) ProtoMessage() {}
 
 func (x *ListRegistrationEntryEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[48]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2627,7 +2966,7 @@ func (x *ListRegistrationEntryEventsResponse) ProtoReflect() protoreflect.Messag
 
 // Deprecated: Use ListRegistrationEntryEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListRegistrationEntryEventsResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{48}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ListRegistrationEntryEventsResponse) GetEvents() []*RegistrationEntryEvent {
@@ -2650,7 +2989,7 @@ type StreamRegistrationEntryEventsResponse struct {
 
 func (x *StreamRegistrationEntryEventsResponse) Reset() {
 	*x = StreamRegistrationEntryEventsResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[49]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2662,7 +3001,7 @@ func (x *StreamRegistrationEntryEventsResponse) String() string {
 func (*StreamRegistrationEntryEventsResponse) ProtoMessage() {}
 
 func (x *StreamRegistrationEntryEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[49]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2675,7 +3014,7 @@ func (x *StreamRegistrationEntryEventsResponse) ProtoReflect() protoreflect.Mess
 
 // Deprecated: Use StreamRegistrationEntryEventsResponse.ProtoReflect.Descriptor instead.
 func (*StreamRegistrationEntryEventsResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{49}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *StreamRegistrationEntryEventsResponse) GetEvents() []*RegistrationEntryEvent {
@@ -2705,7 +3044,7 @@ type FetchRegistrationEntryEventRequest struct {
 
 func (x *FetchRegistrationEntryEventRequest) Reset() {
 	*x = FetchRegistrationEntryEventRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[50]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2717,7 +3056,7 @@ func (x *FetchRegistrationEntryEventRequest) String() string {
 func (*FetchRegistrationEntryEventRequest) ProtoMessage() {}
 
 func (x *FetchRegistrationEntryEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[50]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2730,7 +3069,7 @@ func (x *FetchRegistrationEntryEventRequest) ProtoReflect() protoreflect.Message
 
 // Deprecated: Use FetchRegistrationEntryEventRequest.ProtoReflect.Descriptor instead.
 func (*FetchRegistrationEntryEventRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{50}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *FetchRegistrationEntryEventRequest) GetContext() *commonv1.ReadContext {
@@ -2758,7 +3097,7 @@ type FetchRegistrationEntryEventResponse struct {
 
 func (x *FetchRegistrationEntryEventResponse) Reset() {
 	*x = FetchRegistrationEntryEventResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[51]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2770,7 +3109,7 @@ func (x *FetchRegistrationEntryEventResponse) String() string {
 func (*FetchRegistrationEntryEventResponse) ProtoMessage() {}
 
 func (x *FetchRegistrationEntryEventResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[51]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2783,7 +3122,7 @@ func (x *FetchRegistrationEntryEventResponse) ProtoReflect() protoreflect.Messag
 
 // Deprecated: Use FetchRegistrationEntryEventResponse.ProtoReflect.Descriptor instead.
 func (*FetchRegistrationEntryEventResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{51}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *FetchRegistrationEntryEventResponse) GetEvent() *RegistrationEntryEvent {
@@ -2806,7 +3145,7 @@ type PruneRegistrationEntryEventsRequest struct {
 
 func (x *PruneRegistrationEntryEventsRequest) Reset() {
 	*x = PruneRegistrationEntryEventsRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[52]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2818,7 +3157,7 @@ func (x *PruneRegistrationEntryEventsRequest) String() string {
 func (*PruneRegistrationEntryEventsRequest) ProtoMessage() {}
 
 func (x *PruneRegistrationEntryEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[52]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2831,7 +3170,7 @@ func (x *PruneRegistrationEntryEventsRequest) ProtoReflect() protoreflect.Messag
 
 // Deprecated: Use PruneRegistrationEntryEventsRequest.ProtoReflect.Descriptor instead.
 func (*PruneRegistrationEntryEventsRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{52}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *PruneRegistrationEntryEventsRequest) GetContext() *commonv1.RequestContext {
@@ -2859,7 +3198,7 @@ type PruneRegistrationEntryEventsResponse struct {
 
 func (x *PruneRegistrationEntryEventsResponse) Reset() {
 	*x = PruneRegistrationEntryEventsResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[53]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2871,7 +3210,7 @@ func (x *PruneRegistrationEntryEventsResponse) String() string {
 func (*PruneRegistrationEntryEventsResponse) ProtoMessage() {}
 
 func (x *PruneRegistrationEntryEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[53]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2884,7 +3223,7 @@ func (x *PruneRegistrationEntryEventsResponse) ProtoReflect() protoreflect.Messa
 
 // Deprecated: Use PruneRegistrationEntryEventsResponse.ProtoReflect.Descriptor instead.
 func (*PruneRegistrationEntryEventsResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{53}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *PruneRegistrationEntryEventsResponse) GetPruned() uint64 {
@@ -2907,7 +3246,7 @@ type CreateAttestedNodeRequest struct {
 
 func (x *CreateAttestedNodeRequest) Reset() {
 	*x = CreateAttestedNodeRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[54]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2919,7 +3258,7 @@ func (x *CreateAttestedNodeRequest) String() string {
 func (*CreateAttestedNodeRequest) ProtoMessage() {}
 
 func (x *CreateAttestedNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[54]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2932,7 +3271,7 @@ func (x *CreateAttestedNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateAttestedNodeRequest.ProtoReflect.Descriptor instead.
 func (*CreateAttestedNodeRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{54}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *CreateAttestedNodeRequest) GetContext() *commonv1.RequestContext {
@@ -2960,7 +3299,7 @@ type CreateAttestedNodeResponse struct {
 
 func (x *CreateAttestedNodeResponse) Reset() {
 	*x = CreateAttestedNodeResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[55]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2972,7 +3311,7 @@ func (x *CreateAttestedNodeResponse) String() string {
 func (*CreateAttestedNodeResponse) ProtoMessage() {}
 
 func (x *CreateAttestedNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[55]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2985,7 +3324,7 @@ func (x *CreateAttestedNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateAttestedNodeResponse.ProtoReflect.Descriptor instead.
 func (*CreateAttestedNodeResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{55}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *CreateAttestedNodeResponse) GetNode() *AttestedNode {
@@ -3010,7 +3349,7 @@ type UpdateAttestedNodeRequest struct {
 
 func (x *UpdateAttestedNodeRequest) Reset() {
 	*x = UpdateAttestedNodeRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[56]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3022,7 +3361,7 @@ func (x *UpdateAttestedNodeRequest) String() string {
 func (*UpdateAttestedNodeRequest) ProtoMessage() {}
 
 func (x *UpdateAttestedNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[56]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3035,7 +3374,7 @@ func (x *UpdateAttestedNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateAttestedNodeRequest.ProtoReflect.Descriptor instead.
 func (*UpdateAttestedNodeRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{56}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *UpdateAttestedNodeRequest) GetContext() *commonv1.RequestContext {
@@ -3070,7 +3409,7 @@ type UpdateAttestedNodeResponse struct {
 
 func (x *UpdateAttestedNodeResponse) Reset() {
 	*x = UpdateAttestedNodeResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[57]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3082,7 +3421,7 @@ func (x *UpdateAttestedNodeResponse) String() string {
 func (*UpdateAttestedNodeResponse) ProtoMessage() {}
 
 func (x *UpdateAttestedNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[57]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3095,7 +3434,7 @@ func (x *UpdateAttestedNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateAttestedNodeResponse.ProtoReflect.Descriptor instead.
 func (*UpdateAttestedNodeResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{57}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *UpdateAttestedNodeResponse) GetNode() *AttestedNode {
@@ -3118,7 +3457,7 @@ type DeleteAttestedNodeRequest struct {
 
 func (x *DeleteAttestedNodeRequest) Reset() {
 	*x = DeleteAttestedNodeRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[58]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3130,7 +3469,7 @@ func (x *DeleteAttestedNodeRequest) String() string {
 func (*DeleteAttestedNodeRequest) ProtoMessage() {}
 
 func (x *DeleteAttestedNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[58]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3143,7 +3482,7 @@ func (x *DeleteAttestedNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteAttestedNodeRequest.ProtoReflect.Descriptor instead.
 func (*DeleteAttestedNodeRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{58}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *DeleteAttestedNodeRequest) GetContext() *commonv1.RequestContext {
@@ -3175,7 +3514,7 @@ type DeleteAttestedNodeResponse struct {
 
 func (x *DeleteAttestedNodeResponse) Reset() {
 	*x = DeleteAttestedNodeResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[59]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3187,7 +3526,7 @@ func (x *DeleteAttestedNodeResponse) String() string {
 func (*DeleteAttestedNodeResponse) ProtoMessage() {}
 
 func (x *DeleteAttestedNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[59]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3200,7 +3539,7 @@ func (x *DeleteAttestedNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteAttestedNodeResponse.ProtoReflect.Descriptor instead.
 func (*DeleteAttestedNodeResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{59}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *DeleteAttestedNodeResponse) GetNode() *AttestedNode {
@@ -3241,7 +3580,7 @@ type PruneAttestedExpiredNodesRequest struct {
 
 func (x *PruneAttestedExpiredNodesRequest) Reset() {
 	*x = PruneAttestedExpiredNodesRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[60]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3253,7 +3592,7 @@ func (x *PruneAttestedExpiredNodesRequest) String() string {
 func (*PruneAttestedExpiredNodesRequest) ProtoMessage() {}
 
 func (x *PruneAttestedExpiredNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[60]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3266,7 +3605,7 @@ func (x *PruneAttestedExpiredNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneAttestedExpiredNodesRequest.ProtoReflect.Descriptor instead.
 func (*PruneAttestedExpiredNodesRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{60}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *PruneAttestedExpiredNodesRequest) GetContext() *commonv1.RequestContext {
@@ -3314,7 +3653,7 @@ type PruneAttestedExpiredNodesResponse struct {
 
 func (x *PruneAttestedExpiredNodesResponse) Reset() {
 	*x = PruneAttestedExpiredNodesResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[61]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3326,7 +3665,7 @@ func (x *PruneAttestedExpiredNodesResponse) String() string {
 func (*PruneAttestedExpiredNodesResponse) ProtoMessage() {}
 
 func (x *PruneAttestedExpiredNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[61]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3339,7 +3678,7 @@ func (x *PruneAttestedExpiredNodesResponse) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use PruneAttestedExpiredNodesResponse.ProtoReflect.Descriptor instead.
 func (*PruneAttestedExpiredNodesResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{61}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *PruneAttestedExpiredNodesResponse) GetPruned() uint64 {
@@ -3383,7 +3722,7 @@ type FetchAttestedNodeRequest struct {
 
 func (x *FetchAttestedNodeRequest) Reset() {
 	*x = FetchAttestedNodeRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[62]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3395,7 +3734,7 @@ func (x *FetchAttestedNodeRequest) String() string {
 func (*FetchAttestedNodeRequest) ProtoMessage() {}
 
 func (x *FetchAttestedNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[62]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3408,7 +3747,7 @@ func (x *FetchAttestedNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchAttestedNodeRequest.ProtoReflect.Descriptor instead.
 func (*FetchAttestedNodeRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{62}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *FetchAttestedNodeRequest) GetContext() *commonv1.ReadContext {
@@ -3436,7 +3775,7 @@ type FetchAttestedNodeResponse struct {
 
 func (x *FetchAttestedNodeResponse) Reset() {
 	*x = FetchAttestedNodeResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[63]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3448,7 +3787,7 @@ func (x *FetchAttestedNodeResponse) String() string {
 func (*FetchAttestedNodeResponse) ProtoMessage() {}
 
 func (x *FetchAttestedNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[63]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3461,7 +3800,7 @@ func (x *FetchAttestedNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchAttestedNodeResponse.ProtoReflect.Descriptor instead.
 func (*FetchAttestedNodeResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{63}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *FetchAttestedNodeResponse) GetNode() *AttestedNode {
@@ -3484,7 +3823,7 @@ type FetchAttestedNodesRequest struct {
 
 func (x *FetchAttestedNodesRequest) Reset() {
 	*x = FetchAttestedNodesRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[64]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3496,7 +3835,7 @@ func (x *FetchAttestedNodesRequest) String() string {
 func (*FetchAttestedNodesRequest) ProtoMessage() {}
 
 func (x *FetchAttestedNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[64]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3509,7 +3848,7 @@ func (x *FetchAttestedNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchAttestedNodesRequest.ProtoReflect.Descriptor instead.
 func (*FetchAttestedNodesRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{64}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *FetchAttestedNodesRequest) GetContext() *commonv1.ReadContext {
@@ -3537,7 +3876,7 @@ type FetchAttestedNodesResponse struct {
 
 func (x *FetchAttestedNodesResponse) Reset() {
 	*x = FetchAttestedNodesResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[65]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3549,7 +3888,7 @@ func (x *FetchAttestedNodesResponse) String() string {
 func (*FetchAttestedNodesResponse) ProtoMessage() {}
 
 func (x *FetchAttestedNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[65]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3562,7 +3901,7 @@ func (x *FetchAttestedNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchAttestedNodesResponse.ProtoReflect.Descriptor instead.
 func (*FetchAttestedNodesResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{65}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *FetchAttestedNodesResponse) GetNodes() []*AttestedNode {
@@ -3585,7 +3924,7 @@ type CountAttestedNodesRequest struct {
 
 func (x *CountAttestedNodesRequest) Reset() {
 	*x = CountAttestedNodesRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[66]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3597,7 +3936,7 @@ func (x *CountAttestedNodesRequest) String() string {
 func (*CountAttestedNodesRequest) ProtoMessage() {}
 
 func (x *CountAttestedNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[66]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3610,7 +3949,7 @@ func (x *CountAttestedNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountAttestedNodesRequest.ProtoReflect.Descriptor instead.
 func (*CountAttestedNodesRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{66}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *CountAttestedNodesRequest) GetContext() *commonv1.ReadContext {
@@ -3638,7 +3977,7 @@ type CountAttestedNodesResponse struct {
 
 func (x *CountAttestedNodesResponse) Reset() {
 	*x = CountAttestedNodesResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[67]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3650,7 +3989,7 @@ func (x *CountAttestedNodesResponse) String() string {
 func (*CountAttestedNodesResponse) ProtoMessage() {}
 
 func (x *CountAttestedNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[67]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3663,7 +4002,7 @@ func (x *CountAttestedNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountAttestedNodesResponse.ProtoReflect.Descriptor instead.
 func (*CountAttestedNodesResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{67}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *CountAttestedNodesResponse) GetCount() int32 {
@@ -3690,7 +4029,7 @@ type ListAttestedNodesRequest struct {
 
 func (x *ListAttestedNodesRequest) Reset() {
 	*x = ListAttestedNodesRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[68]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3702,7 +4041,7 @@ func (x *ListAttestedNodesRequest) String() string {
 func (*ListAttestedNodesRequest) ProtoMessage() {}
 
 func (x *ListAttestedNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[68]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3715,7 +4054,7 @@ func (x *ListAttestedNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAttestedNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListAttestedNodesRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{68}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ListAttestedNodesRequest) GetContext() *commonv1.ReadContext {
@@ -3759,7 +4098,7 @@ type ListAttestedNodesResponse struct {
 
 func (x *ListAttestedNodesResponse) Reset() {
 	*x = ListAttestedNodesResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[69]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3771,7 +4110,7 @@ func (x *ListAttestedNodesResponse) String() string {
 func (*ListAttestedNodesResponse) ProtoMessage() {}
 
 func (x *ListAttestedNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[69]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3784,7 +4123,7 @@ func (x *ListAttestedNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAttestedNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListAttestedNodesResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{69}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ListAttestedNodesResponse) GetNodes() []*AttestedNode {
@@ -3816,7 +4155,7 @@ type StreamAttestedNodesRequest struct {
 
 func (x *StreamAttestedNodesRequest) Reset() {
 	*x = StreamAttestedNodesRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[70]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3828,7 +4167,7 @@ func (x *StreamAttestedNodesRequest) String() string {
 func (*StreamAttestedNodesRequest) ProtoMessage() {}
 
 func (x *StreamAttestedNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[70]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3841,7 +4180,7 @@ func (x *StreamAttestedNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamAttestedNodesRequest.ProtoReflect.Descriptor instead.
 func (*StreamAttestedNodesRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{70}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *StreamAttestedNodesRequest) GetContext() *commonv1.ReadContext {
@@ -3878,7 +4217,7 @@ type StreamAttestedNodesResponse struct {
 
 func (x *StreamAttestedNodesResponse) Reset() {
 	*x = StreamAttestedNodesResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[71]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3890,7 +4229,7 @@ func (x *StreamAttestedNodesResponse) String() string {
 func (*StreamAttestedNodesResponse) ProtoMessage() {}
 
 func (x *StreamAttestedNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[71]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3903,7 +4242,7 @@ func (x *StreamAttestedNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamAttestedNodesResponse.ProtoReflect.Descriptor instead.
 func (*StreamAttestedNodesResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{71}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *StreamAttestedNodesResponse) GetNodes() []*AttestedNode {
@@ -3937,7 +4276,7 @@ type ListAttestedNodeEventsRequest struct {
 
 func (x *ListAttestedNodeEventsRequest) Reset() {
 	*x = ListAttestedNodeEventsRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[72]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3949,7 +4288,7 @@ func (x *ListAttestedNodeEventsRequest) String() string {
 func (*ListAttestedNodeEventsRequest) ProtoMessage() {}
 
 func (x *ListAttestedNodeEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[72]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3962,7 +4301,7 @@ func (x *ListAttestedNodeEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAttestedNodeEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListAttestedNodeEventsRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{72}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ListAttestedNodeEventsRequest) GetContext() *commonv1.ReadContext {
@@ -4004,7 +4343,7 @@ type ListAttestedNodeEventsResponse struct {
 
 func (x *ListAttestedNodeEventsResponse) Reset() {
 	*x = ListAttestedNodeEventsResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[73]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4016,7 +4355,7 @@ func (x *ListAttestedNodeEventsResponse) String() string {
 func (*ListAttestedNodeEventsResponse) ProtoMessage() {}
 
 func (x *ListAttestedNodeEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[73]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4029,7 +4368,7 @@ func (x *ListAttestedNodeEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAttestedNodeEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListAttestedNodeEventsResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{73}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ListAttestedNodeEventsResponse) GetEvents() []*AttestedNodeEvent {
@@ -4052,7 +4391,7 @@ type StreamAttestedNodeEventsResponse struct {
 
 func (x *StreamAttestedNodeEventsResponse) Reset() {
 	*x = StreamAttestedNodeEventsResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[74]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4064,7 +4403,7 @@ func (x *StreamAttestedNodeEventsResponse) String() string {
 func (*StreamAttestedNodeEventsResponse) ProtoMessage() {}
 
 func (x *StreamAttestedNodeEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[74]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4077,7 +4416,7 @@ func (x *StreamAttestedNodeEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamAttestedNodeEventsResponse.ProtoReflect.Descriptor instead.
 func (*StreamAttestedNodeEventsResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{74}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *StreamAttestedNodeEventsResponse) GetEvents() []*AttestedNodeEvent {
@@ -4107,7 +4446,7 @@ type FetchAttestedNodeEventRequest struct {
 
 func (x *FetchAttestedNodeEventRequest) Reset() {
 	*x = FetchAttestedNodeEventRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[75]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4119,7 +4458,7 @@ func (x *FetchAttestedNodeEventRequest) String() string {
 func (*FetchAttestedNodeEventRequest) ProtoMessage() {}
 
 func (x *FetchAttestedNodeEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[75]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4132,7 +4471,7 @@ func (x *FetchAttestedNodeEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchAttestedNodeEventRequest.ProtoReflect.Descriptor instead.
 func (*FetchAttestedNodeEventRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{75}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *FetchAttestedNodeEventRequest) GetContext() *commonv1.ReadContext {
@@ -4160,7 +4499,7 @@ type FetchAttestedNodeEventResponse struct {
 
 func (x *FetchAttestedNodeEventResponse) Reset() {
 	*x = FetchAttestedNodeEventResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[76]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4172,7 +4511,7 @@ func (x *FetchAttestedNodeEventResponse) String() string {
 func (*FetchAttestedNodeEventResponse) ProtoMessage() {}
 
 func (x *FetchAttestedNodeEventResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[76]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4185,7 +4524,7 @@ func (x *FetchAttestedNodeEventResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchAttestedNodeEventResponse.ProtoReflect.Descriptor instead.
 func (*FetchAttestedNodeEventResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{76}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *FetchAttestedNodeEventResponse) GetEvent() *AttestedNodeEvent {
@@ -4208,7 +4547,7 @@ type PruneAttestedNodeEventsRequest struct {
 
 func (x *PruneAttestedNodeEventsRequest) Reset() {
 	*x = PruneAttestedNodeEventsRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[77]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4220,7 +4559,7 @@ func (x *PruneAttestedNodeEventsRequest) String() string {
 func (*PruneAttestedNodeEventsRequest) ProtoMessage() {}
 
 func (x *PruneAttestedNodeEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[77]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4233,7 +4572,7 @@ func (x *PruneAttestedNodeEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneAttestedNodeEventsRequest.ProtoReflect.Descriptor instead.
 func (*PruneAttestedNodeEventsRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{77}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *PruneAttestedNodeEventsRequest) GetContext() *commonv1.RequestContext {
@@ -4261,7 +4600,7 @@ type PruneAttestedNodeEventsResponse struct {
 
 func (x *PruneAttestedNodeEventsResponse) Reset() {
 	*x = PruneAttestedNodeEventsResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[78]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4273,7 +4612,7 @@ func (x *PruneAttestedNodeEventsResponse) String() string {
 func (*PruneAttestedNodeEventsResponse) ProtoMessage() {}
 
 func (x *PruneAttestedNodeEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[78]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4286,7 +4625,7 @@ func (x *PruneAttestedNodeEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneAttestedNodeEventsResponse.ProtoReflect.Descriptor instead.
 func (*PruneAttestedNodeEventsResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{78}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *PruneAttestedNodeEventsResponse) GetPruned() uint64 {
@@ -4307,7 +4646,7 @@ type FetchEventBoundsRequest struct {
 
 func (x *FetchEventBoundsRequest) Reset() {
 	*x = FetchEventBoundsRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[79]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4319,7 +4658,7 @@ func (x *FetchEventBoundsRequest) String() string {
 func (*FetchEventBoundsRequest) ProtoMessage() {}
 
 func (x *FetchEventBoundsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[79]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4332,7 +4671,7 @@ func (x *FetchEventBoundsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchEventBoundsRequest.ProtoReflect.Descriptor instead.
 func (*FetchEventBoundsRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{79}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *FetchEventBoundsRequest) GetContext() *commonv1.ReadContext {
@@ -4355,7 +4694,7 @@ type FetchEventBoundsResponse struct {
 
 func (x *FetchEventBoundsResponse) Reset() {
 	*x = FetchEventBoundsResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[80]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4367,7 +4706,7 @@ func (x *FetchEventBoundsResponse) String() string {
 func (*FetchEventBoundsResponse) ProtoMessage() {}
 
 func (x *FetchEventBoundsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[80]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4380,7 +4719,7 @@ func (x *FetchEventBoundsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchEventBoundsResponse.ProtoReflect.Descriptor instead.
 func (*FetchEventBoundsResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{80}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *FetchEventBoundsResponse) GetRegistrationEntries() *EventBounds {
@@ -4412,7 +4751,7 @@ type SetNodeSelectorsRequest struct {
 
 func (x *SetNodeSelectorsRequest) Reset() {
 	*x = SetNodeSelectorsRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[81]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4424,7 +4763,7 @@ func (x *SetNodeSelectorsRequest) String() string {
 func (*SetNodeSelectorsRequest) ProtoMessage() {}
 
 func (x *SetNodeSelectorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[81]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4437,7 +4776,7 @@ func (x *SetNodeSelectorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNodeSelectorsRequest.ProtoReflect.Descriptor instead.
 func (*SetNodeSelectorsRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{81}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *SetNodeSelectorsRequest) GetContext() *commonv1.RequestContext {
@@ -4470,7 +4809,7 @@ type SetNodeSelectorsResponse struct {
 
 func (x *SetNodeSelectorsResponse) Reset() {
 	*x = SetNodeSelectorsResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[82]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4482,7 +4821,7 @@ func (x *SetNodeSelectorsResponse) String() string {
 func (*SetNodeSelectorsResponse) ProtoMessage() {}
 
 func (x *SetNodeSelectorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[82]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4495,7 +4834,7 @@ func (x *SetNodeSelectorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNodeSelectorsResponse.ProtoReflect.Descriptor instead.
 func (*SetNodeSelectorsResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{82}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{88}
 }
 
 // Asks for GetNodeSelectors.
@@ -4511,7 +4850,7 @@ type GetNodeSelectorsRequest struct {
 
 func (x *GetNodeSelectorsRequest) Reset() {
 	*x = GetNodeSelectorsRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[83]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4523,7 +4862,7 @@ func (x *GetNodeSelectorsRequest) String() string {
 func (*GetNodeSelectorsRequest) ProtoMessage() {}
 
 func (x *GetNodeSelectorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[83]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4536,7 +4875,7 @@ func (x *GetNodeSelectorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeSelectorsRequest.ProtoReflect.Descriptor instead.
 func (*GetNodeSelectorsRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{83}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *GetNodeSelectorsRequest) GetContext() *commonv1.ReadContext {
@@ -4564,7 +4903,7 @@ type GetNodeSelectorsResponse struct {
 
 func (x *GetNodeSelectorsResponse) Reset() {
 	*x = GetNodeSelectorsResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[84]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4576,7 +4915,7 @@ func (x *GetNodeSelectorsResponse) String() string {
 func (*GetNodeSelectorsResponse) ProtoMessage() {}
 
 func (x *GetNodeSelectorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[84]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4589,7 +4928,7 @@ func (x *GetNodeSelectorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeSelectorsResponse.ProtoReflect.Descriptor instead.
 func (*GetNodeSelectorsResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{84}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *GetNodeSelectorsResponse) GetSelectors() []*Selector {
@@ -4612,7 +4951,7 @@ type ListNodeSelectorsRequest struct {
 
 func (x *ListNodeSelectorsRequest) Reset() {
 	*x = ListNodeSelectorsRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[85]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4624,7 +4963,7 @@ func (x *ListNodeSelectorsRequest) String() string {
 func (*ListNodeSelectorsRequest) ProtoMessage() {}
 
 func (x *ListNodeSelectorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[85]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4637,7 +4976,7 @@ func (x *ListNodeSelectorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodeSelectorsRequest.ProtoReflect.Descriptor instead.
 func (*ListNodeSelectorsRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{85}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *ListNodeSelectorsRequest) GetContext() *commonv1.ReadContext {
@@ -4665,7 +5004,7 @@ type ListNodeSelectorsResponse struct {
 
 func (x *ListNodeSelectorsResponse) Reset() {
 	*x = ListNodeSelectorsResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[86]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4677,7 +5016,7 @@ func (x *ListNodeSelectorsResponse) String() string {
 func (*ListNodeSelectorsResponse) ProtoMessage() {}
 
 func (x *ListNodeSelectorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[86]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4690,7 +5029,7 @@ func (x *ListNodeSelectorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodeSelectorsResponse.ProtoReflect.Descriptor instead.
 func (*ListNodeSelectorsResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{86}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *ListNodeSelectorsResponse) GetNodeSelectors() []*NodeSelectors {
@@ -4713,7 +5052,7 @@ type StreamNodeSelectorsResponse struct {
 
 func (x *StreamNodeSelectorsResponse) Reset() {
 	*x = StreamNodeSelectorsResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[87]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4725,7 +5064,7 @@ func (x *StreamNodeSelectorsResponse) String() string {
 func (*StreamNodeSelectorsResponse) ProtoMessage() {}
 
 func (x *StreamNodeSelectorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[87]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4738,7 +5077,7 @@ func (x *StreamNodeSelectorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamNodeSelectorsResponse.ProtoReflect.Descriptor instead.
 func (*StreamNodeSelectorsResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{87}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *StreamNodeSelectorsResponse) GetNodeSelectors() []*NodeSelectors {
@@ -4768,7 +5107,7 @@ type CreateJoinTokenRequest struct {
 
 func (x *CreateJoinTokenRequest) Reset() {
 	*x = CreateJoinTokenRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[88]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4780,7 +5119,7 @@ func (x *CreateJoinTokenRequest) String() string {
 func (*CreateJoinTokenRequest) ProtoMessage() {}
 
 func (x *CreateJoinTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[88]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4793,7 +5132,7 @@ func (x *CreateJoinTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateJoinTokenRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{88}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *CreateJoinTokenRequest) GetContext() *commonv1.RequestContext {
@@ -4819,7 +5158,7 @@ type CreateJoinTokenResponse struct {
 
 func (x *CreateJoinTokenResponse) Reset() {
 	*x = CreateJoinTokenResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[89]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4831,7 +5170,7 @@ func (x *CreateJoinTokenResponse) String() string {
 func (*CreateJoinTokenResponse) ProtoMessage() {}
 
 func (x *CreateJoinTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[89]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4844,7 +5183,7 @@ func (x *CreateJoinTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateJoinTokenResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{89}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{95}
 }
 
 // Asks for DeleteJoinToken.
@@ -4860,7 +5199,7 @@ type DeleteJoinTokenRequest struct {
 
 func (x *DeleteJoinTokenRequest) Reset() {
 	*x = DeleteJoinTokenRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[90]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4872,7 +5211,7 @@ func (x *DeleteJoinTokenRequest) String() string {
 func (*DeleteJoinTokenRequest) ProtoMessage() {}
 
 func (x *DeleteJoinTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[90]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4885,7 +5224,7 @@ func (x *DeleteJoinTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteJoinTokenRequest.ProtoReflect.Descriptor instead.
 func (*DeleteJoinTokenRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{90}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *DeleteJoinTokenRequest) GetContext() *commonv1.RequestContext {
@@ -4911,7 +5250,7 @@ type DeleteJoinTokenResponse struct {
 
 func (x *DeleteJoinTokenResponse) Reset() {
 	*x = DeleteJoinTokenResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[91]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4923,7 +5262,7 @@ func (x *DeleteJoinTokenResponse) String() string {
 func (*DeleteJoinTokenResponse) ProtoMessage() {}
 
 func (x *DeleteJoinTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[91]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4936,7 +5275,7 @@ func (x *DeleteJoinTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteJoinTokenResponse.ProtoReflect.Descriptor instead.
 func (*DeleteJoinTokenResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{91}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{97}
 }
 
 // Asks for PruneJoinTokens.
@@ -4952,7 +5291,7 @@ type PruneJoinTokensRequest struct {
 
 func (x *PruneJoinTokensRequest) Reset() {
 	*x = PruneJoinTokensRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[92]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4964,7 +5303,7 @@ func (x *PruneJoinTokensRequest) String() string {
 func (*PruneJoinTokensRequest) ProtoMessage() {}
 
 func (x *PruneJoinTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[92]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4977,7 +5316,7 @@ func (x *PruneJoinTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneJoinTokensRequest.ProtoReflect.Descriptor instead.
 func (*PruneJoinTokensRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{92}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *PruneJoinTokensRequest) GetContext() *commonv1.RequestContext {
@@ -5005,7 +5344,7 @@ type PruneJoinTokensResponse struct {
 
 func (x *PruneJoinTokensResponse) Reset() {
 	*x = PruneJoinTokensResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[93]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5017,7 +5356,7 @@ func (x *PruneJoinTokensResponse) String() string {
 func (*PruneJoinTokensResponse) ProtoMessage() {}
 
 func (x *PruneJoinTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[93]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5030,7 +5369,7 @@ func (x *PruneJoinTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneJoinTokensResponse.ProtoReflect.Descriptor instead.
 func (*PruneJoinTokensResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{93}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *PruneJoinTokensResponse) GetPruned() uint64 {
@@ -5053,7 +5392,7 @@ type FetchJoinTokenRequest struct {
 
 func (x *FetchJoinTokenRequest) Reset() {
 	*x = FetchJoinTokenRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[94]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5065,7 +5404,7 @@ func (x *FetchJoinTokenRequest) String() string {
 func (*FetchJoinTokenRequest) ProtoMessage() {}
 
 func (x *FetchJoinTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[94]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5078,7 +5417,7 @@ func (x *FetchJoinTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchJoinTokenRequest.ProtoReflect.Descriptor instead.
 func (*FetchJoinTokenRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{94}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *FetchJoinTokenRequest) GetContext() *commonv1.ReadContext {
@@ -5106,7 +5445,7 @@ type FetchJoinTokenResponse struct {
 
 func (x *FetchJoinTokenResponse) Reset() {
 	*x = FetchJoinTokenResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[95]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5118,7 +5457,7 @@ func (x *FetchJoinTokenResponse) String() string {
 func (*FetchJoinTokenResponse) ProtoMessage() {}
 
 func (x *FetchJoinTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[95]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5131,7 +5470,7 @@ func (x *FetchJoinTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchJoinTokenResponse.ProtoReflect.Descriptor instead.
 func (*FetchJoinTokenResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{95}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *FetchJoinTokenResponse) GetJoinToken() *JoinToken {
@@ -5154,7 +5493,7 @@ type CreateFederationRelationshipRequest struct {
 
 func (x *CreateFederationRelationshipRequest) Reset() {
 	*x = CreateFederationRelationshipRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[96]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5166,7 +5505,7 @@ func (x *CreateFederationRelationshipRequest) String() string {
 func (*CreateFederationRelationshipRequest) ProtoMessage() {}
 
 func (x *CreateFederationRelationshipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[96]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5179,7 +5518,7 @@ func (x *CreateFederationRelationshipRequest) ProtoReflect() protoreflect.Messag
 
 // Deprecated: Use CreateFederationRelationshipRequest.ProtoReflect.Descriptor instead.
 func (*CreateFederationRelationshipRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{96}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *CreateFederationRelationshipRequest) GetContext() *commonv1.RequestContext {
@@ -5207,7 +5546,7 @@ type CreateFederationRelationshipResponse struct {
 
 func (x *CreateFederationRelationshipResponse) Reset() {
 	*x = CreateFederationRelationshipResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[97]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5219,7 +5558,7 @@ func (x *CreateFederationRelationshipResponse) String() string {
 func (*CreateFederationRelationshipResponse) ProtoMessage() {}
 
 func (x *CreateFederationRelationshipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[97]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5232,7 +5571,7 @@ func (x *CreateFederationRelationshipResponse) ProtoReflect() protoreflect.Messa
 
 // Deprecated: Use CreateFederationRelationshipResponse.ProtoReflect.Descriptor instead.
 func (*CreateFederationRelationshipResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{97}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *CreateFederationRelationshipResponse) GetRelationship() *FederationRelationship {
@@ -5257,7 +5596,7 @@ type UpdateFederationRelationshipRequest struct {
 
 func (x *UpdateFederationRelationshipRequest) Reset() {
 	*x = UpdateFederationRelationshipRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[98]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5269,7 +5608,7 @@ func (x *UpdateFederationRelationshipRequest) String() string {
 func (*UpdateFederationRelationshipRequest) ProtoMessage() {}
 
 func (x *UpdateFederationRelationshipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[98]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5282,7 +5621,7 @@ func (x *UpdateFederationRelationshipRequest) ProtoReflect() protoreflect.Messag
 
 // Deprecated: Use UpdateFederationRelationshipRequest.ProtoReflect.Descriptor instead.
 func (*UpdateFederationRelationshipRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{98}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *UpdateFederationRelationshipRequest) GetContext() *commonv1.RequestContext {
@@ -5317,7 +5656,7 @@ type UpdateFederationRelationshipResponse struct {
 
 func (x *UpdateFederationRelationshipResponse) Reset() {
 	*x = UpdateFederationRelationshipResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[99]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5329,7 +5668,7 @@ func (x *UpdateFederationRelationshipResponse) String() string {
 func (*UpdateFederationRelationshipResponse) ProtoMessage() {}
 
 func (x *UpdateFederationRelationshipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[99]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5342,7 +5681,7 @@ func (x *UpdateFederationRelationshipResponse) ProtoReflect() protoreflect.Messa
 
 // Deprecated: Use UpdateFederationRelationshipResponse.ProtoReflect.Descriptor instead.
 func (*UpdateFederationRelationshipResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{99}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *UpdateFederationRelationshipResponse) GetRelationship() *FederationRelationship {
@@ -5365,7 +5704,7 @@ type DeleteFederationRelationshipRequest struct {
 
 func (x *DeleteFederationRelationshipRequest) Reset() {
 	*x = DeleteFederationRelationshipRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[100]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5377,7 +5716,7 @@ func (x *DeleteFederationRelationshipRequest) String() string {
 func (*DeleteFederationRelationshipRequest) ProtoMessage() {}
 
 func (x *DeleteFederationRelationshipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[100]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5390,7 +5729,7 @@ func (x *DeleteFederationRelationshipRequest) ProtoReflect() protoreflect.Messag
 
 // Deprecated: Use DeleteFederationRelationshipRequest.ProtoReflect.Descriptor instead.
 func (*DeleteFederationRelationshipRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{100}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *DeleteFederationRelationshipRequest) GetContext() *commonv1.RequestContext {
@@ -5416,7 +5755,7 @@ type DeleteFederationRelationshipResponse struct {
 
 func (x *DeleteFederationRelationshipResponse) Reset() {
 	*x = DeleteFederationRelationshipResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[101]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5428,7 +5767,7 @@ func (x *DeleteFederationRelationshipResponse) String() string {
 func (*DeleteFederationRelationshipResponse) ProtoMessage() {}
 
 func (x *DeleteFederationRelationshipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[101]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5441,7 +5780,7 @@ func (x *DeleteFederationRelationshipResponse) ProtoReflect() protoreflect.Messa
 
 // Deprecated: Use DeleteFederationRelationshipResponse.ProtoReflect.Descriptor instead.
 func (*DeleteFederationRelationshipResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{101}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{107}
 }
 
 // Asks for FetchFederationRelationship.
@@ -5457,7 +5796,7 @@ type FetchFederationRelationshipRequest struct {
 
 func (x *FetchFederationRelationshipRequest) Reset() {
 	*x = FetchFederationRelationshipRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[102]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5469,7 +5808,7 @@ func (x *FetchFederationRelationshipRequest) String() string {
 func (*FetchFederationRelationshipRequest) ProtoMessage() {}
 
 func (x *FetchFederationRelationshipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[102]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5482,7 +5821,7 @@ func (x *FetchFederationRelationshipRequest) ProtoReflect() protoreflect.Message
 
 // Deprecated: Use FetchFederationRelationshipRequest.ProtoReflect.Descriptor instead.
 func (*FetchFederationRelationshipRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{102}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *FetchFederationRelationshipRequest) GetContext() *commonv1.ReadContext {
@@ -5510,7 +5849,7 @@ type FetchFederationRelationshipResponse struct {
 
 func (x *FetchFederationRelationshipResponse) Reset() {
 	*x = FetchFederationRelationshipResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[103]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5522,7 +5861,7 @@ func (x *FetchFederationRelationshipResponse) String() string {
 func (*FetchFederationRelationshipResponse) ProtoMessage() {}
 
 func (x *FetchFederationRelationshipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[103]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5535,7 +5874,7 @@ func (x *FetchFederationRelationshipResponse) ProtoReflect() protoreflect.Messag
 
 // Deprecated: Use FetchFederationRelationshipResponse.ProtoReflect.Descriptor instead.
 func (*FetchFederationRelationshipResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{103}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *FetchFederationRelationshipResponse) GetRelationship() *FederationRelationship {
@@ -5558,7 +5897,7 @@ type ListFederationRelationshipsRequest struct {
 
 func (x *ListFederationRelationshipsRequest) Reset() {
 	*x = ListFederationRelationshipsRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[104]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5570,7 +5909,7 @@ func (x *ListFederationRelationshipsRequest) String() string {
 func (*ListFederationRelationshipsRequest) ProtoMessage() {}
 
 func (x *ListFederationRelationshipsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[104]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5583,7 +5922,7 @@ func (x *ListFederationRelationshipsRequest) ProtoReflect() protoreflect.Message
 
 // Deprecated: Use ListFederationRelationshipsRequest.ProtoReflect.Descriptor instead.
 func (*ListFederationRelationshipsRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{104}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *ListFederationRelationshipsRequest) GetContext() *commonv1.ReadContext {
@@ -5613,7 +5952,7 @@ type ListFederationRelationshipsResponse struct {
 
 func (x *ListFederationRelationshipsResponse) Reset() {
 	*x = ListFederationRelationshipsResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[105]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5625,7 +5964,7 @@ func (x *ListFederationRelationshipsResponse) String() string {
 func (*ListFederationRelationshipsResponse) ProtoMessage() {}
 
 func (x *ListFederationRelationshipsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[105]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5638,7 +5977,7 @@ func (x *ListFederationRelationshipsResponse) ProtoReflect() protoreflect.Messag
 
 // Deprecated: Use ListFederationRelationshipsResponse.ProtoReflect.Descriptor instead.
 func (*ListFederationRelationshipsResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{105}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *ListFederationRelationshipsResponse) GetRelationships() []*FederationRelationship {
@@ -5668,7 +6007,7 @@ type SetCAJournalRequest struct {
 
 func (x *SetCAJournalRequest) Reset() {
 	*x = SetCAJournalRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[106]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5680,7 +6019,7 @@ func (x *SetCAJournalRequest) String() string {
 func (*SetCAJournalRequest) ProtoMessage() {}
 
 func (x *SetCAJournalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[106]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5693,7 +6032,7 @@ func (x *SetCAJournalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetCAJournalRequest.ProtoReflect.Descriptor instead.
 func (*SetCAJournalRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{106}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *SetCAJournalRequest) GetContext() *commonv1.RequestContext {
@@ -5721,7 +6060,7 @@ type SetCAJournalResponse struct {
 
 func (x *SetCAJournalResponse) Reset() {
 	*x = SetCAJournalResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[107]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5733,7 +6072,7 @@ func (x *SetCAJournalResponse) String() string {
 func (*SetCAJournalResponse) ProtoMessage() {}
 
 func (x *SetCAJournalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[107]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5746,7 +6085,7 @@ func (x *SetCAJournalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetCAJournalResponse.ProtoReflect.Descriptor instead.
 func (*SetCAJournalResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{107}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *SetCAJournalResponse) GetJournal() *CAJournal {
@@ -5769,7 +6108,7 @@ type PruneCAJournalsRequest struct {
 
 func (x *PruneCAJournalsRequest) Reset() {
 	*x = PruneCAJournalsRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[108]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5781,7 +6120,7 @@ func (x *PruneCAJournalsRequest) String() string {
 func (*PruneCAJournalsRequest) ProtoMessage() {}
 
 func (x *PruneCAJournalsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[108]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5794,7 +6133,7 @@ func (x *PruneCAJournalsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneCAJournalsRequest.ProtoReflect.Descriptor instead.
 func (*PruneCAJournalsRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{108}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *PruneCAJournalsRequest) GetContext() *commonv1.RequestContext {
@@ -5826,7 +6165,7 @@ type PruneCAJournalsResponse struct {
 
 func (x *PruneCAJournalsResponse) Reset() {
 	*x = PruneCAJournalsResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[109]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5838,7 +6177,7 @@ func (x *PruneCAJournalsResponse) String() string {
 func (*PruneCAJournalsResponse) ProtoMessage() {}
 
 func (x *PruneCAJournalsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[109]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5851,7 +6190,7 @@ func (x *PruneCAJournalsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneCAJournalsResponse.ProtoReflect.Descriptor instead.
 func (*PruneCAJournalsResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{109}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *PruneCAJournalsResponse) GetPruned() uint64 {
@@ -5888,7 +6227,7 @@ type FetchCAJournalRequest struct {
 
 func (x *FetchCAJournalRequest) Reset() {
 	*x = FetchCAJournalRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[110]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5900,7 +6239,7 @@ func (x *FetchCAJournalRequest) String() string {
 func (*FetchCAJournalRequest) ProtoMessage() {}
 
 func (x *FetchCAJournalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[110]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5913,7 +6252,7 @@ func (x *FetchCAJournalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchCAJournalRequest.ProtoReflect.Descriptor instead.
 func (*FetchCAJournalRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{110}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *FetchCAJournalRequest) GetContext() *commonv1.ReadContext {
@@ -5941,7 +6280,7 @@ type FetchCAJournalResponse struct {
 
 func (x *FetchCAJournalResponse) Reset() {
 	*x = FetchCAJournalResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[111]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5953,7 +6292,7 @@ func (x *FetchCAJournalResponse) String() string {
 func (*FetchCAJournalResponse) ProtoMessage() {}
 
 func (x *FetchCAJournalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[111]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5966,7 +6305,7 @@ func (x *FetchCAJournalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchCAJournalResponse.ProtoReflect.Descriptor instead.
 func (*FetchCAJournalResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{111}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *FetchCAJournalResponse) GetJournal() *CAJournal {
@@ -5987,7 +6326,7 @@ type ListCAJournalsRequest struct {
 
 func (x *ListCAJournalsRequest) Reset() {
 	*x = ListCAJournalsRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[112]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5999,7 +6338,7 @@ func (x *ListCAJournalsRequest) String() string {
 func (*ListCAJournalsRequest) ProtoMessage() {}
 
 func (x *ListCAJournalsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[112]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6012,7 +6351,7 @@ func (x *ListCAJournalsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCAJournalsRequest.ProtoReflect.Descriptor instead.
 func (*ListCAJournalsRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{112}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *ListCAJournalsRequest) GetContext() *commonv1.ReadContext {
@@ -6033,7 +6372,7 @@ type ListCAJournalsResponse struct {
 
 func (x *ListCAJournalsResponse) Reset() {
 	*x = ListCAJournalsResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[113]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6045,7 +6384,7 @@ func (x *ListCAJournalsResponse) String() string {
 func (*ListCAJournalsResponse) ProtoMessage() {}
 
 func (x *ListCAJournalsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[113]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6058,7 +6397,7 @@ func (x *ListCAJournalsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCAJournalsResponse.ProtoReflect.Descriptor instead.
 func (*ListCAJournalsResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{113}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *ListCAJournalsResponse) GetJournals() []*CAJournal {
@@ -6081,7 +6420,7 @@ type EventBounds struct {
 
 func (x *EventBounds) Reset() {
 	*x = EventBounds{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[114]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6093,7 +6432,7 @@ func (x *EventBounds) String() string {
 func (*EventBounds) ProtoMessage() {}
 
 func (x *EventBounds) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[114]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6106,7 +6445,7 @@ func (x *EventBounds) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventBounds.ProtoReflect.Descriptor instead.
 func (*EventBounds) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{114}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *EventBounds) GetOldestEventId() uint64 {
@@ -6136,7 +6475,7 @@ type BatchRequest struct {
 
 func (x *BatchRequest) Reset() {
 	*x = BatchRequest{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[115]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6148,7 +6487,7 @@ func (x *BatchRequest) String() string {
 func (*BatchRequest) ProtoMessage() {}
 
 func (x *BatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[115]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6161,7 +6500,7 @@ func (x *BatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchRequest.ProtoReflect.Descriptor instead.
 func (*BatchRequest) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{115}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *BatchRequest) GetNamespace() string {
@@ -6215,7 +6554,7 @@ type Mutation struct {
 
 func (x *Mutation) Reset() {
 	*x = Mutation{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[116]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6227,7 +6566,7 @@ func (x *Mutation) String() string {
 func (*Mutation) ProtoMessage() {}
 
 func (x *Mutation) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[116]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6240,7 +6579,7 @@ func (x *Mutation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mutation.ProtoReflect.Descriptor instead.
 func (*Mutation) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{116}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *Mutation) GetOperation() isMutation_Operation {
@@ -6633,7 +6972,7 @@ type BatchResponse struct {
 
 func (x *BatchResponse) Reset() {
 	*x = BatchResponse{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[117]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6645,7 +6984,7 @@ func (x *BatchResponse) String() string {
 func (*BatchResponse) ProtoMessage() {}
 
 func (x *BatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[117]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6658,7 +6997,7 @@ func (x *BatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResponse.ProtoReflect.Descriptor instead.
 func (*BatchResponse) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{117}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *BatchResponse) GetOutcomes() []*MutationOutcome {
@@ -6709,7 +7048,7 @@ type MutationOutcome struct {
 
 func (x *MutationOutcome) Reset() {
 	*x = MutationOutcome{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[118]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6721,7 +7060,7 @@ func (x *MutationOutcome) String() string {
 func (*MutationOutcome) ProtoMessage() {}
 
 func (x *MutationOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[118]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6734,7 +7073,7 @@ func (x *MutationOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MutationOutcome.ProtoReflect.Descriptor instead.
 func (*MutationOutcome) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{118}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *MutationOutcome) GetRevision() uint64 {
@@ -7154,7 +7493,7 @@ type MutationFailure struct {
 
 func (x *MutationFailure) Reset() {
 	*x = MutationFailure{}
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[119]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7166,7 +7505,7 @@ func (x *MutationFailure) String() string {
 func (*MutationFailure) ProtoMessage() {}
 
 func (x *MutationFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[119]
+	mi := &file_steeple_spire_v1_datastore_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7179,7 +7518,7 @@ func (x *MutationFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MutationFailure.ProtoReflect.Descriptor instead.
 func (*MutationFailure) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{119}
+	return file_steeple_spire_v1_datastore_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *MutationFailure) GetCode() int32 {
@@ -7207,7 +7546,31 @@ var File_steeple_spire_v1_datastore_proto protoreflect.FileDescriptor
 
 const file_steeple_spire_v1_datastore_proto_rawDesc = "" +
 	"\n" +
-	" steeple/spire/v1/datastore.proto\x12\x10steeple.spire.v1\x1a\x1fsteeple/common/v1/context.proto\x1a\x1csteeple/spire/v1/types.proto\"\x84\x01\n" +
+	" steeple/spire/v1/datastore.proto\x12\x10steeple.spire.v1\x1a\x1fsteeple/common/v1/context.proto\x1a\x1csteeple/spire/v1/types.proto\"\xfb\x01\n" +
+	"\x14ImportRecordsRequest\x12;\n" +
+	"\acontext\x18\x01 \x01(\v2!.steeple.common.v1.RequestContextR\acontext\x12 \n" +
+	"\vfingerprint\x18\x02 \x01(\fR\vfingerprint\x12\x16\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\x12\x14\n" +
+	"\x05total\x18\x04 \x01(\x04R\x05total\x12\x1a\n" +
+	"\bposition\x18\x05 \x01(\x04R\bposition\x12:\n" +
+	"\arecords\x18\x06 \x03(\v2 .steeple.spire.v1.ImportedRecordR\arecords\"I\n" +
+	"\x15ImportRecordsResponse\x120\n" +
+	"\x06import\x18\x01 \x01(\v2\x18.steeple.spire.v1.ImportR\x06import\"N\n" +
+	"\x12FetchImportRequest\x128\n" +
+	"\acontext\x18\x01 \x01(\v2\x1e.steeple.common.v1.ReadContextR\acontext\"G\n" +
+	"\x13FetchImportResponse\x120\n" +
+	"\x06import\x18\x01 \x01(\v2\x18.steeple.spire.v1.ImportR\x06import\"\x8f\x01\n" +
+	"\x15ListJoinTokensRequest\x128\n" +
+	"\acontext\x18\x01 \x01(\v2\x1e.steeple.common.v1.ReadContextR\acontext\x12<\n" +
+	"\n" +
+	"pagination\x18\x02 \x01(\v2\x1c.steeple.spire.v1.PaginationR\n" +
+	"pagination\"\x94\x01\n" +
+	"\x16ListJoinTokensResponse\x12<\n" +
+	"\vjoin_tokens\x18\x01 \x03(\v2\x1b.steeple.spire.v1.JoinTokenR\n" +
+	"joinTokens\x12<\n" +
+	"\n" +
+	"pagination\x18\x02 \x01(\v2\x1c.steeple.spire.v1.PaginationR\n" +
+	"pagination\"\x84\x01\n" +
 	"\x13CreateBundleRequest\x12;\n" +
 	"\acontext\x18\x01 \x01(\v2!.steeple.common.v1.RequestContextR\acontext\x120\n" +
 	"\x06bundle\x18\x02 \x01(\v2\x18.steeple.spire.v1.BundleR\x06bundle\"H\n" +
@@ -7611,7 +7974,7 @@ const file_steeple_spire_v1_datastore_proto_rawDesc = "" +
 	"\x0fMutationFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\tR\x05error2\x9f5\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error2\xc27\n" +
 	"\tDatastore\x12]\n" +
 	"\fCreateBundle\x12%.steeple.spire.v1.CreateBundleRequest\x1a&.steeple.spire.v1.CreateBundleResponse\x12T\n" +
 	"\tSetBundle\x12\".steeple.spire.v1.SetBundleRequest\x1a#.steeple.spire.v1.SetBundleResponse\x12]\n" +
@@ -7671,7 +8034,10 @@ const file_steeple_spire_v1_datastore_proto_rawDesc = "" +
 	"\x0fPruneCAJournals\x12(.steeple.spire.v1.PruneCAJournalsRequest\x1a).steeple.spire.v1.PruneCAJournalsResponse\x12c\n" +
 	"\x0eFetchCAJournal\x12'.steeple.spire.v1.FetchCAJournalRequest\x1a(.steeple.spire.v1.FetchCAJournalResponse\x12c\n" +
 	"\x0eListCAJournals\x12'.steeple.spire.v1.ListCAJournalsRequest\x1a(.steeple.spire.v1.ListCAJournalsResponse\x12H\n" +
-	"\x05Batch\x12\x1e.steeple.spire.v1.BatchRequest\x1a\x1f.steeple.spire.v1.BatchResponseb\x06proto3"
+	"\x05Batch\x12\x1e.steeple.spire.v1.BatchRequest\x1a\x1f.steeple.spire.v1.BatchResponse\x12`\n" +
+	"\rImportRecords\x12&.steeple.spire.v1.ImportRecordsRequest\x1a'.steeple.spire.v1.ImportRecordsResponse\x12Z\n" +
+	"\vFetchImport\x12$.steeple.spire.v1.FetchImportRequest\x1a%.steeple.spire.v1.FetchImportResponse\x12c\n" +
+	"\x0eListJoinTokens\x12'.steeple.spire.v1.ListJoinTokensRequest\x1a(.steeple.spire.v1.ListJoinTokensResponseb\x06proto3"
 
 var (
 	file_steeple_spire_v1_datastore_proto_rawDescOnce sync.Once
@@ -7685,456 +8051,479 @@ func file_steeple_spire_v1_datastore_proto_rawDescGZIP() []byte {
 	return file_steeple_spire_v1_datastore_proto_rawDescData
 }
 
-var file_steeple_spire_v1_datastore_proto_msgTypes = make([]protoimpl.MessageInfo, 120)
+var file_steeple_spire_v1_datastore_proto_msgTypes = make([]protoimpl.MessageInfo, 126)
 var file_steeple_spire_v1_datastore_proto_goTypes = []any{
-	(*CreateBundleRequest)(nil),                     // 0: steeple.spire.v1.CreateBundleRequest
-	(*CreateBundleResponse)(nil),                    // 1: steeple.spire.v1.CreateBundleResponse
-	(*SetBundleRequest)(nil),                        // 2: steeple.spire.v1.SetBundleRequest
-	(*SetBundleResponse)(nil),                       // 3: steeple.spire.v1.SetBundleResponse
-	(*UpdateBundleRequest)(nil),                     // 4: steeple.spire.v1.UpdateBundleRequest
-	(*UpdateBundleResponse)(nil),                    // 5: steeple.spire.v1.UpdateBundleResponse
-	(*AppendBundleRequest)(nil),                     // 6: steeple.spire.v1.AppendBundleRequest
-	(*AppendBundleResponse)(nil),                    // 7: steeple.spire.v1.AppendBundleResponse
-	(*DeleteBundleRequest)(nil),                     // 8: steeple.spire.v1.DeleteBundleRequest
-	(*DeleteBundleResponse)(nil),                    // 9: steeple.spire.v1.DeleteBundleResponse
-	(*PruneBundleRequest)(nil),                      // 10: steeple.spire.v1.PruneBundleRequest
-	(*PruneBundleResponse)(nil),                     // 11: steeple.spire.v1.PruneBundleResponse
-	(*FetchBundleRequest)(nil),                      // 12: steeple.spire.v1.FetchBundleRequest
-	(*FetchBundleResponse)(nil),                     // 13: steeple.spire.v1.FetchBundleResponse
-	(*CountBundlesRequest)(nil),                     // 14: steeple.spire.v1.CountBundlesRequest
-	(*CountBundlesResponse)(nil),                    // 15: steeple.spire.v1.CountBundlesResponse
-	(*ListBundlesRequest)(nil),                      // 16: steeple.spire.v1.ListBundlesRequest
-	(*ListBundlesResponse)(nil),                     // 17: steeple.spire.v1.ListBundlesResponse
-	(*TaintX509CARequest)(nil),                      // 18: steeple.spire.v1.TaintX509CARequest
-	(*TaintX509CAResponse)(nil),                     // 19: steeple.spire.v1.TaintX509CAResponse
-	(*RevokeX509CARequest)(nil),                     // 20: steeple.spire.v1.RevokeX509CARequest
-	(*RevokeX509CAResponse)(nil),                    // 21: steeple.spire.v1.RevokeX509CAResponse
-	(*TaintJWTKeyRequest)(nil),                      // 22: steeple.spire.v1.TaintJWTKeyRequest
-	(*TaintJWTKeyResponse)(nil),                     // 23: steeple.spire.v1.TaintJWTKeyResponse
-	(*RevokeJWTKeyRequest)(nil),                     // 24: steeple.spire.v1.RevokeJWTKeyRequest
-	(*RevokeJWTKeyResponse)(nil),                    // 25: steeple.spire.v1.RevokeJWTKeyResponse
-	(*CreateRegistrationEntryRequest)(nil),          // 26: steeple.spire.v1.CreateRegistrationEntryRequest
-	(*CreateRegistrationEntryResponse)(nil),         // 27: steeple.spire.v1.CreateRegistrationEntryResponse
-	(*CreateOrReturnRegistrationEntryRequest)(nil),  // 28: steeple.spire.v1.CreateOrReturnRegistrationEntryRequest
-	(*CreateOrReturnRegistrationEntryResponse)(nil), // 29: steeple.spire.v1.CreateOrReturnRegistrationEntryResponse
-	(*UpdateRegistrationEntryRequest)(nil),          // 30: steeple.spire.v1.UpdateRegistrationEntryRequest
-	(*UpdateRegistrationEntryResponse)(nil),         // 31: steeple.spire.v1.UpdateRegistrationEntryResponse
-	(*DeleteRegistrationEntryRequest)(nil),          // 32: steeple.spire.v1.DeleteRegistrationEntryRequest
-	(*DeleteRegistrationEntryResponse)(nil),         // 33: steeple.spire.v1.DeleteRegistrationEntryResponse
-	(*PruneRegistrationEntriesRequest)(nil),         // 34: steeple.spire.v1.PruneRegistrationEntriesRequest
-	(*PruneRegistrationEntriesResponse)(nil),        // 35: steeple.spire.v1.PruneRegistrationEntriesResponse
-	(*PrunedEntry)(nil),                             // 36: steeple.spire.v1.PrunedEntry
-	(*FetchRegistrationEntryRequest)(nil),           // 37: steeple.spire.v1.FetchRegistrationEntryRequest
-	(*FetchRegistrationEntryResponse)(nil),          // 38: steeple.spire.v1.FetchRegistrationEntryResponse
-	(*FetchRegistrationEntriesRequest)(nil),         // 39: steeple.spire.v1.FetchRegistrationEntriesRequest
-	(*FetchRegistrationEntriesResponse)(nil),        // 40: steeple.spire.v1.FetchRegistrationEntriesResponse
-	(*CountRegistrationEntriesRequest)(nil),         // 41: steeple.spire.v1.CountRegistrationEntriesRequest
-	(*CountRegistrationEntriesResponse)(nil),        // 42: steeple.spire.v1.CountRegistrationEntriesResponse
-	(*ListRegistrationEntriesRequest)(nil),          // 43: steeple.spire.v1.ListRegistrationEntriesRequest
-	(*ListRegistrationEntriesResponse)(nil),         // 44: steeple.spire.v1.ListRegistrationEntriesResponse
-	(*StreamRegistrationEntriesRequest)(nil),        // 45: steeple.spire.v1.StreamRegistrationEntriesRequest
-	(*StreamRegistrationEntriesResponse)(nil),       // 46: steeple.spire.v1.StreamRegistrationEntriesResponse
-	(*ListRegistrationEntryEventsRequest)(nil),      // 47: steeple.spire.v1.ListRegistrationEntryEventsRequest
-	(*ListRegistrationEntryEventsResponse)(nil),     // 48: steeple.spire.v1.ListRegistrationEntryEventsResponse
-	(*StreamRegistrationEntryEventsResponse)(nil),   // 49: steeple.spire.v1.StreamRegistrationEntryEventsResponse
-	(*FetchRegistrationEntryEventRequest)(nil),      // 50: steeple.spire.v1.FetchRegistrationEntryEventRequest
-	(*FetchRegistrationEntryEventResponse)(nil),     // 51: steeple.spire.v1.FetchRegistrationEntryEventResponse
-	(*PruneRegistrationEntryEventsRequest)(nil),     // 52: steeple.spire.v1.PruneRegistrationEntryEventsRequest
-	(*PruneRegistrationEntryEventsResponse)(nil),    // 53: steeple.spire.v1.PruneRegistrationEntryEventsResponse
-	(*CreateAttestedNodeRequest)(nil),               // 54: steeple.spire.v1.CreateAttestedNodeRequest
-	(*CreateAttestedNodeResponse)(nil),              // 55: steeple.spire.v1.CreateAttestedNodeResponse
-	(*UpdateAttestedNodeRequest)(nil),               // 56: steeple.spire.v1.UpdateAttestedNodeRequest
-	(*UpdateAttestedNodeResponse)(nil),              // 57: steeple.spire.v1.UpdateAttestedNodeResponse
-	(*DeleteAttestedNodeRequest)(nil),               // 58: steeple.spire.v1.DeleteAttestedNodeRequest
-	(*DeleteAttestedNodeResponse)(nil),              // 59: steeple.spire.v1.DeleteAttestedNodeResponse
-	(*PruneAttestedExpiredNodesRequest)(nil),        // 60: steeple.spire.v1.PruneAttestedExpiredNodesRequest
-	(*PruneAttestedExpiredNodesResponse)(nil),       // 61: steeple.spire.v1.PruneAttestedExpiredNodesResponse
-	(*FetchAttestedNodeRequest)(nil),                // 62: steeple.spire.v1.FetchAttestedNodeRequest
-	(*FetchAttestedNodeResponse)(nil),               // 63: steeple.spire.v1.FetchAttestedNodeResponse
-	(*FetchAttestedNodesRequest)(nil),               // 64: steeple.spire.v1.FetchAttestedNodesRequest
-	(*FetchAttestedNodesResponse)(nil),              // 65: steeple.spire.v1.FetchAttestedNodesResponse
-	(*CountAttestedNodesRequest)(nil),               // 66: steeple.spire.v1.CountAttestedNodesRequest
-	(*CountAttestedNodesResponse)(nil),              // 67: steeple.spire.v1.CountAttestedNodesResponse
-	(*ListAttestedNodesRequest)(nil),                // 68: steeple.spire.v1.ListAttestedNodesRequest
-	(*ListAttestedNodesResponse)(nil),               // 69: steeple.spire.v1.ListAttestedNodesResponse
-	(*StreamAttestedNodesRequest)(nil),              // 70: steeple.spire.v1.StreamAttestedNodesRequest
-	(*StreamAttestedNodesResponse)(nil),             // 71: steeple.spire.v1.StreamAttestedNodesResponse
-	(*ListAttestedNodeEventsRequest)(nil),           // 72: steeple.spire.v1.ListAttestedNodeEventsRequest
-	(*ListAttestedNodeEventsResponse)(nil),          // 73: steeple.spire.v1.ListAttestedNodeEventsResponse
-	(*StreamAttestedNodeEventsResponse)(nil),        // 74: steeple.spire.v1.StreamAttestedNodeEventsResponse
-	(*FetchAttestedNodeEventRequest)(nil),           // 75: steeple.spire.v1.FetchAttestedNodeEventRequest
-	(*FetchAttestedNodeEventResponse)(nil),          // 76: steeple.spire.v1.FetchAttestedNodeEventResponse
-	(*PruneAttestedNodeEventsRequest)(nil),          // 77: steeple.spire.v1.PruneAttestedNodeEventsRequest
-	(*PruneAttestedNodeEventsResponse)(nil),         // 78: steeple.spire.v1.PruneAttestedNodeEventsResponse
-	(*FetchEventBoundsRequest)(nil),                 // 79: steeple.spire.v1.FetchEventBoundsRequest
-	(*FetchEventBoundsResponse)(nil),                // 80: steeple.spire.v1.FetchEventBoundsResponse
-	(*SetNodeSelectorsRequest)(nil),                 // 81: steeple.spire.v1.SetNodeSelectorsRequest
-	(*SetNodeSelectorsResponse)(nil),                // 82: steeple.spire.v1.SetNodeSelectorsResponse
-	(*GetNodeSelectorsRequest)(nil),                 // 83: steeple.spire.v1.GetNodeSelectorsRequest
-	(*GetNodeSelectorsResponse)(nil),                // 84: steeple.spire.v1.GetNodeSelectorsResponse
-	(*ListNodeSelectorsRequest)(nil),                // 85: steeple.spire.v1.ListNodeSelectorsRequest
-	(*ListNodeSelectorsResponse)(nil),               // 86: steeple.spire.v1.ListNodeSelectorsResponse
-	(*StreamNodeSelectorsResponse)(nil),             // 87: steeple.spire.v1.StreamNodeSelectorsResponse
-	(*CreateJoinTokenRequest)(nil),                  // 88: steeple.spire.v1.CreateJoinTokenRequest
-	(*CreateJoinTokenResponse)(nil),                 // 89: steeple.spire.v1.CreateJoinTokenResponse
-	(*DeleteJoinTokenRequest)(nil),                  // 90: steeple.spire.v1.DeleteJoinTokenRequest
-	(*DeleteJoinTokenResponse)(nil),                 // 91: steeple.spire.v1.DeleteJoinTokenResponse
-	(*PruneJoinTokensRequest)(nil),                  // 92: steeple.spire.v1.PruneJoinTokensRequest
-	(*PruneJoinTokensResponse)(nil),                 // 93: steeple.spire.v1.PruneJoinTokensResponse
-	(*FetchJoinTokenRequest)(nil),                   // 94: steeple.spire.v1.FetchJoinTokenRequest
-	(*FetchJoinTokenResponse)(nil),                  // 95: steeple.spire.v1.FetchJoinTokenResponse
-	(*CreateFederationRelationshipRequest)(nil),     // 96: steeple.spire.v1.CreateFederationRelationshipRequest
-	(*CreateFederationRelationshipResponse)(nil),    // 97: steeple.spire.v1.CreateFederationRelationshipResponse
-	(*UpdateFederationRelationshipRequest)(nil),     // 98: steeple.spire.v1.UpdateFederationRelationshipRequest
-	(*UpdateFederationRelationshipResponse)(nil),    // 99: steeple.spire.v1.UpdateFederationRelationshipResponse
-	(*DeleteFederationRelationshipRequest)(nil),     // 100: steeple.spire.v1.DeleteFederationRelationshipRequest
-	(*DeleteFederationRelationshipResponse)(nil),    // 101: steeple.spire.v1.DeleteFederationRelationshipResponse
-	(*FetchFederationRelationshipRequest)(nil),      // 102: steeple.spire.v1.FetchFederationRelationshipRequest
-	(*FetchFederationRelationshipResponse)(nil),     // 103: steeple.spire.v1.FetchFederationRelationshipResponse
-	(*ListFederationRelationshipsRequest)(nil),      // 104: steeple.spire.v1.ListFederationRelationshipsRequest
-	(*ListFederationRelationshipsResponse)(nil),     // 105: steeple.spire.v1.ListFederationRelationshipsResponse
-	(*SetCAJournalRequest)(nil),                     // 106: steeple.spire.v1.SetCAJournalRequest
-	(*SetCAJournalResponse)(nil),                    // 107: steeple.spire.v1.SetCAJournalResponse
-	(*PruneCAJournalsRequest)(nil),                  // 108: steeple.spire.v1.PruneCAJournalsRequest
-	(*PruneCAJournalsResponse)(nil),                 // 109: steeple.spire.v1.PruneCAJournalsResponse
-	(*FetchCAJournalRequest)(nil),                   // 110: steeple.spire.v1.FetchCAJournalRequest
-	(*FetchCAJournalResponse)(nil),                  // 111: steeple.spire.v1.FetchCAJournalResponse
-	(*ListCAJournalsRequest)(nil),                   // 112: steeple.spire.v1.ListCAJournalsRequest
-	(*ListCAJournalsResponse)(nil),                  // 113: steeple.spire.v1.ListCAJournalsResponse
-	(*EventBounds)(nil),                             // 114: steeple.spire.v1.EventBounds
-	(*BatchRequest)(nil),                            // 115: steeple.spire.v1.BatchRequest
-	(*Mutation)(nil),                                // 116: steeple.spire.v1.Mutation
-	(*BatchResponse)(nil),                           // 117: steeple.spire.v1.BatchResponse
-	(*MutationOutcome)(nil),                         // 118: steeple.spire.v1.MutationOutcome
-	(*MutationFailure)(nil),                         // 119: steeple.spire.v1.MutationFailure
-	(*commonv1.RequestContext)(nil),                 // 120: steeple.common.v1.RequestContext
-	(*Bundle)(nil),                                  // 121: steeple.spire.v1.Bundle
-	(*BundleMask)(nil),                              // 122: steeple.spire.v1.BundleMask
-	(DeleteMode)(0),                                 // 123: steeple.spire.v1.DeleteMode
-	(*commonv1.ReadContext)(nil),                    // 124: steeple.common.v1.ReadContext
-	(*Pagination)(nil),                              // 125: steeple.spire.v1.Pagination
-	(*PublicKey)(nil),                               // 126: steeple.spire.v1.PublicKey
-	(*RegistrationEntry)(nil),                       // 127: steeple.spire.v1.RegistrationEntry
-	(*RegistrationEntryMask)(nil),                   // 128: steeple.spire.v1.RegistrationEntryMask
-	(*RegistrationEntryFilter)(nil),                 // 129: steeple.spire.v1.RegistrationEntryFilter
-	(*RegistrationEntryEvent)(nil),                  // 130: steeple.spire.v1.RegistrationEntryEvent
-	(*AttestedNode)(nil),                            // 131: steeple.spire.v1.AttestedNode
-	(*AttestedNodeMask)(nil),                        // 132: steeple.spire.v1.AttestedNodeMask
-	(*AttestedNodeFilter)(nil),                      // 133: steeple.spire.v1.AttestedNodeFilter
-	(*AttestedNodeEvent)(nil),                       // 134: steeple.spire.v1.AttestedNodeEvent
-	(*Selector)(nil),                                // 135: steeple.spire.v1.Selector
-	(*NodeSelectors)(nil),                           // 136: steeple.spire.v1.NodeSelectors
-	(*JoinToken)(nil),                               // 137: steeple.spire.v1.JoinToken
-	(*FederationRelationship)(nil),                  // 138: steeple.spire.v1.FederationRelationship
-	(*FederationRelationshipMask)(nil),              // 139: steeple.spire.v1.FederationRelationshipMask
-	(*CAJournal)(nil),                               // 140: steeple.spire.v1.CAJournal
+	(*ImportRecordsRequest)(nil),                    // 0: steeple.spire.v1.ImportRecordsRequest
+	(*ImportRecordsResponse)(nil),                   // 1: steeple.spire.v1.ImportRecordsResponse
+	(*FetchImportRequest)(nil),                      // 2: steeple.spire.v1.FetchImportRequest
+	(*FetchImportResponse)(nil),                     // 3: steeple.spire.v1.FetchImportResponse
+	(*ListJoinTokensRequest)(nil),                   // 4: steeple.spire.v1.ListJoinTokensRequest
+	(*ListJoinTokensResponse)(nil),                  // 5: steeple.spire.v1.ListJoinTokensResponse
+	(*CreateBundleRequest)(nil),                     // 6: steeple.spire.v1.CreateBundleRequest
+	(*CreateBundleResponse)(nil),                    // 7: steeple.spire.v1.CreateBundleResponse
+	(*SetBundleRequest)(nil),                        // 8: steeple.spire.v1.SetBundleRequest
+	(*SetBundleResponse)(nil),                       // 9: steeple.spire.v1.SetBundleResponse
+	(*UpdateBundleRequest)(nil),                     // 10: steeple.spire.v1.UpdateBundleRequest
+	(*UpdateBundleResponse)(nil),                    // 11: steeple.spire.v1.UpdateBundleResponse
+	(*AppendBundleRequest)(nil),                     // 12: steeple.spire.v1.AppendBundleRequest
+	(*AppendBundleResponse)(nil),                    // 13: steeple.spire.v1.AppendBundleResponse
+	(*DeleteBundleRequest)(nil),                     // 14: steeple.spire.v1.DeleteBundleRequest
+	(*DeleteBundleResponse)(nil),                    // 15: steeple.spire.v1.DeleteBundleResponse
+	(*PruneBundleRequest)(nil),                      // 16: steeple.spire.v1.PruneBundleRequest
+	(*PruneBundleResponse)(nil),                     // 17: steeple.spire.v1.PruneBundleResponse
+	(*FetchBundleRequest)(nil),                      // 18: steeple.spire.v1.FetchBundleRequest
+	(*FetchBundleResponse)(nil),                     // 19: steeple.spire.v1.FetchBundleResponse
+	(*CountBundlesRequest)(nil),                     // 20: steeple.spire.v1.CountBundlesRequest
+	(*CountBundlesResponse)(nil),                    // 21: steeple.spire.v1.CountBundlesResponse
+	(*ListBundlesRequest)(nil),                      // 22: steeple.spire.v1.ListBundlesRequest
+	(*ListBundlesResponse)(nil),                     // 23: steeple.spire.v1.ListBundlesResponse
+	(*TaintX509CARequest)(nil),                      // 24: steeple.spire.v1.TaintX509CARequest
+	(*TaintX509CAResponse)(nil),                     // 25: steeple.spire.v1.TaintX509CAResponse
+	(*RevokeX509CARequest)(nil),                     // 26: steeple.spire.v1.RevokeX509CARequest
+	(*RevokeX509CAResponse)(nil),                    // 27: steeple.spire.v1.RevokeX509CAResponse
+	(*TaintJWTKeyRequest)(nil),                      // 28: steeple.spire.v1.TaintJWTKeyRequest
+	(*TaintJWTKeyResponse)(nil),                     // 29: steeple.spire.v1.TaintJWTKeyResponse
+	(*RevokeJWTKeyRequest)(nil),                     // 30: steeple.spire.v1.RevokeJWTKeyRequest
+	(*RevokeJWTKeyResponse)(nil),                    // 31: steeple.spire.v1.RevokeJWTKeyResponse
+	(*CreateRegistrationEntryRequest)(nil),          // 32: steeple.spire.v1.CreateRegistrationEntryRequest
+	(*CreateRegistrationEntryResponse)(nil),         // 33: steeple.spire.v1.CreateRegistrationEntryResponse
+	(*CreateOrReturnRegistrationEntryRequest)(nil),  // 34: steeple.spire.v1.CreateOrReturnRegistrationEntryRequest
+	(*CreateOrReturnRegistrationEntryResponse)(nil), // 35: steeple.spire.v1.CreateOrReturnRegistrationEntryResponse
+	(*UpdateRegistrationEntryRequest)(nil),          // 36: steeple.spire.v1.UpdateRegistrationEntryRequest
+	(*UpdateRegistrationEntryResponse)(nil),         // 37: steeple.spire.v1.UpdateRegistrationEntryResponse
+	(*DeleteRegistrationEntryRequest)(nil),          // 38: steeple.spire.v1.DeleteRegistrationEntryRequest
+	(*DeleteRegistrationEntryResponse)(nil),         // 39: steeple.spire.v1.DeleteRegistrationEntryResponse
+	(*PruneRegistrationEntriesRequest)(nil),         // 40: steeple.spire.v1.PruneRegistrationEntriesRequest
+	(*PruneRegistrationEntriesResponse)(nil),        // 41: steeple.spire.v1.PruneRegistrationEntriesResponse
+	(*PrunedEntry)(nil),                             // 42: steeple.spire.v1.PrunedEntry
+	(*FetchRegistrationEntryRequest)(nil),           // 43: steeple.spire.v1.FetchRegistrationEntryRequest
+	(*FetchRegistrationEntryResponse)(nil),          // 44: steeple.spire.v1.FetchRegistrationEntryResponse
+	(*FetchRegistrationEntriesRequest)(nil),         // 45: steeple.spire.v1.FetchRegistrationEntriesRequest
+	(*FetchRegistrationEntriesResponse)(nil),        // 46: steeple.spire.v1.FetchRegistrationEntriesResponse
+	(*CountRegistrationEntriesRequest)(nil),         // 47: steeple.spire.v1.CountRegistrationEntriesRequest
+	(*CountRegistrationEntriesResponse)(nil),        // 48: steeple.spire.v1.CountRegistrationEntriesResponse
+	(*ListRegistrationEntriesRequest)(nil),          // 49: steeple.spire.v1.ListRegistrationEntriesRequest
+	(*ListRegistrationEntriesResponse)(nil),         // 50: steeple.spire.v1.ListRegistrationEntriesResponse
+	(*StreamRegistrationEntriesRequest)(nil),        // 51: steeple.spire.v1.StreamRegistrationEntriesRequest
+	(*StreamRegistrationEntriesResponse)(nil),       // 52: steeple.spire.v1.StreamRegistrationEntriesResponse
+	(*ListRegistrationEntryEventsRequest)(nil),      // 53: steeple.spire.v1.ListRegistrationEntryEventsRequest
+	(*ListRegistrationEntryEventsResponse)(nil),     // 54: steeple.spire.v1.ListRegistrationEntryEventsResponse
+	(*StreamRegistrationEntryEventsResponse)(nil),   // 55: steeple.spire.v1.StreamRegistrationEntryEventsResponse
+	(*FetchRegistrationEntryEventRequest)(nil),      // 56: steeple.spire.v1.FetchRegistrationEntryEventRequest
+	(*FetchRegistrationEntryEventResponse)(nil),     // 57: steeple.spire.v1.FetchRegistrationEntryEventResponse
+	(*PruneRegistrationEntryEventsRequest)(nil),     // 58: steeple.spire.v1.PruneRegistrationEntryEventsRequest
+	(*PruneRegistrationEntryEventsResponse)(nil),    // 59: steeple.spire.v1.PruneRegistrationEntryEventsResponse
+	(*CreateAttestedNodeRequest)(nil),               // 60: steeple.spire.v1.CreateAttestedNodeRequest
+	(*CreateAttestedNodeResponse)(nil),              // 61: steeple.spire.v1.CreateAttestedNodeResponse
+	(*UpdateAttestedNodeRequest)(nil),               // 62: steeple.spire.v1.UpdateAttestedNodeRequest
+	(*UpdateAttestedNodeResponse)(nil),              // 63: steeple.spire.v1.UpdateAttestedNodeResponse
+	(*DeleteAttestedNodeRequest)(nil),               // 64: steeple.spire.v1.DeleteAttestedNodeRequest
+	(*DeleteAttestedNodeResponse)(nil),              // 65: steeple.spire.v1.DeleteAttestedNodeResponse
+	(*PruneAttestedExpiredNodesRequest)(nil),        // 66: steeple.spire.v1.PruneAttestedExpiredNodesRequest
+	(*PruneAttestedExpiredNodesResponse)(nil),       // 67: steeple.spire.v1.PruneAttestedExpiredNodesResponse
+	(*FetchAttestedNodeRequest)(nil),                // 68: steeple.spire.v1.FetchAttestedNodeRequest
+	(*FetchAttestedNodeResponse)(nil),               // 69: steeple.spire.v1.FetchAttestedNodeResponse
+	(*FetchAttestedNodesRequest)(nil),               // 70: steeple.spire.v1.FetchAttestedNodesRequest
+	(*FetchAttestedNodesResponse)(nil),              // 71: steeple.spire.v1.FetchAttestedNodesResponse
+	(*CountAttestedNodesRequest)(nil),               // 72: steeple.spire.v1.CountAttestedNodesRequest
+	(*CountAttestedNodesResponse)(nil),              // 73: steeple.spire.v1.CountAttestedNodesResponse
+	(*ListAttestedNodesRequest)(nil),                // 74: steeple.spire.v1.ListAttestedNodesRequest
+	(*ListAttestedNodesResponse)(nil),               // 75: steeple.spire.v1.ListAttestedNodesResponse
+	(*StreamAttestedNodesRequest)(nil),              // 76: steeple.spire.v1.StreamAttestedNodesRequest
+	(*StreamAttestedNodesResponse)(nil),             // 77: steeple.spire.v1.StreamAttestedNodesResponse
+	(*ListAttestedNodeEventsRequest)(nil),           // 78: steeple.spire.v1.ListAttestedNodeEventsRequest
+	(*ListAttestedNodeEventsResponse)(nil),          // 79: steeple.spire.v1.ListAttestedNodeEventsResponse
+	(*StreamAttestedNodeEventsResponse)(nil),        // 80: steeple.spire.v1.StreamAttestedNodeEventsResponse
+	(*FetchAttestedNodeEventRequest)(nil),           // 81: steeple.spire.v1.FetchAttestedNodeEventRequest
+	(*FetchAttestedNodeEventResponse)(nil),          // 82: steeple.spire.v1.FetchAttestedNodeEventResponse
+	(*PruneAttestedNodeEventsRequest)(nil),          // 83: steeple.spire.v1.PruneAttestedNodeEventsRequest
+	(*PruneAttestedNodeEventsResponse)(nil),         // 84: steeple.spire.v1.PruneAttestedNodeEventsResponse
+	(*FetchEventBoundsRequest)(nil),                 // 85: steeple.spire.v1.FetchEventBoundsRequest
+	(*FetchEventBoundsResponse)(nil),                // 86: steeple.spire.v1.FetchEventBoundsResponse
+	(*SetNodeSelectorsRequest)(nil),                 // 87: steeple.spire.v1.SetNodeSelectorsRequest
+	(*SetNodeSelectorsResponse)(nil),                // 88: steeple.spire.v1.SetNodeSelectorsResponse
+	(*GetNodeSelectorsRequest)(nil),                 // 89: steeple.spire.v1.GetNodeSelectorsRequest
+	(*GetNodeSelectorsResponse)(nil),                // 90: steeple.spire.v1.GetNodeSelectorsResponse
+	(*ListNodeSelectorsRequest)(nil),                // 91: steeple.spire.v1.ListNodeSelectorsRequest
+	(*ListNodeSelectorsResponse)(nil),               // 92: steeple.spire.v1.ListNodeSelectorsResponse
+	(*StreamNodeSelectorsResponse)(nil),             // 93: steeple.spire.v1.StreamNodeSelectorsResponse
+	(*CreateJoinTokenRequest)(nil),                  // 94: steeple.spire.v1.CreateJoinTokenRequest
+	(*CreateJoinTokenResponse)(nil),                 // 95: steeple.spire.v1.CreateJoinTokenResponse
+	(*DeleteJoinTokenRequest)(nil),                  // 96: steeple.spire.v1.DeleteJoinTokenRequest
+	(*DeleteJoinTokenResponse)(nil),                 // 97: steeple.spire.v1.DeleteJoinTokenResponse
+	(*PruneJoinTokensRequest)(nil),                  // 98: steeple.spire.v1.PruneJoinTokensRequest
+	(*PruneJoinTokensResponse)(nil),                 // 99: steeple.spire.v1.PruneJoinTokensResponse
+	(*FetchJoinTokenRequest)(nil),                   // 100: steeple.spire.v1.FetchJoinTokenRequest
+	(*FetchJoinTokenResponse)(nil),                  // 101: steeple.spire.v1.FetchJoinTokenResponse
+	(*CreateFederationRelationshipRequest)(nil),     // 102: steeple.spire.v1.CreateFederationRelationshipRequest
+	(*CreateFederationRelationshipResponse)(nil),    // 103: steeple.spire.v1.CreateFederationRelationshipResponse
+	(*UpdateFederationRelationshipRequest)(nil),     // 104: steeple.spire.v1.UpdateFederationRelationshipRequest
+	(*UpdateFederationRelationshipResponse)(nil),    // 105: steeple.spire.v1.UpdateFederationRelationshipResponse
+	(*DeleteFederationRelationshipRequest)(nil),     // 106: steeple.spire.v1.DeleteFederationRelationshipRequest
+	(*DeleteFederationRelationshipResponse)(nil),    // 107: steeple.spire.v1.DeleteFederationRelationshipResponse
+	(*FetchFederationRelationshipRequest)(nil),      // 108: steeple.spire.v1.FetchFederationRelationshipRequest
+	(*FetchFederationRelationshipResponse)(nil),     // 109: steeple.spire.v1.FetchFederationRelationshipResponse
+	(*ListFederationRelationshipsRequest)(nil),      // 110: steeple.spire.v1.ListFederationRelationshipsRequest
+	(*ListFederationRelationshipsResponse)(nil),     // 111: steeple.spire.v1.ListFederationRelationshipsResponse
+	(*SetCAJournalRequest)(nil),                     // 112: steeple.spire.v1.SetCAJournalRequest
+	(*SetCAJournalResponse)(nil),                    // 113: steeple.spire.v1.SetCAJournalResponse
+	(*PruneCAJournalsRequest)(nil),                  // 114: steeple.spire.v1.PruneCAJournalsRequest
+	(*PruneCAJournalsResponse)(nil),                 // 115: steeple.spire.v1.PruneCAJournalsResponse
+	(*FetchCAJournalRequest)(nil),                   // 116: steeple.spire.v1.FetchCAJournalRequest
+	(*FetchCAJournalResponse)(nil),                  // 117: steeple.spire.v1.FetchCAJournalResponse
+	(*ListCAJournalsRequest)(nil),                   // 118: steeple.spire.v1.ListCAJournalsRequest
+	(*ListCAJournalsResponse)(nil),                  // 119: steeple.spire.v1.ListCAJournalsResponse
+	(*EventBounds)(nil),                             // 120: steeple.spire.v1.EventBounds
+	(*BatchRequest)(nil),                            // 121: steeple.spire.v1.BatchRequest
+	(*Mutation)(nil),                                // 122: steeple.spire.v1.Mutation
+	(*BatchResponse)(nil),                           // 123: steeple.spire.v1.BatchResponse
+	(*MutationOutcome)(nil),                         // 124: steeple.spire.v1.MutationOutcome
+	(*MutationFailure)(nil),                         // 125: steeple.spire.v1.MutationFailure
+	(*commonv1.RequestContext)(nil),                 // 126: steeple.common.v1.RequestContext
+	(*ImportedRecord)(nil),                          // 127: steeple.spire.v1.ImportedRecord
+	(*Import)(nil),                                  // 128: steeple.spire.v1.Import
+	(*commonv1.ReadContext)(nil),                    // 129: steeple.common.v1.ReadContext
+	(*Pagination)(nil),                              // 130: steeple.spire.v1.Pagination
+	(*JoinToken)(nil),                               // 131: steeple.spire.v1.JoinToken
+	(*Bundle)(nil),                                  // 132: steeple.spire.v1.Bundle
+	(*BundleMask)(nil),                              // 133: steeple.spire.v1.BundleMask
+	(DeleteMode)(0),                                 // 134: steeple.spire.v1.DeleteMode
+	(*PublicKey)(nil),                               // 135: steeple.spire.v1.PublicKey
+	(*RegistrationEntry)(nil),                       // 136: steeple.spire.v1.RegistrationEntry
+	(*RegistrationEntryMask)(nil),                   // 137: steeple.spire.v1.RegistrationEntryMask
+	(*RegistrationEntryFilter)(nil),                 // 138: steeple.spire.v1.RegistrationEntryFilter
+	(*RegistrationEntryEvent)(nil),                  // 139: steeple.spire.v1.RegistrationEntryEvent
+	(*AttestedNode)(nil),                            // 140: steeple.spire.v1.AttestedNode
+	(*AttestedNodeMask)(nil),                        // 141: steeple.spire.v1.AttestedNodeMask
+	(*AttestedNodeFilter)(nil),                      // 142: steeple.spire.v1.AttestedNodeFilter
+	(*AttestedNodeEvent)(nil),                       // 143: steeple.spire.v1.AttestedNodeEvent
+	(*Selector)(nil),                                // 144: steeple.spire.v1.Selector
+	(*NodeSelectors)(nil),                           // 145: steeple.spire.v1.NodeSelectors
+	(*FederationRelationship)(nil),                  // 146: steeple.spire.v1.FederationRelationship
+	(*FederationRelationshipMask)(nil),              // 147: steeple.spire.v1.FederationRelationshipMask
+	(*CAJournal)(nil),                               // 148: steeple.spire.v1.CAJournal
 }
 var file_steeple_spire_v1_datastore_proto_depIdxs = []int32{
-	120, // 0: steeple.spire.v1.CreateBundleRequest.context:type_name -> steeple.common.v1.RequestContext
-	121, // 1: steeple.spire.v1.CreateBundleRequest.bundle:type_name -> steeple.spire.v1.Bundle
-	121, // 2: steeple.spire.v1.CreateBundleResponse.bundle:type_name -> steeple.spire.v1.Bundle
-	120, // 3: steeple.spire.v1.SetBundleRequest.context:type_name -> steeple.common.v1.RequestContext
-	121, // 4: steeple.spire.v1.SetBundleRequest.bundle:type_name -> steeple.spire.v1.Bundle
-	121, // 5: steeple.spire.v1.SetBundleResponse.bundle:type_name -> steeple.spire.v1.Bundle
-	120, // 6: steeple.spire.v1.UpdateBundleRequest.context:type_name -> steeple.common.v1.RequestContext
-	121, // 7: steeple.spire.v1.UpdateBundleRequest.bundle:type_name -> steeple.spire.v1.Bundle
-	122, // 8: steeple.spire.v1.UpdateBundleRequest.mask:type_name -> steeple.spire.v1.BundleMask
-	121, // 9: steeple.spire.v1.UpdateBundleResponse.bundle:type_name -> steeple.spire.v1.Bundle
-	120, // 10: steeple.spire.v1.AppendBundleRequest.context:type_name -> steeple.common.v1.RequestContext
-	121, // 11: steeple.spire.v1.AppendBundleRequest.bundle:type_name -> steeple.spire.v1.Bundle
-	121, // 12: steeple.spire.v1.AppendBundleResponse.bundle:type_name -> steeple.spire.v1.Bundle
-	120, // 13: steeple.spire.v1.DeleteBundleRequest.context:type_name -> steeple.common.v1.RequestContext
-	123, // 14: steeple.spire.v1.DeleteBundleRequest.mode:type_name -> steeple.spire.v1.DeleteMode
-	120, // 15: steeple.spire.v1.PruneBundleRequest.context:type_name -> steeple.common.v1.RequestContext
-	124, // 16: steeple.spire.v1.FetchBundleRequest.context:type_name -> steeple.common.v1.ReadContext
-	121, // 17: steeple.spire.v1.FetchBundleResponse.bundle:type_name -> steeple.spire.v1.Bundle
-	124, // 18: steeple.spire.v1.CountBundlesRequest.context:type_name -> steeple.common.v1.ReadContext
-	124, // 19: steeple.spire.v1.ListBundlesRequest.context:type_name -> steeple.common.v1.ReadContext
-	125, // 20: steeple.spire.v1.ListBundlesRequest.pagination:type_name -> steeple.spire.v1.Pagination
-	121, // 21: steeple.spire.v1.ListBundlesResponse.bundles:type_name -> steeple.spire.v1.Bundle
-	125, // 22: steeple.spire.v1.ListBundlesResponse.pagination:type_name -> steeple.spire.v1.Pagination
-	120, // 23: steeple.spire.v1.TaintX509CARequest.context:type_name -> steeple.common.v1.RequestContext
-	120, // 24: steeple.spire.v1.RevokeX509CARequest.context:type_name -> steeple.common.v1.RequestContext
-	120, // 25: steeple.spire.v1.TaintJWTKeyRequest.context:type_name -> steeple.common.v1.RequestContext
-	126, // 26: steeple.spire.v1.TaintJWTKeyResponse.key:type_name -> steeple.spire.v1.PublicKey
-	120, // 27: steeple.spire.v1.RevokeJWTKeyRequest.context:type_name -> steeple.common.v1.RequestContext
-	126, // 28: steeple.spire.v1.RevokeJWTKeyResponse.key:type_name -> steeple.spire.v1.PublicKey
-	120, // 29: steeple.spire.v1.CreateRegistrationEntryRequest.context:type_name -> steeple.common.v1.RequestContext
-	127, // 30: steeple.spire.v1.CreateRegistrationEntryRequest.entry:type_name -> steeple.spire.v1.RegistrationEntry
-	127, // 31: steeple.spire.v1.CreateRegistrationEntryResponse.entry:type_name -> steeple.spire.v1.RegistrationEntry
-	120, // 32: steeple.spire.v1.CreateOrReturnRegistrationEntryRequest.context:type_name -> steeple.common.v1.RequestContext
-	127, // 33: steeple.spire.v1.CreateOrReturnRegistrationEntryRequest.entry:type_name -> steeple.spire.v1.RegistrationEntry
-	127, // 34: steeple.spire.v1.CreateOrReturnRegistrationEntryResponse.entry:type_name -> steeple.spire.v1.RegistrationEntry
-	120, // 35: steeple.spire.v1.UpdateRegistrationEntryRequest.context:type_name -> steeple.common.v1.RequestContext
-	127, // 36: steeple.spire.v1.UpdateRegistrationEntryRequest.entry:type_name -> steeple.spire.v1.RegistrationEntry
-	128, // 37: steeple.spire.v1.UpdateRegistrationEntryRequest.mask:type_name -> steeple.spire.v1.RegistrationEntryMask
-	127, // 38: steeple.spire.v1.UpdateRegistrationEntryResponse.entry:type_name -> steeple.spire.v1.RegistrationEntry
-	120, // 39: steeple.spire.v1.DeleteRegistrationEntryRequest.context:type_name -> steeple.common.v1.RequestContext
-	127, // 40: steeple.spire.v1.DeleteRegistrationEntryResponse.entry:type_name -> steeple.spire.v1.RegistrationEntry
-	120, // 41: steeple.spire.v1.PruneRegistrationEntriesRequest.context:type_name -> steeple.common.v1.RequestContext
-	36,  // 42: steeple.spire.v1.PruneRegistrationEntriesResponse.entries:type_name -> steeple.spire.v1.PrunedEntry
-	124, // 43: steeple.spire.v1.FetchRegistrationEntryRequest.context:type_name -> steeple.common.v1.ReadContext
-	127, // 44: steeple.spire.v1.FetchRegistrationEntryResponse.entry:type_name -> steeple.spire.v1.RegistrationEntry
-	124, // 45: steeple.spire.v1.FetchRegistrationEntriesRequest.context:type_name -> steeple.common.v1.ReadContext
-	127, // 46: steeple.spire.v1.FetchRegistrationEntriesResponse.entries:type_name -> steeple.spire.v1.RegistrationEntry
-	124, // 47: steeple.spire.v1.CountRegistrationEntriesRequest.context:type_name -> steeple.common.v1.ReadContext
-	129, // 48: steeple.spire.v1.CountRegistrationEntriesRequest.filter:type_name -> steeple.spire.v1.RegistrationEntryFilter
-	124, // 49: steeple.spire.v1.ListRegistrationEntriesRequest.context:type_name -> steeple.common.v1.ReadContext
-	129, // 50: steeple.spire.v1.ListRegistrationEntriesRequest.filter:type_name -> steeple.spire.v1.RegistrationEntryFilter
-	125, // 51: steeple.spire.v1.ListRegistrationEntriesRequest.pagination:type_name -> steeple.spire.v1.Pagination
-	127, // 52: steeple.spire.v1.ListRegistrationEntriesResponse.entries:type_name -> steeple.spire.v1.RegistrationEntry
-	125, // 53: steeple.spire.v1.ListRegistrationEntriesResponse.pagination:type_name -> steeple.spire.v1.Pagination
-	124, // 54: steeple.spire.v1.StreamRegistrationEntriesRequest.context:type_name -> steeple.common.v1.ReadContext
-	129, // 55: steeple.spire.v1.StreamRegistrationEntriesRequest.filter:type_name -> steeple.spire.v1.RegistrationEntryFilter
-	127, // 56: steeple.spire.v1.StreamRegistrationEntriesResponse.entries:type_name -> steeple.spire.v1.RegistrationEntry
-	124, // 57: steeple.spire.v1.ListRegistrationEntryEventsRequest.context:type_name -> steeple.common.v1.ReadContext
-	130, // 58: steeple.spire.v1.ListRegistrationEntryEventsResponse.events:type_name -> steeple.spire.v1.RegistrationEntryEvent
-	130, // 59: steeple.spire.v1.StreamRegistrationEntryEventsResponse.events:type_name -> steeple.spire.v1.RegistrationEntryEvent
-	124, // 60: steeple.spire.v1.FetchRegistrationEntryEventRequest.context:type_name -> steeple.common.v1.ReadContext
-	130, // 61: steeple.spire.v1.FetchRegistrationEntryEventResponse.event:type_name -> steeple.spire.v1.RegistrationEntryEvent
-	120, // 62: steeple.spire.v1.PruneRegistrationEntryEventsRequest.context:type_name -> steeple.common.v1.RequestContext
-	120, // 63: steeple.spire.v1.CreateAttestedNodeRequest.context:type_name -> steeple.common.v1.RequestContext
-	131, // 64: steeple.spire.v1.CreateAttestedNodeRequest.node:type_name -> steeple.spire.v1.AttestedNode
-	131, // 65: steeple.spire.v1.CreateAttestedNodeResponse.node:type_name -> steeple.spire.v1.AttestedNode
-	120, // 66: steeple.spire.v1.UpdateAttestedNodeRequest.context:type_name -> steeple.common.v1.RequestContext
-	131, // 67: steeple.spire.v1.UpdateAttestedNodeRequest.node:type_name -> steeple.spire.v1.AttestedNode
-	132, // 68: steeple.spire.v1.UpdateAttestedNodeRequest.mask:type_name -> steeple.spire.v1.AttestedNodeMask
-	131, // 69: steeple.spire.v1.UpdateAttestedNodeResponse.node:type_name -> steeple.spire.v1.AttestedNode
-	120, // 70: steeple.spire.v1.DeleteAttestedNodeRequest.context:type_name -> steeple.common.v1.RequestContext
-	131, // 71: steeple.spire.v1.DeleteAttestedNodeResponse.node:type_name -> steeple.spire.v1.AttestedNode
-	36,  // 72: steeple.spire.v1.DeleteAttestedNodeResponse.cascaded:type_name -> steeple.spire.v1.PrunedEntry
-	120, // 73: steeple.spire.v1.PruneAttestedExpiredNodesRequest.context:type_name -> steeple.common.v1.RequestContext
-	36,  // 74: steeple.spire.v1.PruneAttestedExpiredNodesResponse.cascaded:type_name -> steeple.spire.v1.PrunedEntry
-	124, // 75: steeple.spire.v1.FetchAttestedNodeRequest.context:type_name -> steeple.common.v1.ReadContext
-	131, // 76: steeple.spire.v1.FetchAttestedNodeResponse.node:type_name -> steeple.spire.v1.AttestedNode
-	124, // 77: steeple.spire.v1.FetchAttestedNodesRequest.context:type_name -> steeple.common.v1.ReadContext
-	131, // 78: steeple.spire.v1.FetchAttestedNodesResponse.nodes:type_name -> steeple.spire.v1.AttestedNode
-	124, // 79: steeple.spire.v1.CountAttestedNodesRequest.context:type_name -> steeple.common.v1.ReadContext
-	133, // 80: steeple.spire.v1.CountAttestedNodesRequest.filter:type_name -> steeple.spire.v1.AttestedNodeFilter
-	124, // 81: steeple.spire.v1.ListAttestedNodesRequest.context:type_name -> steeple.common.v1.ReadContext
-	133, // 82: steeple.spire.v1.ListAttestedNodesRequest.filter:type_name -> steeple.spire.v1.AttestedNodeFilter
-	125, // 83: steeple.spire.v1.ListAttestedNodesRequest.pagination:type_name -> steeple.spire.v1.Pagination
-	131, // 84: steeple.spire.v1.ListAttestedNodesResponse.nodes:type_name -> steeple.spire.v1.AttestedNode
-	125, // 85: steeple.spire.v1.ListAttestedNodesResponse.pagination:type_name -> steeple.spire.v1.Pagination
-	124, // 86: steeple.spire.v1.StreamAttestedNodesRequest.context:type_name -> steeple.common.v1.ReadContext
-	133, // 87: steeple.spire.v1.StreamAttestedNodesRequest.filter:type_name -> steeple.spire.v1.AttestedNodeFilter
-	131, // 88: steeple.spire.v1.StreamAttestedNodesResponse.nodes:type_name -> steeple.spire.v1.AttestedNode
-	124, // 89: steeple.spire.v1.ListAttestedNodeEventsRequest.context:type_name -> steeple.common.v1.ReadContext
-	134, // 90: steeple.spire.v1.ListAttestedNodeEventsResponse.events:type_name -> steeple.spire.v1.AttestedNodeEvent
-	134, // 91: steeple.spire.v1.StreamAttestedNodeEventsResponse.events:type_name -> steeple.spire.v1.AttestedNodeEvent
-	124, // 92: steeple.spire.v1.FetchAttestedNodeEventRequest.context:type_name -> steeple.common.v1.ReadContext
-	134, // 93: steeple.spire.v1.FetchAttestedNodeEventResponse.event:type_name -> steeple.spire.v1.AttestedNodeEvent
-	120, // 94: steeple.spire.v1.PruneAttestedNodeEventsRequest.context:type_name -> steeple.common.v1.RequestContext
-	124, // 95: steeple.spire.v1.FetchEventBoundsRequest.context:type_name -> steeple.common.v1.ReadContext
-	114, // 96: steeple.spire.v1.FetchEventBoundsResponse.registration_entries:type_name -> steeple.spire.v1.EventBounds
-	114, // 97: steeple.spire.v1.FetchEventBoundsResponse.attested_nodes:type_name -> steeple.spire.v1.EventBounds
-	120, // 98: steeple.spire.v1.SetNodeSelectorsRequest.context:type_name -> steeple.common.v1.RequestContext
-	135, // 99: steeple.spire.v1.SetNodeSelectorsRequest.selectors:type_name -> steeple.spire.v1.Selector
-	124, // 100: steeple.spire.v1.GetNodeSelectorsRequest.context:type_name -> steeple.common.v1.ReadContext
-	135, // 101: steeple.spire.v1.GetNodeSelectorsResponse.selectors:type_name -> steeple.spire.v1.Selector
-	124, // 102: steeple.spire.v1.ListNodeSelectorsRequest.context:type_name -> steeple.common.v1.ReadContext
-	136, // 103: steeple.spire.v1.ListNodeSelectorsResponse.node_selectors:type_name -> steeple.spire.v1.NodeSelectors
-	136, // 104: steeple.spire.v1.StreamNodeSelectorsResponse.node_selectors:type_name -> steeple.spire.v1.NodeSelectors
-	120, // 105: steeple.spire.v1.CreateJoinTokenRequest.context:type_name -> steeple.common.v1.RequestContext
-	137, // 106: steeple.spire.v1.CreateJoinTokenRequest.join_token:type_name -> steeple.spire.v1.JoinToken
-	120, // 107: steeple.spire.v1.DeleteJoinTokenRequest.context:type_name -> steeple.common.v1.RequestContext
-	120, // 108: steeple.spire.v1.PruneJoinTokensRequest.context:type_name -> steeple.common.v1.RequestContext
-	124, // 109: steeple.spire.v1.FetchJoinTokenRequest.context:type_name -> steeple.common.v1.ReadContext
-	137, // 110: steeple.spire.v1.FetchJoinTokenResponse.join_token:type_name -> steeple.spire.v1.JoinToken
-	120, // 111: steeple.spire.v1.CreateFederationRelationshipRequest.context:type_name -> steeple.common.v1.RequestContext
-	138, // 112: steeple.spire.v1.CreateFederationRelationshipRequest.relationship:type_name -> steeple.spire.v1.FederationRelationship
-	138, // 113: steeple.spire.v1.CreateFederationRelationshipResponse.relationship:type_name -> steeple.spire.v1.FederationRelationship
-	120, // 114: steeple.spire.v1.UpdateFederationRelationshipRequest.context:type_name -> steeple.common.v1.RequestContext
-	138, // 115: steeple.spire.v1.UpdateFederationRelationshipRequest.relationship:type_name -> steeple.spire.v1.FederationRelationship
-	139, // 116: steeple.spire.v1.UpdateFederationRelationshipRequest.mask:type_name -> steeple.spire.v1.FederationRelationshipMask
-	138, // 117: steeple.spire.v1.UpdateFederationRelationshipResponse.relationship:type_name -> steeple.spire.v1.FederationRelationship
-	120, // 118: steeple.spire.v1.DeleteFederationRelationshipRequest.context:type_name -> steeple.common.v1.RequestContext
-	124, // 119: steeple.spire.v1.FetchFederationRelationshipRequest.context:type_name -> steeple.common.v1.ReadContext
-	138, // 120: steeple.spire.v1.FetchFederationRelationshipResponse.relationship:type_name -> steeple.spire.v1.FederationRelationship
-	124, // 121: steeple.spire.v1.ListFederationRelationshipsRequest.context:type_name -> steeple.common.v1.ReadContext
-	125, // 122: steeple.spire.v1.ListFederationRelationshipsRequest.pagination:type_name -> steeple.spire.v1.Pagination
-	138, // 123: steeple.spire.v1.ListFederationRelationshipsResponse.relationships:type_name -> steeple.spire.v1.FederationRelationship
-	125, // 124: steeple.spire.v1.ListFederationRelationshipsResponse.pagination:type_name -> steeple.spire.v1.Pagination
-	120, // 125: steeple.spire.v1.SetCAJournalRequest.context:type_name -> steeple.common.v1.RequestContext
-	140, // 126: steeple.spire.v1.SetCAJournalRequest.journal:type_name -> steeple.spire.v1.CAJournal
-	140, // 127: steeple.spire.v1.SetCAJournalResponse.journal:type_name -> steeple.spire.v1.CAJournal
-	120, // 128: steeple.spire.v1.PruneCAJournalsRequest.context:type_name -> steeple.common.v1.RequestContext
-	124, // 129: steeple.spire.v1.FetchCAJournalRequest.context:type_name -> steeple.common.v1.ReadContext
-	140, // 130: steeple.spire.v1.FetchCAJournalResponse.journal:type_name -> steeple.spire.v1.CAJournal
-	124, // 131: steeple.spire.v1.ListCAJournalsRequest.context:type_name -> steeple.common.v1.ReadContext
-	140, // 132: steeple.spire.v1.ListCAJournalsResponse.journals:type_name -> steeple.spire.v1.CAJournal
-	116, // 133: steeple.spire.v1.BatchRequest.mutations:type_name -> steeple.spire.v1.Mutation
-	0,   // 134: steeple.spire.v1.Mutation.create_bundle:type_name -> steeple.spire.v1.CreateBundleRequest
-	2,   // 135: steeple.spire.v1.Mutation.set_bundle:type_name -> steeple.spire.v1.SetBundleRequest
-	4,   // 136: steeple.spire.v1.Mutation.update_bundle:type_name -> steeple.spire.v1.UpdateBundleRequest
-	6,   // 137: steeple.spire.v1.Mutation.append_bundle:type_name -> steeple.spire.v1.AppendBundleRequest
-	8,   // 138: steeple.spire.v1.Mutation.delete_bundle:type_name -> steeple.spire.v1.DeleteBundleRequest
-	18,  // 139: steeple.spire.v1.Mutation.taint_x509_ca:type_name -> steeple.spire.v1.TaintX509CARequest
-	20,  // 140: steeple.spire.v1.Mutation.revoke_x509_ca:type_name -> steeple.spire.v1.RevokeX509CARequest
-	22,  // 141: steeple.spire.v1.Mutation.taint_jwt_key:type_name -> steeple.spire.v1.TaintJWTKeyRequest
-	24,  // 142: steeple.spire.v1.Mutation.revoke_jwt_key:type_name -> steeple.spire.v1.RevokeJWTKeyRequest
-	26,  // 143: steeple.spire.v1.Mutation.create_registration_entry:type_name -> steeple.spire.v1.CreateRegistrationEntryRequest
-	28,  // 144: steeple.spire.v1.Mutation.create_or_return_registration_entry:type_name -> steeple.spire.v1.CreateOrReturnRegistrationEntryRequest
-	30,  // 145: steeple.spire.v1.Mutation.update_registration_entry:type_name -> steeple.spire.v1.UpdateRegistrationEntryRequest
-	32,  // 146: steeple.spire.v1.Mutation.delete_registration_entry:type_name -> steeple.spire.v1.DeleteRegistrationEntryRequest
-	54,  // 147: steeple.spire.v1.Mutation.create_attested_node:type_name -> steeple.spire.v1.CreateAttestedNodeRequest
-	56,  // 148: steeple.spire.v1.Mutation.update_attested_node:type_name -> steeple.spire.v1.UpdateAttestedNodeRequest
-	58,  // 149: steeple.spire.v1.Mutation.delete_attested_node:type_name -> steeple.spire.v1.DeleteAttestedNodeRequest
-	81,  // 150: steeple.spire.v1.Mutation.set_node_selectors:type_name -> steeple.spire.v1.SetNodeSelectorsRequest
-	88,  // 151: steeple.spire.v1.Mutation.create_join_token:type_name -> steeple.spire.v1.CreateJoinTokenRequest
-	90,  // 152: steeple.spire.v1.Mutation.delete_join_token:type_name -> steeple.spire.v1.DeleteJoinTokenRequest
-	96,  // 153: steeple.spire.v1.Mutation.create_federation_relationship:type_name -> steeple.spire.v1.CreateFederationRelationshipRequest
-	98,  // 154: steeple.spire.v1.Mutation.update_federation_relationship:type_name -> steeple.spire.v1.UpdateFederationRelationshipRequest
-	100, // 155: steeple.spire.v1.Mutation.delete_federation_relationship:type_name -> steeple.spire.v1.DeleteFederationRelationshipRequest
-	106, // 156: steeple.spire.v1.Mutation.set_ca_journal:type_name -> steeple.spire.v1.SetCAJournalRequest
-	118, // 157: steeple.spire.v1.BatchResponse.outcomes:type_name -> steeple.spire.v1.MutationOutcome
-	1,   // 158: steeple.spire.v1.MutationOutcome.create_bundle:type_name -> steeple.spire.v1.CreateBundleResponse
-	3,   // 159: steeple.spire.v1.MutationOutcome.set_bundle:type_name -> steeple.spire.v1.SetBundleResponse
-	5,   // 160: steeple.spire.v1.MutationOutcome.update_bundle:type_name -> steeple.spire.v1.UpdateBundleResponse
-	7,   // 161: steeple.spire.v1.MutationOutcome.append_bundle:type_name -> steeple.spire.v1.AppendBundleResponse
-	9,   // 162: steeple.spire.v1.MutationOutcome.delete_bundle:type_name -> steeple.spire.v1.DeleteBundleResponse
-	19,  // 163: steeple.spire.v1.MutationOutcome.taint_x509_ca:type_name -> steeple.spire.v1.TaintX509CAResponse
-	21,  // 164: steeple.spire.v1.MutationOutcome.revoke_x509_ca:type_name -> steeple.spire.v1.RevokeX509CAResponse
-	23,  // 165: steeple.spire.v1.MutationOutcome.taint_jwt_key:type_name -> steeple.spire.v1.TaintJWTKeyResponse
-	25,  // 166: steeple.spire.v1.MutationOutcome.revoke_jwt_key:type_name -> steeple.spire.v1.RevokeJWTKeyResponse
-	27,  // 167: steeple.spire.v1.MutationOutcome.create_registration_entry:type_name -> steeple.spire.v1.CreateRegistrationEntryResponse
-	29,  // 168: steeple.spire.v1.MutationOutcome.create_or_return_registration_entry:type_name -> steeple.spire.v1.CreateOrReturnRegistrationEntryResponse
-	31,  // 169: steeple.spire.v1.MutationOutcome.update_registration_entry:type_name -> steeple.spire.v1.UpdateRegistrationEntryResponse
-	33,  // 170: steeple.spire.v1.MutationOutcome.delete_registration_entry:type_name -> steeple.spire.v1.DeleteRegistrationEntryResponse
-	55,  // 171: steeple.spire.v1.MutationOutcome.create_attested_node:type_name -> steeple.spire.v1.CreateAttestedNodeResponse
-	57,  // 172: steeple.spire.v1.MutationOutcome.update_attested_node:type_name -> steeple.spire.v1.UpdateAttestedNodeResponse
-	59,  // 173: steeple.spire.v1.MutationOutcome.delete_attested_node:type_name -> steeple.spire.v1.DeleteAttestedNodeResponse
-	82,  // 174: steeple.spire.v1.MutationOutcome.set_node_selectors:type_name -> steeple.spire.v1.SetNodeSelectorsResponse
-	89,  // 175: steeple.spire.v1.MutationOutcome.create_join_token:type_name -> steeple.spire.v1.CreateJoinTokenResponse
-	91,  // 176: steeple.spire.v1.MutationOutcome.delete_join_token:type_name -> steeple.spire.v1.DeleteJoinTokenResponse
-	97,  // 177: steeple.spire.v1.MutationOutcome.create_federation_relationship:type_name -> steeple.spire.v1.CreateFederationRelationshipResponse
-	99,  // 178: steeple.spire.v1.MutationOutcome.update_federation_relationship:type_name -> steeple.spire.v1.UpdateFederationRelationshipResponse
-	101, // 179: steeple.spire.v1.MutationOutcome.delete_federation_relationship:type_name -> steeple.spire.v1.DeleteFederationRelationshipResponse
-	107, // 180: steeple.spire.v1.MutationOutcome.set_ca_journal:type_name -> steeple.spire.v1.SetCAJournalResponse
-	119, // 181: steeple.spire.v1.MutationOutcome.failure:type_name -> steeple.spire.v1.MutationFailure
-	0,   // 182: steeple.spire.v1.Datastore.CreateBundle:input_type -> steeple.spire.v1.CreateBundleRequest
-	2,   // 183: steeple.spire.v1.Datastore.SetBundle:input_type -> steeple.spire.v1.SetBundleRequest
-	4,   // 184: steeple.spire.v1.Datastore.UpdateBundle:input_type -> steeple.spire.v1.UpdateBundleRequest
-	6,   // 185: steeple.spire.v1.Datastore.AppendBundle:input_type -> steeple.spire.v1.AppendBundleRequest
-	8,   // 186: steeple.spire.v1.Datastore.DeleteBundle:input_type -> steeple.spire.v1.DeleteBundleRequest
-	10,  // 187: steeple.spire.v1.Datastore.PruneBundle:input_type -> steeple.spire.v1.PruneBundleRequest
-	12,  // 188: steeple.spire.v1.Datastore.FetchBundle:input_type -> steeple.spire.v1.FetchBundleRequest
-	14,  // 189: steeple.spire.v1.Datastore.CountBundles:input_type -> steeple.spire.v1.CountBundlesRequest
-	16,  // 190: steeple.spire.v1.Datastore.ListBundles:input_type -> steeple.spire.v1.ListBundlesRequest
-	18,  // 191: steeple.spire.v1.Datastore.TaintX509CA:input_type -> steeple.spire.v1.TaintX509CARequest
-	20,  // 192: steeple.spire.v1.Datastore.RevokeX509CA:input_type -> steeple.spire.v1.RevokeX509CARequest
-	22,  // 193: steeple.spire.v1.Datastore.TaintJWTKey:input_type -> steeple.spire.v1.TaintJWTKeyRequest
-	24,  // 194: steeple.spire.v1.Datastore.RevokeJWTKey:input_type -> steeple.spire.v1.RevokeJWTKeyRequest
-	26,  // 195: steeple.spire.v1.Datastore.CreateRegistrationEntry:input_type -> steeple.spire.v1.CreateRegistrationEntryRequest
-	28,  // 196: steeple.spire.v1.Datastore.CreateOrReturnRegistrationEntry:input_type -> steeple.spire.v1.CreateOrReturnRegistrationEntryRequest
-	30,  // 197: steeple.spire.v1.Datastore.UpdateRegistrationEntry:input_type -> steeple.spire.v1.UpdateRegistrationEntryRequest
-	32,  // 198: steeple.spire.v1.Datastore.DeleteRegistrationEntry:input_type -> steeple.spire.v1.DeleteRegistrationEntryRequest
-	34,  // 199: steeple.spire.v1.Datastore.PruneRegistrationEntries:input_type -> steeple.spire.v1.PruneRegistrationEntriesRequest
-	37,  // 200: steeple.spire.v1.Datastore.FetchRegistrationEntry:input_type -> steeple.spire.v1.FetchRegistrationEntryRequest
-	39,  // 201: steeple.spire.v1.Datastore.FetchRegistrationEntries:input_type -> steeple.spire.v1.FetchRegistrationEntriesRequest
-	41,  // 202: steeple.spire.v1.Datastore.CountRegistrationEntries:input_type -> steeple.spire.v1.CountRegistrationEntriesRequest
-	43,  // 203: steeple.spire.v1.Datastore.ListRegistrationEntries:input_type -> steeple.spire.v1.ListRegistrationEntriesRequest
-	45,  // 204: steeple.spire.v1.Datastore.StreamRegistrationEntries:input_type -> steeple.spire.v1.StreamRegistrationEntriesRequest
-	47,  // 205: steeple.spire.v1.Datastore.ListRegistrationEntryEvents:input_type -> steeple.spire.v1.ListRegistrationEntryEventsRequest
-	47,  // 206: steeple.spire.v1.Datastore.StreamRegistrationEntryEvents:input_type -> steeple.spire.v1.ListRegistrationEntryEventsRequest
-	50,  // 207: steeple.spire.v1.Datastore.FetchRegistrationEntryEvent:input_type -> steeple.spire.v1.FetchRegistrationEntryEventRequest
-	52,  // 208: steeple.spire.v1.Datastore.PruneRegistrationEntryEvents:input_type -> steeple.spire.v1.PruneRegistrationEntryEventsRequest
-	54,  // 209: steeple.spire.v1.Datastore.CreateAttestedNode:input_type -> steeple.spire.v1.CreateAttestedNodeRequest
-	56,  // 210: steeple.spire.v1.Datastore.UpdateAttestedNode:input_type -> steeple.spire.v1.UpdateAttestedNodeRequest
-	58,  // 211: steeple.spire.v1.Datastore.DeleteAttestedNode:input_type -> steeple.spire.v1.DeleteAttestedNodeRequest
-	60,  // 212: steeple.spire.v1.Datastore.PruneAttestedExpiredNodes:input_type -> steeple.spire.v1.PruneAttestedExpiredNodesRequest
-	62,  // 213: steeple.spire.v1.Datastore.FetchAttestedNode:input_type -> steeple.spire.v1.FetchAttestedNodeRequest
-	64,  // 214: steeple.spire.v1.Datastore.FetchAttestedNodes:input_type -> steeple.spire.v1.FetchAttestedNodesRequest
-	66,  // 215: steeple.spire.v1.Datastore.CountAttestedNodes:input_type -> steeple.spire.v1.CountAttestedNodesRequest
-	68,  // 216: steeple.spire.v1.Datastore.ListAttestedNodes:input_type -> steeple.spire.v1.ListAttestedNodesRequest
-	70,  // 217: steeple.spire.v1.Datastore.StreamAttestedNodes:input_type -> steeple.spire.v1.StreamAttestedNodesRequest
-	72,  // 218: steeple.spire.v1.Datastore.ListAttestedNodeEvents:input_type -> steeple.spire.v1.ListAttestedNodeEventsRequest
-	72,  // 219: steeple.spire.v1.Datastore.StreamAttestedNodeEvents:input_type -> steeple.spire.v1.ListAttestedNodeEventsRequest
-	75,  // 220: steeple.spire.v1.Datastore.FetchAttestedNodeEvent:input_type -> steeple.spire.v1.FetchAttestedNodeEventRequest
-	77,  // 221: steeple.spire.v1.Datastore.PruneAttestedNodeEvents:input_type -> steeple.spire.v1.PruneAttestedNodeEventsRequest
-	79,  // 222: steeple.spire.v1.Datastore.FetchEventBounds:input_type -> steeple.spire.v1.FetchEventBoundsRequest
-	81,  // 223: steeple.spire.v1.Datastore.SetNodeSelectors:input_type -> steeple.spire.v1.SetNodeSelectorsRequest
-	83,  // 224: steeple.spire.v1.Datastore.GetNodeSelectors:input_type -> steeple.spire.v1.GetNodeSelectorsRequest
-	85,  // 225: steeple.spire.v1.Datastore.ListNodeSelectors:input_type -> steeple.spire.v1.ListNodeSelectorsRequest
-	85,  // 226: steeple.spire.v1.Datastore.StreamNodeSelectors:input_type -> steeple.spire.v1.ListNodeSelectorsRequest
-	88,  // 227: steeple.spire.v1.Datastore.CreateJoinToken:input_type -> steeple.spire.v1.CreateJoinTokenRequest
-	90,  // 228: steeple.spire.v1.Datastore.DeleteJoinToken:input_type -> steeple.spire.v1.DeleteJoinTokenRequest
-	92,  // 229: steeple.spire.v1.Datastore.PruneJoinTokens:input_type -> steeple.spire.v1.PruneJoinTokensRequest
-	94,  // 230: steeple.spire.v1.Datastore.FetchJoinToken:input_type -> steeple.spire.v1.FetchJoinTokenRequest
-	96,  // 231: steeple.spire.v1.Datastore.CreateFederationRelationship:input_type -> steeple.spire.v1.CreateFederationRelationshipRequest
-	98,  // 232: steeple.spire.v1.Datastore.UpdateFederationRelationship:input_type -> steeple.spire.v1.UpdateFederationRelationshipRequest
-	100, // 233: steeple.spire.v1.Datastore.DeleteFederationRelationship:input_type -> steeple.spire.v1.DeleteFederationRelationshipRequest
-	102, // 234: steeple.spire.v1.Datastore.FetchFederationRelationship:input_type -> steeple.spire.v1.FetchFederationRelationshipRequest
-	104, // 235: steeple.spire.v1.Datastore.ListFederationRelationships:input_type -> steeple.spire.v1.ListFederationRelationshipsRequest
-	106, // 236: steeple.spire.v1.Datastore.SetCAJournal:input_type -> steeple.spire.v1.SetCAJournalRequest
-	108, // 237: steeple.spire.v1.Datastore.PruneCAJournals:input_type -> steeple.spire.v1.PruneCAJournalsRequest
-	110, // 238: steeple.spire.v1.Datastore.FetchCAJournal:input_type -> steeple.spire.v1.FetchCAJournalRequest
-	112, // 239: steeple.spire.v1.Datastore.ListCAJournals:input_type -> steeple.spire.v1.ListCAJournalsRequest
-	115, // 240: steeple.spire.v1.Datastore.Batch:input_type -> steeple.spire.v1.BatchRequest
-	1,   // 241: steeple.spire.v1.Datastore.CreateBundle:output_type -> steeple.spire.v1.CreateBundleResponse
-	3,   // 242: steeple.spire.v1.Datastore.SetBundle:output_type -> steeple.spire.v1.SetBundleResponse
-	5,   // 243: steeple.spire.v1.Datastore.UpdateBundle:output_type -> steeple.spire.v1.UpdateBundleResponse
-	7,   // 244: steeple.spire.v1.Datastore.AppendBundle:output_type -> steeple.spire.v1.AppendBundleResponse
-	9,   // 245: steeple.spire.v1.Datastore.DeleteBundle:output_type -> steeple.spire.v1.DeleteBundleResponse
-	11,  // 246: steeple.spire.v1.Datastore.PruneBundle:output_type -> steeple.spire.v1.PruneBundleResponse
-	13,  // 247: steeple.spire.v1.Datastore.FetchBundle:output_type -> steeple.spire.v1.FetchBundleResponse
-	15,  // 248: steeple.spire.v1.Datastore.CountBundles:output_type -> steeple.spire.v1.CountBundlesResponse
-	17,  // 249: steeple.spire.v1.Datastore.ListBundles:output_type -> steeple.spire.v1.ListBundlesResponse
-	19,  // 250: steeple.spire.v1.Datastore.TaintX509CA:output_type -> steeple.spire.v1.TaintX509CAResponse
-	21,  // 251: steeple.spire.v1.Datastore.RevokeX509CA:output_type -> steeple.spire.v1.RevokeX509CAResponse
-	23,  // 252: steeple.spire.v1.Datastore.TaintJWTKey:output_type -> steeple.spire.v1.TaintJWTKeyResponse
-	25,  // 253: steeple.spire.v1.Datastore.RevokeJWTKey:output_type -> steeple.spire.v1.RevokeJWTKeyResponse
-	27,  // 254: steeple.spire.v1.Datastore.CreateRegistrationEntry:output_type -> steeple.spire.v1.CreateRegistrationEntryResponse
-	29,  // 255: steeple.spire.v1.Datastore.CreateOrReturnRegistrationEntry:output_type -> steeple.spire.v1.CreateOrReturnRegistrationEntryResponse
-	31,  // 256: steeple.spire.v1.Datastore.UpdateRegistrationEntry:output_type -> steeple.spire.v1.UpdateRegistrationEntryResponse
-	33,  // 257: steeple.spire.v1.Datastore.DeleteRegistrationEntry:output_type -> steeple.spire.v1.DeleteRegistrationEntryResponse
-	35,  // 258: steeple.spire.v1.Datastore.PruneRegistrationEntries:output_type -> steeple.spire.v1.PruneRegistrationEntriesResponse
-	38,  // 259: steeple.spire.v1.Datastore.FetchRegistrationEntry:output_type -> steeple.spire.v1.FetchRegistrationEntryResponse
-	40,  // 260: steeple.spire.v1.Datastore.FetchRegistrationEntries:output_type -> steeple.spire.v1.FetchRegistrationEntriesResponse
-	42,  // 261: steeple.spire.v1.Datastore.CountRegistrationEntries:output_type -> steeple.spire.v1.CountRegistrationEntriesResponse
-	44,  // 262: steeple.spire.v1.Datastore.ListRegistrationEntries:output_type -> steeple.spire.v1.ListRegistrationEntriesResponse
-	46,  // 263: steeple.spire.v1.Datastore.StreamRegistrationEntries:output_type -> steeple.spire.v1.StreamRegistrationEntriesResponse
-	48,  // 264: steeple.spire.v1.Datastore.ListRegistrationEntryEvents:output_type -> steeple.spire.v1.ListRegistrationEntryEventsResponse
-	49,  // 265: steeple.spire.v1.Datastore.StreamRegistrationEntryEvents:output_type -> steeple.spire.v1.StreamRegistrationEntryEventsResponse
-	51,  // 266: steeple.spire.v1.Datastore.FetchRegistrationEntryEvent:output_type -> steeple.spire.v1.FetchRegistrationEntryEventResponse
-	53,  // 267: steeple.spire.v1.Datastore.PruneRegistrationEntryEvents:output_type -> steeple.spire.v1.PruneRegistrationEntryEventsResponse
-	55,  // 268: steeple.spire.v1.Datastore.CreateAttestedNode:output_type -> steeple.spire.v1.CreateAttestedNodeResponse
-	57,  // 269: steeple.spire.v1.Datastore.UpdateAttestedNode:output_type -> steeple.spire.v1.UpdateAttestedNodeResponse
-	59,  // 270: steeple.spire.v1.Datastore.DeleteAttestedNode:output_type -> steeple.spire.v1.DeleteAttestedNodeResponse
-	61,  // 271: steeple.spire.v1.Datastore.PruneAttestedExpiredNodes:output_type -> steeple.spire.v1.PruneAttestedExpiredNodesResponse
-	63,  // 272: steeple.spire.v1.Datastore.FetchAttestedNode:output_type -> steeple.spire.v1.FetchAttestedNodeResponse
-	65,  // 273: steeple.spire.v1.Datastore.FetchAttestedNodes:output_type -> steeple.spire.v1.FetchAttestedNodesResponse
-	67,  // 274: steeple.spire.v1.Datastore.CountAttestedNodes:output_type -> steeple.spire.v1.CountAttestedNodesResponse
-	69,  // 275: steeple.spire.v1.Datastore.ListAttestedNodes:output_type -> steeple.spire.v1.ListAttestedNodesResponse
-	71,  // 276: steeple.spire.v1.Datastore.StreamAttestedNodes:output_type -> steeple.spire.v1.StreamAttestedNodesResponse
-	73,  // 277: steeple.spire.v1.Datastore.ListAttestedNodeEvents:output_type -> steeple.spire.v1.ListAttestedNodeEventsResponse
-	74,  // 278: steeple.spire.v1.Datastore.StreamAttestedNodeEvents:output_type -> steeple.spire.v1.StreamAttestedNodeEventsResponse
-	76,  // 279: steeple.spire.v1.Datastore.FetchAttestedNodeEvent:output_type -> steeple.spire.v1.FetchAttestedNodeEventResponse
-	78,  // 280: steeple.spire.v1.Datastore.PruneAttestedNodeEvents:output_type -> steeple.spire.v1.PruneAttestedNodeEventsResponse
-	80,  // 281: steeple.spire.v1.Datastore.FetchEventBounds:output_type -> steeple.spire.v1.FetchEventBoundsResponse
-	82,  // 282: steeple.spire.v1.Datastore.SetNodeSelectors:output_type -> steeple.spire.v1.SetNodeSelectorsResponse
-	84,  // 283: steeple.spire.v1.Datastore.GetNodeSelectors:output_type -> steeple.spire.v1.GetNodeSelectorsResponse
-	86,  // 284: steeple.spire.v1.Datastore.ListNodeSelectors:output_type -> steeple.spire.v1.ListNodeSelectorsResponse
-	87,  // 285: steeple.spire.v1.Datastore.StreamNodeSelectors:output_type -> steeple.spire.v1.StreamNodeSelectorsResponse
-	89,  // 286: steeple.spire.v1.Datastore.CreateJoinToken:output_type -> steeple.spire.v1.CreateJoinTokenResponse
-	91,  // 287: steeple.spire.v1.Datastore.DeleteJoinToken:output_type -> steeple.spire.v1.DeleteJoinTokenResponse
-	93,  // 288: steeple.spire.v1.Datastore.PruneJoinTokens:output_type -> steeple.spire.v1.PruneJoinTokensResponse
-	95,  // 289: steeple.spire.v1.Datastore.FetchJoinToken:output_type -> steeple.spire.v1.FetchJoinTokenResponse
-	97,  // 290: steeple.spire.v1.Datastore.CreateFederationRelationship:output_type -> steeple.spire.v1.CreateFederationRelationshipResponse
-	99,  // 291: steeple.spire.v1.Datastore.UpdateFederationRelationship:output_type -> steeple.spire.v1.UpdateFederationRelationshipResponse
-	101, // 292: steeple.spire.v1.Datastore.DeleteFederationRelationship:output_type -> steeple.spire.v1.DeleteFederationRelationshipResponse
-	103, // 293: steeple.spire.v1.Datastore.FetchFederationRelationship:output_type -> steeple.spire.v1.FetchFederationRelationshipResponse
-	105, // 294: steeple.spire.v1.Datastore.ListFederationRelationships:output_type -> steeple.spire.v1.ListFederationRelationshipsResponse
-	107, // 295: steeple.spire.v1.Datastore.SetCAJournal:output_type -> steeple.spire.v1.SetCAJournalResponse
-	109, // 296: steeple.spire.v1.Datastore.PruneCAJournals:output_type -> steeple.spire.v1.PruneCAJournalsResponse
-	111, // 297: steeple.spire.v1.Datastore.FetchCAJournal:output_type -> steeple.spire.v1.FetchCAJournalResponse
-	113, // 298: steeple.spire.v1.Datastore.ListCAJournals:output_type -> steeple.spire.v1.ListCAJournalsResponse
-	117, // 299: steeple.spire.v1.Datastore.Batch:output_type -> steeple.spire.v1.BatchResponse
-	241, // [241:300] is the sub-list for method output_type
-	182, // [182:241] is the sub-list for method input_type
-	182, // [182:182] is the sub-list for extension type_name
-	182, // [182:182] is the sub-list for extension extendee
-	0,   // [0:182] is the sub-list for field type_name
+	126, // 0: steeple.spire.v1.ImportRecordsRequest.context:type_name -> steeple.common.v1.RequestContext
+	127, // 1: steeple.spire.v1.ImportRecordsRequest.records:type_name -> steeple.spire.v1.ImportedRecord
+	128, // 2: steeple.spire.v1.ImportRecordsResponse.import:type_name -> steeple.spire.v1.Import
+	129, // 3: steeple.spire.v1.FetchImportRequest.context:type_name -> steeple.common.v1.ReadContext
+	128, // 4: steeple.spire.v1.FetchImportResponse.import:type_name -> steeple.spire.v1.Import
+	129, // 5: steeple.spire.v1.ListJoinTokensRequest.context:type_name -> steeple.common.v1.ReadContext
+	130, // 6: steeple.spire.v1.ListJoinTokensRequest.pagination:type_name -> steeple.spire.v1.Pagination
+	131, // 7: steeple.spire.v1.ListJoinTokensResponse.join_tokens:type_name -> steeple.spire.v1.JoinToken
+	130, // 8: steeple.spire.v1.ListJoinTokensResponse.pagination:type_name -> steeple.spire.v1.Pagination
+	126, // 9: steeple.spire.v1.CreateBundleRequest.context:type_name -> steeple.common.v1.RequestContext
+	132, // 10: steeple.spire.v1.CreateBundleRequest.bundle:type_name -> steeple.spire.v1.Bundle
+	132, // 11: steeple.spire.v1.CreateBundleResponse.bundle:type_name -> steeple.spire.v1.Bundle
+	126, // 12: steeple.spire.v1.SetBundleRequest.context:type_name -> steeple.common.v1.RequestContext
+	132, // 13: steeple.spire.v1.SetBundleRequest.bundle:type_name -> steeple.spire.v1.Bundle
+	132, // 14: steeple.spire.v1.SetBundleResponse.bundle:type_name -> steeple.spire.v1.Bundle
+	126, // 15: steeple.spire.v1.UpdateBundleRequest.context:type_name -> steeple.common.v1.RequestContext
+	132, // 16: steeple.spire.v1.UpdateBundleRequest.bundle:type_name -> steeple.spire.v1.Bundle
+	133, // 17: steeple.spire.v1.UpdateBundleRequest.mask:type_name -> steeple.spire.v1.BundleMask
+	132, // 18: steeple.spire.v1.UpdateBundleResponse.bundle:type_name -> steeple.spire.v1.Bundle
+	126, // 19: steeple.spire.v1.AppendBundleRequest.context:type_name -> steeple.common.v1.RequestContext
+	132, // 20: steeple.spire.v1.AppendBundleRequest.bundle:type_name -> steeple.spire.v1.Bundle
+	132, // 21: steeple.spire.v1.AppendBundleResponse.bundle:type_name -> steeple.spire.v1.Bundle
+	126, // 22: steeple.spire.v1.DeleteBundleRequest.context:type_name -> steeple.common.v1.RequestContext
+	134, // 23: steeple.spire.v1.DeleteBundleRequest.mode:type_name -> steeple.spire.v1.DeleteMode
+	126, // 24: steeple.spire.v1.PruneBundleRequest.context:type_name -> steeple.common.v1.RequestContext
+	129, // 25: steeple.spire.v1.FetchBundleRequest.context:type_name -> steeple.common.v1.ReadContext
+	132, // 26: steeple.spire.v1.FetchBundleResponse.bundle:type_name -> steeple.spire.v1.Bundle
+	129, // 27: steeple.spire.v1.CountBundlesRequest.context:type_name -> steeple.common.v1.ReadContext
+	129, // 28: steeple.spire.v1.ListBundlesRequest.context:type_name -> steeple.common.v1.ReadContext
+	130, // 29: steeple.spire.v1.ListBundlesRequest.pagination:type_name -> steeple.spire.v1.Pagination
+	132, // 30: steeple.spire.v1.ListBundlesResponse.bundles:type_name -> steeple.spire.v1.Bundle
+	130, // 31: steeple.spire.v1.ListBundlesResponse.pagination:type_name -> steeple.spire.v1.Pagination
+	126, // 32: steeple.spire.v1.TaintX509CARequest.context:type_name -> steeple.common.v1.RequestContext
+	126, // 33: steeple.spire.v1.RevokeX509CARequest.context:type_name -> steeple.common.v1.RequestContext
+	126, // 34: steeple.spire.v1.TaintJWTKeyRequest.context:type_name -> steeple.common.v1.RequestContext
+	135, // 35: steeple.spire.v1.TaintJWTKeyResponse.key:type_name -> steeple.spire.v1.PublicKey
+	126, // 36: steeple.spire.v1.RevokeJWTKeyRequest.context:type_name -> steeple.common.v1.RequestContext
+	135, // 37: steeple.spire.v1.RevokeJWTKeyResponse.key:type_name -> steeple.spire.v1.PublicKey
+	126, // 38: steeple.spire.v1.CreateRegistrationEntryRequest.context:type_name -> steeple.common.v1.RequestContext
+	136, // 39: steeple.spire.v1.CreateRegistrationEntryRequest.entry:type_name -> steeple.spire.v1.RegistrationEntry
+	136, // 40: steeple.spire.v1.CreateRegistrationEntryResponse.entry:type_name -> steeple.spire.v1.RegistrationEntry
+	126, // 41: steeple.spire.v1.CreateOrReturnRegistrationEntryRequest.context:type_name -> steeple.common.v1.RequestContext
+	136, // 42: steeple.spire.v1.CreateOrReturnRegistrationEntryRequest.entry:type_name -> steeple.spire.v1.RegistrationEntry
+	136, // 43: steeple.spire.v1.CreateOrReturnRegistrationEntryResponse.entry:type_name -> steeple.spire.v1.RegistrationEntry
+	126, // 44: steeple.spire.v1.UpdateRegistrationEntryRequest.context:type_name -> steeple.common.v1.RequestContext
+	136, // 45: steeple.spire.v1.UpdateRegistrationEntryRequest.entry:type_name -> steeple.spire.v1.RegistrationEntry
+	137, // 46: steeple.spire.v1.UpdateRegistrationEntryRequest.mask:type_name -> steeple.spire.v1.RegistrationEntryMask
+	136, // 47: steeple.spire.v1.UpdateRegistrationEntryResponse.entry:type_name -> steeple.spire.v1.RegistrationEntry
+	126, // 48: steeple.spire.v1.DeleteRegistrationEntryRequest.context:type_name -> steeple.common.v1.RequestContext
+	136, // 49: steeple.spire.v1.DeleteRegistrationEntryResponse.entry:type_name -> steeple.spire.v1.RegistrationEntry
+	126, // 50: steeple.spire.v1.PruneRegistrationEntriesRequest.context:type_name -> steeple.common.v1.RequestContext
+	42,  // 51: steeple.spire.v1.PruneRegistrationEntriesResponse.entries:type_name -> steeple.spire.v1.PrunedEntry
+	129, // 52: steeple.spire.v1.FetchRegistrationEntryRequest.context:type_name -> steeple.common.v1.ReadContext
+	136, // 53: steeple.spire.v1.FetchRegistrationEntryResponse.entry:type_name -> steeple.spire.v1.RegistrationEntry
+	129, // 54: steeple.spire.v1.FetchRegistrationEntriesRequest.context:type_name -> steeple.common.v1.ReadContext
+	136, // 55: steeple.spire.v1.FetchRegistrationEntriesResponse.entries:type_name -> steeple.spire.v1.RegistrationEntry
+	129, // 56: steeple.spire.v1.CountRegistrationEntriesRequest.context:type_name -> steeple.common.v1.ReadContext
+	138, // 57: steeple.spire.v1.CountRegistrationEntriesRequest.filter:type_name -> steeple.spire.v1.RegistrationEntryFilter
+	129, // 58: steeple.spire.v1.ListRegistrationEntriesRequest.context:type_name -> steeple.common.v1.ReadContext
+	138, // 59: steeple.spire.v1.ListRegistrationEntriesRequest.filter:type_name -> steeple.spire.v1.RegistrationEntryFilter
+	130, // 60: steeple.spire.v1.ListRegistrationEntriesRequest.pagination:type_name -> steeple.spire.v1.Pagination
+	136, // 61: steeple.spire.v1.ListRegistrationEntriesResponse.entries:type_name -> steeple.spire.v1.RegistrationEntry
+	130, // 62: steeple.spire.v1.ListRegistrationEntriesResponse.pagination:type_name -> steeple.spire.v1.Pagination
+	129, // 63: steeple.spire.v1.StreamRegistrationEntriesRequest.context:type_name -> steeple.common.v1.ReadContext
+	138, // 64: steeple.spire.v1.StreamRegistrationEntriesRequest.filter:type_name -> steeple.spire.v1.RegistrationEntryFilter
+	136, // 65: steeple.spire.v1.StreamRegistrationEntriesResponse.entries:type_name -> steeple.spire.v1.RegistrationEntry
+	129, // 66: steeple.spire.v1.ListRegistrationEntryEventsRequest.context:type_name -> steeple.common.v1.ReadContext
+	139, // 67: steeple.spire.v1.ListRegistrationEntryEventsResponse.events:type_name -> steeple.spire.v1.RegistrationEntryEvent
+	139, // 68: steeple.spire.v1.StreamRegistrationEntryEventsResponse.events:type_name -> steeple.spire.v1.RegistrationEntryEvent
+	129, // 69: steeple.spire.v1.FetchRegistrationEntryEventRequest.context:type_name -> steeple.common.v1.ReadContext
+	139, // 70: steeple.spire.v1.FetchRegistrationEntryEventResponse.event:type_name -> steeple.spire.v1.RegistrationEntryEvent
+	126, // 71: steeple.spire.v1.PruneRegistrationEntryEventsRequest.context:type_name -> steeple.common.v1.RequestContext
+	126, // 72: steeple.spire.v1.CreateAttestedNodeRequest.context:type_name -> steeple.common.v1.RequestContext
+	140, // 73: steeple.spire.v1.CreateAttestedNodeRequest.node:type_name -> steeple.spire.v1.AttestedNode
+	140, // 74: steeple.spire.v1.CreateAttestedNodeResponse.node:type_name -> steeple.spire.v1.AttestedNode
+	126, // 75: steeple.spire.v1.UpdateAttestedNodeRequest.context:type_name -> steeple.common.v1.RequestContext
+	140, // 76: steeple.spire.v1.UpdateAttestedNodeRequest.node:type_name -> steeple.spire.v1.AttestedNode
+	141, // 77: steeple.spire.v1.UpdateAttestedNodeRequest.mask:type_name -> steeple.spire.v1.AttestedNodeMask
+	140, // 78: steeple.spire.v1.UpdateAttestedNodeResponse.node:type_name -> steeple.spire.v1.AttestedNode
+	126, // 79: steeple.spire.v1.DeleteAttestedNodeRequest.context:type_name -> steeple.common.v1.RequestContext
+	140, // 80: steeple.spire.v1.DeleteAttestedNodeResponse.node:type_name -> steeple.spire.v1.AttestedNode
+	42,  // 81: steeple.spire.v1.DeleteAttestedNodeResponse.cascaded:type_name -> steeple.spire.v1.PrunedEntry
+	126, // 82: steeple.spire.v1.PruneAttestedExpiredNodesRequest.context:type_name -> steeple.common.v1.RequestContext
+	42,  // 83: steeple.spire.v1.PruneAttestedExpiredNodesResponse.cascaded:type_name -> steeple.spire.v1.PrunedEntry
+	129, // 84: steeple.spire.v1.FetchAttestedNodeRequest.context:type_name -> steeple.common.v1.ReadContext
+	140, // 85: steeple.spire.v1.FetchAttestedNodeResponse.node:type_name -> steeple.spire.v1.AttestedNode
+	129, // 86: steeple.spire.v1.FetchAttestedNodesRequest.context:type_name -> steeple.common.v1.ReadContext
+	140, // 87: steeple.spire.v1.FetchAttestedNodesResponse.nodes:type_name -> steeple.spire.v1.AttestedNode
+	129, // 88: steeple.spire.v1.CountAttestedNodesRequest.context:type_name -> steeple.common.v1.ReadContext
+	142, // 89: steeple.spire.v1.CountAttestedNodesRequest.filter:type_name -> steeple.spire.v1.AttestedNodeFilter
+	129, // 90: steeple.spire.v1.ListAttestedNodesRequest.context:type_name -> steeple.common.v1.ReadContext
+	142, // 91: steeple.spire.v1.ListAttestedNodesRequest.filter:type_name -> steeple.spire.v1.AttestedNodeFilter
+	130, // 92: steeple.spire.v1.ListAttestedNodesRequest.pagination:type_name -> steeple.spire.v1.Pagination
+	140, // 93: steeple.spire.v1.ListAttestedNodesResponse.nodes:type_name -> steeple.spire.v1.AttestedNode
+	130, // 94: steeple.spire.v1.ListAttestedNodesResponse.pagination:type_name -> steeple.spire.v1.Pagination
+	129, // 95: steeple.spire.v1.StreamAttestedNodesRequest.context:type_name -> steeple.common.v1.ReadContext
+	142, // 96: steeple.spire.v1.StreamAttestedNodesRequest.filter:type_name -> steeple.spire.v1.AttestedNodeFilter
+	140, // 97: steeple.spire.v1.StreamAttestedNodesResponse.nodes:type_name -> steeple.spire.v1.AttestedNode
+	129, // 98: steeple.spire.v1.ListAttestedNodeEventsRequest.context:type_name -> steeple.common.v1.ReadContext
+	143, // 99: steeple.spire.v1.ListAttestedNodeEventsResponse.events:type_name -> steeple.spire.v1.AttestedNodeEvent
+	143, // 100: steeple.spire.v1.StreamAttestedNodeEventsResponse.events:type_name -> steeple.spire.v1.AttestedNodeEvent
+	129, // 101: steeple.spire.v1.FetchAttestedNodeEventRequest.context:type_name -> steeple.common.v1.ReadContext
+	143, // 102: steeple.spire.v1.FetchAttestedNodeEventResponse.event:type_name -> steeple.spire.v1.AttestedNodeEvent
+	126, // 103: steeple.spire.v1.PruneAttestedNodeEventsRequest.context:type_name -> steeple.common.v1.RequestContext
+	129, // 104: steeple.spire.v1.FetchEventBoundsRequest.context:type_name -> steeple.common.v1.ReadContext
+	120, // 105: steeple.spire.v1.FetchEventBoundsResponse.registration_entries:type_name -> steeple.spire.v1.EventBounds
+	120, // 106: steeple.spire.v1.FetchEventBoundsResponse.attested_nodes:type_name -> steeple.spire.v1.EventBounds
+	126, // 107: steeple.spire.v1.SetNodeSelectorsRequest.context:type_name -> steeple.common.v1.RequestContext
+	144, // 108: steeple.spire.v1.SetNodeSelectorsRequest.selectors:type_name -> steeple.spire.v1.Selector
+	129, // 109: steeple.spire.v1.GetNodeSelectorsRequest.context:type_name -> steeple.common.v1.ReadContext
+	144, // 110: steeple.spire.v1.GetNodeSelectorsResponse.selectors:type_name -> steeple.spire.v1.Selector
+	129, // 111: steeple.spire.v1.ListNodeSelectorsRequest.context:type_name -> steeple.common.v1.ReadContext
+	145, // 112: steeple.spire.v1.ListNodeSelectorsResponse.node_selectors:type_name -> steeple.spire.v1.NodeSelectors
+	145, // 113: steeple.spire.v1.StreamNodeSelectorsResponse.node_selectors:type_name -> steeple.spire.v1.NodeSelectors
+	126, // 114: steeple.spire.v1.CreateJoinTokenRequest.context:type_name -> steeple.common.v1.RequestContext
+	131, // 115: steeple.spire.v1.CreateJoinTokenRequest.join_token:type_name -> steeple.spire.v1.JoinToken
+	126, // 116: steeple.spire.v1.DeleteJoinTokenRequest.context:type_name -> steeple.common.v1.RequestContext
+	126, // 117: steeple.spire.v1.PruneJoinTokensRequest.context:type_name -> steeple.common.v1.RequestContext
+	129, // 118: steeple.spire.v1.FetchJoinTokenRequest.context:type_name -> steeple.common.v1.ReadContext
+	131, // 119: steeple.spire.v1.FetchJoinTokenResponse.join_token:type_name -> steeple.spire.v1.JoinToken
+	126, // 120: steeple.spire.v1.CreateFederationRelationshipRequest.context:type_name -> steeple.common.v1.RequestContext
+	146, // 121: steeple.spire.v1.CreateFederationRelationshipRequest.relationship:type_name -> steeple.spire.v1.FederationRelationship
+	146, // 122: steeple.spire.v1.CreateFederationRelationshipResponse.relationship:type_name -> steeple.spire.v1.FederationRelationship
+	126, // 123: steeple.spire.v1.UpdateFederationRelationshipRequest.context:type_name -> steeple.common.v1.RequestContext
+	146, // 124: steeple.spire.v1.UpdateFederationRelationshipRequest.relationship:type_name -> steeple.spire.v1.FederationRelationship
+	147, // 125: steeple.spire.v1.UpdateFederationRelationshipRequest.mask:type_name -> steeple.spire.v1.FederationRelationshipMask
+	146, // 126: steeple.spire.v1.UpdateFederationRelationshipResponse.relationship:type_name -> steeple.spire.v1.FederationRelationship
+	126, // 127: steeple.spire.v1.DeleteFederationRelationshipRequest.context:type_name -> steeple.common.v1.RequestContext
+	129, // 128: steeple.spire.v1.FetchFederationRelationshipRequest.context:type_name -> steeple.common.v1.ReadContext
+	146, // 129: steeple.spire.v1.FetchFederationRelationshipResponse.relationship:type_name -> steeple.spire.v1.FederationRelationship
+	129, // 130: steeple.spire.v1.ListFederationRelationshipsRequest.context:type_name -> steeple.common.v1.ReadContext
+	130, // 131: steeple.spire.v1.ListFederationRelationshipsRequest.pagination:type_name -> steeple.spire.v1.Pagination
+	146, // 132: steeple.spire.v1.ListFederationRelationshipsResponse.relationships:type_name -> steeple.spire.v1.FederationRelationship
+	130, // 133: steeple.spire.v1.ListFederationRelationshipsResponse.pagination:type_name -> steeple.spire.v1.Pagination
+	126, // 134: steeple.spire.v1.SetCAJournalRequest.context:type_name -> steeple.common.v1.RequestContext
+	148, // 135: steeple.spire.v1.SetCAJournalRequest.journal:type_name -> steeple.spire.v1.CAJournal
+	148, // 136: steeple.spire.v1.SetCAJournalResponse.journal:type_name -> steeple.spire.v1.CAJournal
+	126, // 137: steeple.spire.v1.PruneCAJournalsRequest.context:type_name -> steeple.common.v1.RequestContext
+	129, // 138: steeple.spire.v1.FetchCAJournalRequest.context:type_name -> steeple.common.v1.ReadContext
+	148, // 139: steeple.spire.v1.FetchCAJournalResponse.journal:type_name -> steeple.spire.v1.CAJournal
+	129, // 140: steeple.spire.v1.ListCAJournalsRequest.context:type_name -> steeple.common.v1.ReadContext
+	148, // 141: steeple.spire.v1.ListCAJournalsResponse.journals:type_name -> steeple.spire.v1.CAJournal
+	122, // 142: steeple.spire.v1.BatchRequest.mutations:type_name -> steeple.spire.v1.Mutation
+	6,   // 143: steeple.spire.v1.Mutation.create_bundle:type_name -> steeple.spire.v1.CreateBundleRequest
+	8,   // 144: steeple.spire.v1.Mutation.set_bundle:type_name -> steeple.spire.v1.SetBundleRequest
+	10,  // 145: steeple.spire.v1.Mutation.update_bundle:type_name -> steeple.spire.v1.UpdateBundleRequest
+	12,  // 146: steeple.spire.v1.Mutation.append_bundle:type_name -> steeple.spire.v1.AppendBundleRequest
+	14,  // 147: steeple.spire.v1.Mutation.delete_bundle:type_name -> steeple.spire.v1.DeleteBundleRequest
+	24,  // 148: steeple.spire.v1.Mutation.taint_x509_ca:type_name -> steeple.spire.v1.TaintX509CARequest
+	26,  // 149: steeple.spire.v1.Mutation.revoke_x509_ca:type_name -> steeple.spire.v1.RevokeX509CARequest
+	28,  // 150: steeple.spire.v1.Mutation.taint_jwt_key:type_name -> steeple.spire.v1.TaintJWTKeyRequest
+	30,  // 151: steeple.spire.v1.Mutation.revoke_jwt_key:type_name -> steeple.spire.v1.RevokeJWTKeyRequest
+	32,  // 152: steeple.spire.v1.Mutation.create_registration_entry:type_name -> steeple.spire.v1.CreateRegistrationEntryRequest
+	34,  // 153: steeple.spire.v1.Mutation.create_or_return_registration_entry:type_name -> steeple.spire.v1.CreateOrReturnRegistrationEntryRequest
+	36,  // 154: steeple.spire.v1.Mutation.update_registration_entry:type_name -> steeple.spire.v1.UpdateRegistrationEntryRequest
+	38,  // 155: steeple.spire.v1.Mutation.delete_registration_entry:type_name -> steeple.spire.v1.DeleteRegistrationEntryRequest
+	60,  // 156: steeple.spire.v1.Mutation.create_attested_node:type_name -> steeple.spire.v1.CreateAttestedNodeRequest
+	62,  // 157: steeple.spire.v1.Mutation.update_attested_node:type_name -> steeple.spire.v1.UpdateAttestedNodeRequest
+	64,  // 158: steeple.spire.v1.Mutation.delete_attested_node:type_name -> steeple.spire.v1.DeleteAttestedNodeRequest
+	87,  // 159: steeple.spire.v1.Mutation.set_node_selectors:type_name -> steeple.spire.v1.SetNodeSelectorsRequest
+	94,  // 160: steeple.spire.v1.Mutation.create_join_token:type_name -> steeple.spire.v1.CreateJoinTokenRequest
+	96,  // 161: steeple.spire.v1.Mutation.delete_join_token:type_name -> steeple.spire.v1.DeleteJoinTokenRequest
+	102, // 162: steeple.spire.v1.Mutation.create_federation_relationship:type_name -> steeple.spire.v1.CreateFederationRelationshipRequest
+	104, // 163: steeple.spire.v1.Mutation.update_federation_relationship:type_name -> steeple.spire.v1.UpdateFederationRelationshipRequest
+	106, // 164: steeple.spire.v1.Mutation.delete_federation_relationship:type_name -> steeple.spire.v1.DeleteFederationRelationshipRequest
+	112, // 165: steeple.spire.v1.Mutation.set_ca_journal:type_name -> steeple.spire.v1.SetCAJournalRequest
+	124, // 166: steeple.spire.v1.BatchResponse.outcomes:type_name -> steeple.spire.v1.MutationOutcome
+	7,   // 167: steeple.spire.v1.MutationOutcome.create_bundle:type_name -> steeple.spire.v1.CreateBundleResponse
+	9,   // 168: steeple.spire.v1.MutationOutcome.set_bundle:type_name -> steeple.spire.v1.SetBundleResponse
+	11,  // 169: steeple.spire.v1.MutationOutcome.update_bundle:type_name -> steeple.spire.v1.UpdateBundleResponse
+	13,  // 170: steeple.spire.v1.MutationOutcome.append_bundle:type_name -> steeple.spire.v1.AppendBundleResponse
+	15,  // 171: steeple.spire.v1.MutationOutcome.delete_bundle:type_name -> steeple.spire.v1.DeleteBundleResponse
+	25,  // 172: steeple.spire.v1.MutationOutcome.taint_x509_ca:type_name -> steeple.spire.v1.TaintX509CAResponse
+	27,  // 173: steeple.spire.v1.MutationOutcome.revoke_x509_ca:type_name -> steeple.spire.v1.RevokeX509CAResponse
+	29,  // 174: steeple.spire.v1.MutationOutcome.taint_jwt_key:type_name -> steeple.spire.v1.TaintJWTKeyResponse
+	31,  // 175: steeple.spire.v1.MutationOutcome.revoke_jwt_key:type_name -> steeple.spire.v1.RevokeJWTKeyResponse
+	33,  // 176: steeple.spire.v1.MutationOutcome.create_registration_entry:type_name -> steeple.spire.v1.CreateRegistrationEntryResponse
+	35,  // 177: steeple.spire.v1.MutationOutcome.create_or_return_registration_entry:type_name -> steeple.spire.v1.CreateOrReturnRegistrationEntryResponse
+	37,  // 178: steeple.spire.v1.MutationOutcome.update_registration_entry:type_name -> steeple.spire.v1.UpdateRegistrationEntryResponse
+	39,  // 179: steeple.spire.v1.MutationOutcome.delete_registration_entry:type_name -> steeple.spire.v1.DeleteRegistrationEntryResponse
+	61,  // 180: steeple.spire.v1.MutationOutcome.create_attested_node:type_name -> steeple.spire.v1.CreateAttestedNodeResponse
+	63,  // 181: steeple.spire.v1.MutationOutcome.update_attested_node:type_name -> steeple.spire.v1.UpdateAttestedNodeResponse
+	65,  // 182: steeple.spire.v1.MutationOutcome.delete_attested_node:type_name -> steeple.spire.v1.DeleteAttestedNodeResponse
+	88,  // 183: steeple.spire.v1.MutationOutcome.set_node_selectors:type_name -> steeple.spire.v1.SetNodeSelectorsResponse
+	95,  // 184: steeple.spire.v1.MutationOutcome.create_join_token:type_name -> steeple.spire.v1.CreateJoinTokenResponse
+	97,  // 185: steeple.spire.v1.MutationOutcome.delete_join_token:type_name -> steeple.spire.v1.DeleteJoinTokenResponse
+	103, // 186: steeple.spire.v1.MutationOutcome.create_federation_relationship:type_name -> steeple.spire.v1.CreateFederationRelationshipResponse
+	105, // 187: steeple.spire.v1.MutationOutcome.update_federation_relationship:type_name -> steeple.spire.v1.UpdateFederationRelationshipResponse
+	107, // 188: steeple.spire.v1.MutationOutcome.delete_federation_relationship:type_name -> steeple.spire.v1.DeleteFederationRelationshipResponse
+	113, // 189: steeple.spire.v1.MutationOutcome.set_ca_journal:type_name -> steeple.spire.v1.SetCAJournalResponse
+	125, // 190: steeple.spire.v1.MutationOutcome.failure:type_name -> steeple.spire.v1.MutationFailure
+	6,   // 191: steeple.spire.v1.Datastore.CreateBundle:input_type -> steeple.spire.v1.CreateBundleRequest
+	8,   // 192: steeple.spire.v1.Datastore.SetBundle:input_type -> steeple.spire.v1.SetBundleRequest
+	10,  // 193: steeple.spire.v1.Datastore.UpdateBundle:input_type -> steeple.spire.v1.UpdateBundleRequest
+	12,  // 194: steeple.spire.v1.Datastore.AppendBundle:input_type -> steeple.spire.v1.AppendBundleRequest
+	14,  // 195: steeple.spire.v1.Datastore.DeleteBundle:input_type -> steeple.spire.v1.DeleteBundleRequest
+	16,  // 196: steeple.spire.v1.Datastore.PruneBundle:input_type -> steeple.spire.v1.PruneBundleRequest
+	18,  // 197: steeple.spire.v1.Datastore.FetchBundle:input_type -> steeple.spire.v1.FetchBundleRequest
+	20,  // 198: steeple.spire.v1.Datastore.CountBundles:input_type -> steeple.spire.v1.CountBundlesRequest
+	22,  // 199: steeple.spire.v1.Datastore.ListBundles:input_type -> steeple.spire.v1.ListBundlesRequest
+	24,  // 200: steeple.spire.v1.Datastore.TaintX509CA:input_type -> steeple.spire.v1.TaintX509CARequest
+	26,  // 201: steeple.spire.v1.Datastore.RevokeX509CA:input_type -> steeple.spire.v1.RevokeX509CARequest
+	28,  // 202: steeple.spire.v1.Datastore.TaintJWTKey:input_type -> steeple.spire.v1.TaintJWTKeyRequest
+	30,  // 203: steeple.spire.v1.Datastore.RevokeJWTKey:input_type -> steeple.spire.v1.RevokeJWTKeyRequest
+	32,  // 204: steeple.spire.v1.Datastore.CreateRegistrationEntry:input_type -> steeple.spire.v1.CreateRegistrationEntryRequest
+	34,  // 205: steeple.spire.v1.Datastore.CreateOrReturnRegistrationEntry:input_type -> steeple.spire.v1.CreateOrReturnRegistrationEntryRequest
+	36,  // 206: steeple.spire.v1.Datastore.UpdateRegistrationEntry:input_type -> steeple.spire.v1.UpdateRegistrationEntryRequest
+	38,  // 207: steeple.spire.v1.Datastore.DeleteRegistrationEntry:input_type -> steeple.spire.v1.DeleteRegistrationEntryRequest
+	40,  // 208: steeple.spire.v1.Datastore.PruneRegistrationEntries:input_type -> steeple.spire.v1.PruneRegistrationEntriesRequest
+	43,  // 209: steeple.spire.v1.Datastore.FetchRegistrationEntry:input_type -> steeple.spire.v1.FetchRegistrationEntryRequest
+	45,  // 210: steeple.spire.v1.Datastore.FetchRegistrationEntries:input_type -> steeple.spire.v1.FetchRegistrationEntriesRequest
+	47,  // 211: steeple.spire.v1.Datastore.CountRegistrationEntries:input_type -> steeple.spire.v1.CountRegistrationEntriesRequest
+	49,  // 212: steeple.spire.v1.Datastore.ListRegistrationEntries:input_type -> steeple.spire.v1.ListRegistrationEntriesRequest
+	51,  // 213: steeple.spire.v1.Datastore.StreamRegistrationEntries:input_type -> steeple.spire.v1.StreamRegistrationEntriesRequest
+	53,  // 214: steeple.spire.v1.Datastore.ListRegistrationEntryEvents:input_type -> steeple.spire.v1.ListRegistrationEntryEventsRequest
+	53,  // 215: steeple.spire.v1.Datastore.StreamRegistrationEntryEvents:input_type -> steeple.spire.v1.ListRegistrationEntryEventsRequest
+	56,  // 216: steeple.spire.v1.Datastore.FetchRegistrationEntryEvent:input_type -> steeple.spire.v1.FetchRegistrationEntryEventRequest
+	58,  // 217: steeple.spire.v1.Datastore.PruneRegistrationEntryEvents:input_type -> steeple.spire.v1.PruneRegistrationEntryEventsRequest
+	60,  // 218: steeple.spire.v1.Datastore.CreateAttestedNode:input_type -> steeple.spire.v1.CreateAttestedNodeRequest
+	62,  // 219: steeple.spire.v1.Datastore.UpdateAttestedNode:input_type -> steeple.spire.v1.UpdateAttestedNodeRequest
+	64,  // 220: steeple.spire.v1.Datastore.DeleteAttestedNode:input_type -> steeple.spire.v1.DeleteAttestedNodeRequest
+	66,  // 221: steeple.spire.v1.Datastore.PruneAttestedExpiredNodes:input_type -> steeple.spire.v1.PruneAttestedExpiredNodesRequest
+	68,  // 222: steeple.spire.v1.Datastore.FetchAttestedNode:input_type -> steeple.spire.v1.FetchAttestedNodeRequest
+	70,  // 223: steeple.spire.v1.Datastore.FetchAttestedNodes:input_type -> steeple.spire.v1.FetchAttestedNodesRequest
+	72,  // 224: steeple.spire.v1.Datastore.CountAttestedNodes:input_type -> steeple.spire.v1.CountAttestedNodesRequest
+	74,  // 225: steeple.spire.v1.Datastore.ListAttestedNodes:input_type -> steeple.spire.v1.ListAttestedNodesRequest
+	76,  // 226: steeple.spire.v1.Datastore.StreamAttestedNodes:input_type -> steeple.spire.v1.StreamAttestedNodesRequest
+	78,  // 227: steeple.spire.v1.Datastore.ListAttestedNodeEvents:input_type -> steeple.spire.v1.ListAttestedNodeEventsRequest
+	78,  // 228: steeple.spire.v1.Datastore.StreamAttestedNodeEvents:input_type -> steeple.spire.v1.ListAttestedNodeEventsRequest
+	81,  // 229: steeple.spire.v1.Datastore.FetchAttestedNodeEvent:input_type -> steeple.spire.v1.FetchAttestedNodeEventRequest
+	83,  // 230: steeple.spire.v1.Datastore.PruneAttestedNodeEvents:input_type -> steeple.spire.v1.PruneAttestedNodeEventsRequest
+	85,  // 231: steeple.spire.v1.Datastore.FetchEventBounds:input_type -> steeple.spire.v1.FetchEventBoundsRequest
+	87,  // 232: steeple.spire.v1.Datastore.SetNodeSelectors:input_type -> steeple.spire.v1.SetNodeSelectorsRequest
+	89,  // 233: steeple.spire.v1.Datastore.GetNodeSelectors:input_type -> steeple.spire.v1.GetNodeSelectorsRequest
+	91,  // 234: steeple.spire.v1.Datastore.ListNodeSelectors:input_type -> steeple.spire.v1.ListNodeSelectorsRequest
+	91,  // 235: steeple.spire.v1.Datastore.StreamNodeSelectors:input_type -> steeple.spire.v1.ListNodeSelectorsRequest
+	94,  // 236: steeple.spire.v1.Datastore.CreateJoinToken:input_type -> steeple.spire.v1.CreateJoinTokenRequest
+	96,  // 237: steeple.spire.v1.Datastore.DeleteJoinToken:input_type -> steeple.spire.v1.DeleteJoinTokenRequest
+	98,  // 238: steeple.spire.v1.Datastore.PruneJoinTokens:input_type -> steeple.spire.v1.PruneJoinTokensRequest
+	100, // 239: steeple.spire.v1.Datastore.FetchJoinToken:input_type -> steeple.spire.v1.FetchJoinTokenRequest
+	102, // 240: steeple.spire.v1.Datastore.CreateFederationRelationship:input_type -> steeple.spire.v1.CreateFederationRelationshipRequest
+	104, // 241: steeple.spire.v1.Datastore.UpdateFederationRelationship:input_type -> steeple.spire.v1.UpdateFederationRelationshipRequest
+	106, // 242: steeple.spire.v1.Datastore.DeleteFederationRelationship:input_type -> steeple.spire.v1.DeleteFederationRelationshipRequest
+	108, // 243: steeple.spire.v1.Datastore.FetchFederationRelationship:input_type -> steeple.spire.v1.FetchFederationRelationshipRequest
+	110, // 244: steeple.spire.v1.Datastore.ListFederationRelationships:input_type -> steeple.spire.v1.ListFederationRelationshipsRequest
+	112, // 245: steeple.spire.v1.Datastore.SetCAJournal:input_type -> steeple.spire.v1.SetCAJournalRequest
+	114, // 246: steeple.spire.v1.Datastore.PruneCAJournals:input_type -> steeple.spire.v1.PruneCAJournalsRequest
+	116, // 247: steeple.spire.v1.Datastore.FetchCAJournal:input_type -> steeple.spire.v1.FetchCAJournalRequest
+	118, // 248: steeple.spire.v1.Datastore.ListCAJournals:input_type -> steeple.spire.v1.ListCAJournalsRequest
+	121, // 249: steeple.spire.v1.Datastore.Batch:input_type -> steeple.spire.v1.BatchRequest
+	0,   // 250: steeple.spire.v1.Datastore.ImportRecords:input_type -> steeple.spire.v1.ImportRecordsRequest
+	2,   // 251: steeple.spire.v1.Datastore.FetchImport:input_type -> steeple.spire.v1.FetchImportRequest
+	4,   // 252: steeple.spire.v1.Datastore.ListJoinTokens:input_type -> steeple.spire.v1.ListJoinTokensRequest
+	7,   // 253: steeple.spire.v1.Datastore.CreateBundle:output_type -> steeple.spire.v1.CreateBundleResponse
+	9,   // 254: steeple.spire.v1.Datastore.SetBundle:output_type -> steeple.spire.v1.SetBundleResponse
+	11,  // 255: steeple.spire.v1.Datastore.UpdateBundle:output_type -> steeple.spire.v1.UpdateBundleResponse
+	13,  // 256: steeple.spire.v1.Datastore.AppendBundle:output_type -> steeple.spire.v1.AppendBundleResponse
+	15,  // 257: steeple.spire.v1.Datastore.DeleteBundle:output_type -> steeple.spire.v1.DeleteBundleResponse
+	17,  // 258: steeple.spire.v1.Datastore.PruneBundle:output_type -> steeple.spire.v1.PruneBundleResponse
+	19,  // 259: steeple.spire.v1.Datastore.FetchBundle:output_type -> steeple.spire.v1.FetchBundleResponse
+	21,  // 260: steeple.spire.v1.Datastore.CountBundles:output_type -> steeple.spire.v1.CountBundlesResponse
+	23,  // 261: steeple.spire.v1.Datastore.ListBundles:output_type -> steeple.spire.v1.ListBundlesResponse
+	25,  // 262: steeple.spire.v1.Datastore.TaintX509CA:output_type -> steeple.spire.v1.TaintX509CAResponse
+	27,  // 263: steeple.spire.v1.Datastore.RevokeX509CA:output_type -> steeple.spire.v1.RevokeX509CAResponse
+	29,  // 264: steeple.spire.v1.Datastore.TaintJWTKey:output_type -> steeple.spire.v1.TaintJWTKeyResponse
+	31,  // 265: steeple.spire.v1.Datastore.RevokeJWTKey:output_type -> steeple.spire.v1.RevokeJWTKeyResponse
+	33,  // 266: steeple.spire.v1.Datastore.CreateRegistrationEntry:output_type -> steeple.spire.v1.CreateRegistrationEntryResponse
+	35,  // 267: steeple.spire.v1.Datastore.CreateOrReturnRegistrationEntry:output_type -> steeple.spire.v1.CreateOrReturnRegistrationEntryResponse
+	37,  // 268: steeple.spire.v1.Datastore.UpdateRegistrationEntry:output_type -> steeple.spire.v1.UpdateRegistrationEntryResponse
+	39,  // 269: steeple.spire.v1.Datastore.DeleteRegistrationEntry:output_type -> steeple.spire.v1.DeleteRegistrationEntryResponse
+	41,  // 270: steeple.spire.v1.Datastore.PruneRegistrationEntries:output_type -> steeple.spire.v1.PruneRegistrationEntriesResponse
+	44,  // 271: steeple.spire.v1.Datastore.FetchRegistrationEntry:output_type -> steeple.spire.v1.FetchRegistrationEntryResponse
+	46,  // 272: steeple.spire.v1.Datastore.FetchRegistrationEntries:output_type -> steeple.spire.v1.FetchRegistrationEntriesResponse
+	48,  // 273: steeple.spire.v1.Datastore.CountRegistrationEntries:output_type -> steeple.spire.v1.CountRegistrationEntriesResponse
+	50,  // 274: steeple.spire.v1.Datastore.ListRegistrationEntries:output_type -> steeple.spire.v1.ListRegistrationEntriesResponse
+	52,  // 275: steeple.spire.v1.Datastore.StreamRegistrationEntries:output_type -> steeple.spire.v1.StreamRegistrationEntriesResponse
+	54,  // 276: steeple.spire.v1.Datastore.ListRegistrationEntryEvents:output_type -> steeple.spire.v1.ListRegistrationEntryEventsResponse
+	55,  // 277: steeple.spire.v1.Datastore.StreamRegistrationEntryEvents:output_type -> steeple.spire.v1.StreamRegistrationEntryEventsResponse
+	57,  // 278: steeple.spire.v1.Datastore.FetchRegistrationEntryEvent:output_type -> steeple.spire.v1.FetchRegistrationEntryEventResponse
+	59,  // 279: steeple.spire.v1.Datastore.PruneRegistrationEntryEvents:output_type -> steeple.spire.v1.PruneRegistrationEntryEventsResponse
+	61,  // 280: steeple.spire.v1.Datastore.CreateAttestedNode:output_type -> steeple.spire.v1.CreateAttestedNodeResponse
+	63,  // 281: steeple.spire.v1.Datastore.UpdateAttestedNode:output_type -> steeple.spire.v1.UpdateAttestedNodeResponse
+	65,  // 282: steeple.spire.v1.Datastore.DeleteAttestedNode:output_type -> steeple.spire.v1.DeleteAttestedNodeResponse
+	67,  // 283: steeple.spire.v1.Datastore.PruneAttestedExpiredNodes:output_type -> steeple.spire.v1.PruneAttestedExpiredNodesResponse
+	69,  // 284: steeple.spire.v1.Datastore.FetchAttestedNode:output_type -> steeple.spire.v1.FetchAttestedNodeResponse
+	71,  // 285: steeple.spire.v1.Datastore.FetchAttestedNodes:output_type -> steeple.spire.v1.FetchAttestedNodesResponse
+	73,  // 286: steeple.spire.v1.Datastore.CountAttestedNodes:output_type -> steeple.spire.v1.CountAttestedNodesResponse
+	75,  // 287: steeple.spire.v1.Datastore.ListAttestedNodes:output_type -> steeple.spire.v1.ListAttestedNodesResponse
+	77,  // 288: steeple.spire.v1.Datastore.StreamAttestedNodes:output_type -> steeple.spire.v1.StreamAttestedNodesResponse
+	79,  // 289: steeple.spire.v1.Datastore.ListAttestedNodeEvents:output_type -> steeple.spire.v1.ListAttestedNodeEventsResponse
+	80,  // 290: steeple.spire.v1.Datastore.StreamAttestedNodeEvents:output_type -> steeple.spire.v1.StreamAttestedNodeEventsResponse
+	82,  // 291: steeple.spire.v1.Datastore.FetchAttestedNodeEvent:output_type -> steeple.spire.v1.FetchAttestedNodeEventResponse
+	84,  // 292: steeple.spire.v1.Datastore.PruneAttestedNodeEvents:output_type -> steeple.spire.v1.PruneAttestedNodeEventsResponse
+	86,  // 293: steeple.spire.v1.Datastore.FetchEventBounds:output_type -> steeple.spire.v1.FetchEventBoundsResponse
+	88,  // 294: steeple.spire.v1.Datastore.SetNodeSelectors:output_type -> steeple.spire.v1.SetNodeSelectorsResponse
+	90,  // 295: steeple.spire.v1.Datastore.GetNodeSelectors:output_type -> steeple.spire.v1.GetNodeSelectorsResponse
+	92,  // 296: steeple.spire.v1.Datastore.ListNodeSelectors:output_type -> steeple.spire.v1.ListNodeSelectorsResponse
+	93,  // 297: steeple.spire.v1.Datastore.StreamNodeSelectors:output_type -> steeple.spire.v1.StreamNodeSelectorsResponse
+	95,  // 298: steeple.spire.v1.Datastore.CreateJoinToken:output_type -> steeple.spire.v1.CreateJoinTokenResponse
+	97,  // 299: steeple.spire.v1.Datastore.DeleteJoinToken:output_type -> steeple.spire.v1.DeleteJoinTokenResponse
+	99,  // 300: steeple.spire.v1.Datastore.PruneJoinTokens:output_type -> steeple.spire.v1.PruneJoinTokensResponse
+	101, // 301: steeple.spire.v1.Datastore.FetchJoinToken:output_type -> steeple.spire.v1.FetchJoinTokenResponse
+	103, // 302: steeple.spire.v1.Datastore.CreateFederationRelationship:output_type -> steeple.spire.v1.CreateFederationRelationshipResponse
+	105, // 303: steeple.spire.v1.Datastore.UpdateFederationRelationship:output_type -> steeple.spire.v1.UpdateFederationRelationshipResponse
+	107, // 304: steeple.spire.v1.Datastore.DeleteFederationRelationship:output_type -> steeple.spire.v1.DeleteFederationRelationshipResponse
+	109, // 305: steeple.spire.v1.Datastore.FetchFederationRelationship:output_type -> steeple.spire.v1.FetchFederationRelationshipResponse
+	111, // 306: steeple.spire.v1.Datastore.ListFederationRelationships:output_type -> steeple.spire.v1.ListFederationRelationshipsResponse
+	113, // 307: steeple.spire.v1.Datastore.SetCAJournal:output_type -> steeple.spire.v1.SetCAJournalResponse
+	115, // 308: steeple.spire.v1.Datastore.PruneCAJournals:output_type -> steeple.spire.v1.PruneCAJournalsResponse
+	117, // 309: steeple.spire.v1.Datastore.FetchCAJournal:output_type -> steeple.spire.v1.FetchCAJournalResponse
+	119, // 310: steeple.spire.v1.Datastore.ListCAJournals:output_type -> steeple.spire.v1.ListCAJournalsResponse
+	123, // 311: steeple.spire.v1.Datastore.Batch:output_type -> steeple.spire.v1.BatchResponse
+	1,   // 312: steeple.spire.v1.Datastore.ImportRecords:output_type -> steeple.spire.v1.ImportRecordsResponse
+	3,   // 313: steeple.spire.v1.Datastore.FetchImport:output_type -> steeple.spire.v1.FetchImportResponse
+	5,   // 314: steeple.spire.v1.Datastore.ListJoinTokens:output_type -> steeple.spire.v1.ListJoinTokensResponse
+	253, // [253:315] is the sub-list for method output_type
+	191, // [191:253] is the sub-list for method input_type
+	191, // [191:191] is the sub-list for extension type_name
+	191, // [191:191] is the sub-list for extension extendee
+	0,   // [0:191] is the sub-list for field type_name
 }
 
 func init() { file_steeple_spire_v1_datastore_proto_init() }
@@ -8143,7 +8532,7 @@ func file_steeple_spire_v1_datastore_proto_init() {
 		return
 	}
 	file_steeple_spire_v1_types_proto_init()
-	file_steeple_spire_v1_datastore_proto_msgTypes[116].OneofWrappers = []any{
+	file_steeple_spire_v1_datastore_proto_msgTypes[122].OneofWrappers = []any{
 		(*Mutation_CreateBundle)(nil),
 		(*Mutation_SetBundle)(nil),
 		(*Mutation_UpdateBundle)(nil),
@@ -8168,7 +8557,7 @@ func file_steeple_spire_v1_datastore_proto_init() {
 		(*Mutation_DeleteFederationRelationship)(nil),
 		(*Mutation_SetCaJournal)(nil),
 	}
-	file_steeple_spire_v1_datastore_proto_msgTypes[118].OneofWrappers = []any{
+	file_steeple_spire_v1_datastore_proto_msgTypes[124].OneofWrappers = []any{
 		(*MutationOutcome_CreateBundle)(nil),
 		(*MutationOutcome_SetBundle)(nil),
 		(*MutationOutcome_UpdateBundle)(nil),
@@ -8200,7 +8589,7 @@ func file_steeple_spire_v1_datastore_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_steeple_spire_v1_datastore_proto_rawDesc), len(file_steeple_spire_v1_datastore_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   120,
+			NumMessages:   126,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

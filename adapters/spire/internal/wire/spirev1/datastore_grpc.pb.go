@@ -88,6 +88,9 @@ const (
 	Datastore_FetchCAJournal_FullMethodName                  = "/steeple.spire.v1.Datastore/FetchCAJournal"
 	Datastore_ListCAJournals_FullMethodName                  = "/steeple.spire.v1.Datastore/ListCAJournals"
 	Datastore_Batch_FullMethodName                           = "/steeple.spire.v1.Datastore/Batch"
+	Datastore_ImportRecords_FullMethodName                   = "/steeple.spire.v1.Datastore/ImportRecords"
+	Datastore_FetchImport_FullMethodName                     = "/steeple.spire.v1.Datastore/FetchImport"
+	Datastore_ListJoinTokens_FullMethodName                  = "/steeple.spire.v1.Datastore/ListJoinTokens"
 )
 
 // DatastoreClient is the client API for Datastore service.
@@ -219,6 +222,13 @@ type DatastoreClient interface {
 	// of its own. They are decided in the order given. Saves round trips and shares syncs; it is no transaction. Mutations
 	// that go in bounded steps (DeleteBundle) may finish after later ones.
 	Batch(ctx context.Context, in *BatchRequest, opts ...grpc.CallOption) (*BatchResponse, error)
+	// Takes records over from another datastore with all that it had chosen for them, into a namespace that never held
+	// anything. Until the import is complete, the namespace takes no other mutation. A batch is taken over whole or not at all.
+	ImportRecords(ctx context.Context, in *ImportRecordsRequest, opts ...grpc.CallOption) (*ImportRecordsResponse, error)
+	// How far the import into a namespace came.
+	FetchImport(ctx context.Context, in *FetchImportRequest, opts ...grpc.CallOption) (*FetchImportResponse, error)
+	// Join tokens in creation order. They are secrets: it takes the right to write.
+	ListJoinTokens(ctx context.Context, in *ListJoinTokensRequest, opts ...grpc.CallOption) (*ListJoinTokensResponse, error)
 }
 
 type datastoreClient struct {
@@ -864,6 +874,36 @@ func (c *datastoreClient) Batch(ctx context.Context, in *BatchRequest, opts ...g
 	return out, nil
 }
 
+func (c *datastoreClient) ImportRecords(ctx context.Context, in *ImportRecordsRequest, opts ...grpc.CallOption) (*ImportRecordsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ImportRecordsResponse)
+	err := c.cc.Invoke(ctx, Datastore_ImportRecords_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *datastoreClient) FetchImport(ctx context.Context, in *FetchImportRequest, opts ...grpc.CallOption) (*FetchImportResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FetchImportResponse)
+	err := c.cc.Invoke(ctx, Datastore_FetchImport_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *datastoreClient) ListJoinTokens(ctx context.Context, in *ListJoinTokensRequest, opts ...grpc.CallOption) (*ListJoinTokensResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListJoinTokensResponse)
+	err := c.cc.Invoke(ctx, Datastore_ListJoinTokens_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // DatastoreServer is the server API for Datastore service.
 // All implementations must embed UnimplementedDatastoreServer
 // for forward compatibility.
@@ -993,6 +1033,13 @@ type DatastoreServer interface {
 	// of its own. They are decided in the order given. Saves round trips and shares syncs; it is no transaction. Mutations
 	// that go in bounded steps (DeleteBundle) may finish after later ones.
 	Batch(context.Context, *BatchRequest) (*BatchResponse, error)
+	// Takes records over from another datastore with all that it had chosen for them, into a namespace that never held
+	// anything. Until the import is complete, the namespace takes no other mutation. A batch is taken over whole or not at all.
+	ImportRecords(context.Context, *ImportRecordsRequest) (*ImportRecordsResponse, error)
+	// How far the import into a namespace came.
+	FetchImport(context.Context, *FetchImportRequest) (*FetchImportResponse, error)
+	// Join tokens in creation order. They are secrets: it takes the right to write.
+	ListJoinTokens(context.Context, *ListJoinTokensRequest) (*ListJoinTokensResponse, error)
 	mustEmbedUnimplementedDatastoreServer()
 }
 
@@ -1179,6 +1226,15 @@ func (UnimplementedDatastoreServer) ListCAJournals(context.Context, *ListCAJourn
 }
 func (UnimplementedDatastoreServer) Batch(context.Context, *BatchRequest) (*BatchResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Batch not implemented")
+}
+func (UnimplementedDatastoreServer) ImportRecords(context.Context, *ImportRecordsRequest) (*ImportRecordsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ImportRecords not implemented")
+}
+func (UnimplementedDatastoreServer) FetchImport(context.Context, *FetchImportRequest) (*FetchImportResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method FetchImport not implemented")
+}
+func (UnimplementedDatastoreServer) ListJoinTokens(context.Context, *ListJoinTokensRequest) (*ListJoinTokensResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListJoinTokens not implemented")
 }
 func (UnimplementedDatastoreServer) mustEmbedUnimplementedDatastoreServer() {}
 func (UnimplementedDatastoreServer) testEmbeddedByValue()                   {}
@@ -2228,6 +2284,60 @@ func _Datastore_Batch_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Datastore_ImportRecords_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ImportRecordsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DatastoreServer).ImportRecords(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Datastore_ImportRecords_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DatastoreServer).ImportRecords(ctx, req.(*ImportRecordsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Datastore_FetchImport_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FetchImportRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DatastoreServer).FetchImport(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Datastore_FetchImport_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DatastoreServer).FetchImport(ctx, req.(*FetchImportRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Datastore_ListJoinTokens_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListJoinTokensRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DatastoreServer).ListJoinTokens(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Datastore_ListJoinTokens_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DatastoreServer).ListJoinTokens(ctx, req.(*ListJoinTokensRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Datastore_ServiceDesc is the grpc.ServiceDesc for Datastore service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -2450,6 +2560,18 @@ var Datastore_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Batch",
 			Handler:    _Datastore_Batch_Handler,
+		},
+		{
+			MethodName: "ImportRecords",
+			Handler:    _Datastore_ImportRecords_Handler,
+		},
+		{
+			MethodName: "FetchImport",
+			Handler:    _Datastore_FetchImport_Handler,
+		},
+		{
+			MethodName: "ListJoinTokens",
+			Handler:    _Datastore_ListJoinTokens_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -1471,6 +1471,269 @@ func (x *CAJournal) GetData() []byte {
 	return nil
 }
 
+// One record of an import, as it is to be stored.
+type ImportedRecord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which collection it belongs to.
+	//
+	// Types that are valid to be assigned to Record:
+	//
+	//	*ImportedRecord_Bundle
+	//	*ImportedRecord_FederationRelationship
+	//	*ImportedRecord_RegistrationEntry
+	//	*ImportedRecord_AttestedNode
+	//	*ImportedRecord_NodeSelectors
+	//	*ImportedRecord_JoinToken
+	//	*ImportedRecord_CaJournal
+	Record        isImportedRecord_Record `protobuf_oneof:"record"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportedRecord) Reset() {
+	*x = ImportedRecord{}
+	mi := &file_steeple_spire_v1_types_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportedRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportedRecord) ProtoMessage() {}
+
+func (x *ImportedRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_steeple_spire_v1_types_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportedRecord.ProtoReflect.Descriptor instead.
+func (*ImportedRecord) Descriptor() ([]byte, []int) {
+	return file_steeple_spire_v1_types_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ImportedRecord) GetRecord() isImportedRecord_Record {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *ImportedRecord) GetBundle() *Bundle {
+	if x != nil {
+		if x, ok := x.Record.(*ImportedRecord_Bundle); ok {
+			return x.Bundle
+		}
+	}
+	return nil
+}
+
+func (x *ImportedRecord) GetFederationRelationship() *FederationRelationship {
+	if x != nil {
+		if x, ok := x.Record.(*ImportedRecord_FederationRelationship); ok {
+			return x.FederationRelationship
+		}
+	}
+	return nil
+}
+
+func (x *ImportedRecord) GetRegistrationEntry() *RegistrationEntry {
+	if x != nil {
+		if x, ok := x.Record.(*ImportedRecord_RegistrationEntry); ok {
+			return x.RegistrationEntry
+		}
+	}
+	return nil
+}
+
+func (x *ImportedRecord) GetAttestedNode() *AttestedNode {
+	if x != nil {
+		if x, ok := x.Record.(*ImportedRecord_AttestedNode); ok {
+			return x.AttestedNode
+		}
+	}
+	return nil
+}
+
+func (x *ImportedRecord) GetNodeSelectors() *NodeSelectors {
+	if x != nil {
+		if x, ok := x.Record.(*ImportedRecord_NodeSelectors); ok {
+			return x.NodeSelectors
+		}
+	}
+	return nil
+}
+
+func (x *ImportedRecord) GetJoinToken() *JoinToken {
+	if x != nil {
+		if x, ok := x.Record.(*ImportedRecord_JoinToken); ok {
+			return x.JoinToken
+		}
+	}
+	return nil
+}
+
+func (x *ImportedRecord) GetCaJournal() *CAJournal {
+	if x != nil {
+		if x, ok := x.Record.(*ImportedRecord_CaJournal); ok {
+			return x.CaJournal
+		}
+	}
+	return nil
+}
+
+type isImportedRecord_Record interface {
+	isImportedRecord_Record()
+}
+
+type ImportedRecord_Bundle struct {
+	// A bundle.
+	Bundle *Bundle `protobuf:"bytes,1,opt,name=bundle,proto3,oneof"`
+}
+
+type ImportedRecord_FederationRelationship struct {
+	// A federation relationship, without its bundle.
+	FederationRelationship *FederationRelationship `protobuf:"bytes,2,opt,name=federation_relationship,json=federationRelationship,proto3,oneof"`
+}
+
+type ImportedRecord_RegistrationEntry struct {
+	// An entry, with its id, creation time and revision number.
+	RegistrationEntry *RegistrationEntry `protobuf:"bytes,3,opt,name=registration_entry,json=registrationEntry,proto3,oneof"`
+}
+
+type ImportedRecord_AttestedNode struct {
+	// A node, without its selectors.
+	AttestedNode *AttestedNode `protobuf:"bytes,4,opt,name=attested_node,json=attestedNode,proto3,oneof"`
+}
+
+type ImportedRecord_NodeSelectors struct {
+	// The selectors under a SPIFFE ID.
+	NodeSelectors *NodeSelectors `protobuf:"bytes,5,opt,name=node_selectors,json=nodeSelectors,proto3,oneof"`
+}
+
+type ImportedRecord_JoinToken struct {
+	// A join token.
+	JoinToken *JoinToken `protobuf:"bytes,6,opt,name=join_token,json=joinToken,proto3,oneof"`
+}
+
+type ImportedRecord_CaJournal struct {
+	// A CA journal, with its id.
+	CaJournal *CAJournal `protobuf:"bytes,7,opt,name=ca_journal,json=caJournal,proto3,oneof"`
+}
+
+func (*ImportedRecord_Bundle) isImportedRecord_Record() {}
+
+func (*ImportedRecord_FederationRelationship) isImportedRecord_Record() {}
+
+func (*ImportedRecord_RegistrationEntry) isImportedRecord_Record() {}
+
+func (*ImportedRecord_AttestedNode) isImportedRecord_Record() {}
+
+func (*ImportedRecord_NodeSelectors) isImportedRecord_Record() {}
+
+func (*ImportedRecord_JoinToken) isImportedRecord_Record() {}
+
+func (*ImportedRecord_CaJournal) isImportedRecord_Record() {}
+
+// How far an import came.
+type Import struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Chosen by the importer from all the records that it has.
+	Fingerprint []byte `protobuf:"bytes,1,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	// Where the records come from, for people.
+	Source string `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
+	// Records that there are.
+	Total uint64 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
+	// Records taken over so far; the import is complete when they are all.
+	Accepted uint64 `protobuf:"varint,4,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	// When it began, in microseconds since the Unix epoch.
+	BeganAtMicros int64 `protobuf:"varint,5,opt,name=began_at_micros,json=beganAtMicros,proto3" json:"began_at_micros,omitempty"`
+	// When the latest batch was taken over, in microseconds since the Unix epoch.
+	WentOnAtMicros int64 `protobuf:"varint,6,opt,name=went_on_at_micros,json=wentOnAtMicros,proto3" json:"went_on_at_micros,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Import) Reset() {
+	*x = Import{}
+	mi := &file_steeple_spire_v1_types_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Import) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Import) ProtoMessage() {}
+
+func (x *Import) ProtoReflect() protoreflect.Message {
+	mi := &file_steeple_spire_v1_types_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Import.ProtoReflect.Descriptor instead.
+func (*Import) Descriptor() ([]byte, []int) {
+	return file_steeple_spire_v1_types_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Import) GetFingerprint() []byte {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return nil
+}
+
+func (x *Import) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Import) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *Import) GetAccepted() uint64 {
+	if x != nil {
+		return x.Accepted
+	}
+	return 0
+}
+
+func (x *Import) GetBeganAtMicros() int64 {
+	if x != nil {
+		return x.BeganAtMicros
+	}
+	return 0
+}
+
+func (x *Import) GetWentOnAtMicros() int64 {
+	if x != nil {
+		return x.WentOnAtMicros
+	}
+	return 0
+}
+
 // Says that a registration entry changed, not how.
 type RegistrationEntryEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1486,7 +1749,7 @@ type RegistrationEntryEvent struct {
 
 func (x *RegistrationEntryEvent) Reset() {
 	*x = RegistrationEntryEvent{}
-	mi := &file_steeple_spire_v1_types_proto_msgTypes[15]
+	mi := &file_steeple_spire_v1_types_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1498,7 +1761,7 @@ func (x *RegistrationEntryEvent) String() string {
 func (*RegistrationEntryEvent) ProtoMessage() {}
 
 func (x *RegistrationEntryEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_types_proto_msgTypes[15]
+	mi := &file_steeple_spire_v1_types_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1511,7 +1774,7 @@ func (x *RegistrationEntryEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegistrationEntryEvent.ProtoReflect.Descriptor instead.
 func (*RegistrationEntryEvent) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_types_proto_rawDescGZIP(), []int{15}
+	return file_steeple_spire_v1_types_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RegistrationEntryEvent) GetEventId() uint64 {
@@ -1550,7 +1813,7 @@ type AttestedNodeEvent struct {
 
 func (x *AttestedNodeEvent) Reset() {
 	*x = AttestedNodeEvent{}
-	mi := &file_steeple_spire_v1_types_proto_msgTypes[16]
+	mi := &file_steeple_spire_v1_types_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1562,7 +1825,7 @@ func (x *AttestedNodeEvent) String() string {
 func (*AttestedNodeEvent) ProtoMessage() {}
 
 func (x *AttestedNodeEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_types_proto_msgTypes[16]
+	mi := &file_steeple_spire_v1_types_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1575,7 +1838,7 @@ func (x *AttestedNodeEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttestedNodeEvent.ProtoReflect.Descriptor instead.
 func (*AttestedNodeEvent) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_types_proto_rawDescGZIP(), []int{16}
+	return file_steeple_spire_v1_types_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AttestedNodeEvent) GetEventId() uint64 {
@@ -1613,7 +1876,7 @@ type Pagination struct {
 
 func (x *Pagination) Reset() {
 	*x = Pagination{}
-	mi := &file_steeple_spire_v1_types_proto_msgTypes[17]
+	mi := &file_steeple_spire_v1_types_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1625,7 +1888,7 @@ func (x *Pagination) String() string {
 func (*Pagination) ProtoMessage() {}
 
 func (x *Pagination) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_types_proto_msgTypes[17]
+	mi := &file_steeple_spire_v1_types_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1638,7 +1901,7 @@ func (x *Pagination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pagination.ProtoReflect.Descriptor instead.
 func (*Pagination) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_types_proto_rawDescGZIP(), []int{17}
+	return file_steeple_spire_v1_types_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Pagination) GetToken() string {
@@ -1668,7 +1931,7 @@ type BySelectors struct {
 
 func (x *BySelectors) Reset() {
 	*x = BySelectors{}
-	mi := &file_steeple_spire_v1_types_proto_msgTypes[18]
+	mi := &file_steeple_spire_v1_types_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1680,7 +1943,7 @@ func (x *BySelectors) String() string {
 func (*BySelectors) ProtoMessage() {}
 
 func (x *BySelectors) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_types_proto_msgTypes[18]
+	mi := &file_steeple_spire_v1_types_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1693,7 +1956,7 @@ func (x *BySelectors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BySelectors.ProtoReflect.Descriptor instead.
 func (*BySelectors) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_types_proto_rawDescGZIP(), []int{18}
+	return file_steeple_spire_v1_types_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *BySelectors) GetMatch() MatchBehavior {
@@ -1723,7 +1986,7 @@ type ByFederatesWith struct {
 
 func (x *ByFederatesWith) Reset() {
 	*x = ByFederatesWith{}
-	mi := &file_steeple_spire_v1_types_proto_msgTypes[19]
+	mi := &file_steeple_spire_v1_types_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1735,7 +1998,7 @@ func (x *ByFederatesWith) String() string {
 func (*ByFederatesWith) ProtoMessage() {}
 
 func (x *ByFederatesWith) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_types_proto_msgTypes[19]
+	mi := &file_steeple_spire_v1_types_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1748,7 +2011,7 @@ func (x *ByFederatesWith) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ByFederatesWith.ProtoReflect.Descriptor instead.
 func (*ByFederatesWith) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_types_proto_rawDescGZIP(), []int{19}
+	return file_steeple_spire_v1_types_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ByFederatesWith) GetMatch() MatchBehavior {
@@ -1786,7 +2049,7 @@ type RegistrationEntryFilter struct {
 
 func (x *RegistrationEntryFilter) Reset() {
 	*x = RegistrationEntryFilter{}
-	mi := &file_steeple_spire_v1_types_proto_msgTypes[20]
+	mi := &file_steeple_spire_v1_types_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1798,7 +2061,7 @@ func (x *RegistrationEntryFilter) String() string {
 func (*RegistrationEntryFilter) ProtoMessage() {}
 
 func (x *RegistrationEntryFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_types_proto_msgTypes[20]
+	mi := &file_steeple_spire_v1_types_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1811,7 +2074,7 @@ func (x *RegistrationEntryFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegistrationEntryFilter.ProtoReflect.Descriptor instead.
 func (*RegistrationEntryFilter) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_types_proto_rawDescGZIP(), []int{20}
+	return file_steeple_spire_v1_types_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RegistrationEntryFilter) GetByParentId() string {
@@ -1879,7 +2142,7 @@ type AttestedNodeFilter struct {
 
 func (x *AttestedNodeFilter) Reset() {
 	*x = AttestedNodeFilter{}
-	mi := &file_steeple_spire_v1_types_proto_msgTypes[21]
+	mi := &file_steeple_spire_v1_types_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1891,7 +2154,7 @@ func (x *AttestedNodeFilter) String() string {
 func (*AttestedNodeFilter) ProtoMessage() {}
 
 func (x *AttestedNodeFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_steeple_spire_v1_types_proto_msgTypes[21]
+	mi := &file_steeple_spire_v1_types_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1904,7 +2167,7 @@ func (x *AttestedNodeFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttestedNodeFilter.ProtoReflect.Descriptor instead.
 func (*AttestedNodeFilter) Descriptor() ([]byte, []int) {
-	return file_steeple_spire_v1_types_proto_rawDescGZIP(), []int{21}
+	return file_steeple_spire_v1_types_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *AttestedNodeFilter) GetByAttestationType() string {
@@ -2078,7 +2341,25 @@ const file_steeple_spire_v1_types_proto_rawDesc = "" +
 	"\tCAJournal\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x127\n" +
 	"\x18active_x509_authority_id\x18\x02 \x01(\tR\x15activeX509AuthorityId\x12\x12\n" +
-	"\x04data\x18\x03 \x01(\fR\x04data\"z\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\"\x96\x04\n" +
+	"\x0eImportedRecord\x122\n" +
+	"\x06bundle\x18\x01 \x01(\v2\x18.steeple.spire.v1.BundleH\x00R\x06bundle\x12c\n" +
+	"\x17federation_relationship\x18\x02 \x01(\v2(.steeple.spire.v1.FederationRelationshipH\x00R\x16federationRelationship\x12T\n" +
+	"\x12registration_entry\x18\x03 \x01(\v2#.steeple.spire.v1.RegistrationEntryH\x00R\x11registrationEntry\x12E\n" +
+	"\rattested_node\x18\x04 \x01(\v2\x1e.steeple.spire.v1.AttestedNodeH\x00R\fattestedNode\x12H\n" +
+	"\x0enode_selectors\x18\x05 \x01(\v2\x1f.steeple.spire.v1.NodeSelectorsH\x00R\rnodeSelectors\x12<\n" +
+	"\n" +
+	"join_token\x18\x06 \x01(\v2\x1b.steeple.spire.v1.JoinTokenH\x00R\tjoinToken\x12<\n" +
+	"\n" +
+	"ca_journal\x18\a \x01(\v2\x1b.steeple.spire.v1.CAJournalH\x00R\tcaJournalB\b\n" +
+	"\x06record\"\xc7\x01\n" +
+	"\x06Import\x12 \n" +
+	"\vfingerprint\x18\x01 \x01(\fR\vfingerprint\x12\x16\n" +
+	"\x06source\x18\x02 \x01(\tR\x06source\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x04R\x05total\x12\x1a\n" +
+	"\baccepted\x18\x04 \x01(\x04R\baccepted\x12&\n" +
+	"\x0fbegan_at_micros\x18\x05 \x01(\x03R\rbeganAtMicros\x12)\n" +
+	"\x11went_on_at_micros\x18\x06 \x01(\x03R\x0ewentOnAtMicros\"z\n" +
 	"\x16RegistrationEntryEvent\x12\x19\n" +
 	"\bevent_id\x18\x01 \x01(\x04R\aeventId\x12\x19\n" +
 	"\bentry_id\x18\x02 \x01(\tR\aentryId\x12*\n" +
@@ -2142,7 +2423,7 @@ func file_steeple_spire_v1_types_proto_rawDescGZIP() []byte {
 }
 
 var file_steeple_spire_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_steeple_spire_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_steeple_spire_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_steeple_spire_v1_types_proto_goTypes = []any{
 	(DeleteMode)(0),                    // 0: steeple.spire.v1.DeleteMode
 	(MatchBehavior)(0),                 // 1: steeple.spire.v1.MatchBehavior
@@ -2161,13 +2442,15 @@ var file_steeple_spire_v1_types_proto_goTypes = []any{
 	(*FederationRelationship)(nil),     // 14: steeple.spire.v1.FederationRelationship
 	(*FederationRelationshipMask)(nil), // 15: steeple.spire.v1.FederationRelationshipMask
 	(*CAJournal)(nil),                  // 16: steeple.spire.v1.CAJournal
-	(*RegistrationEntryEvent)(nil),     // 17: steeple.spire.v1.RegistrationEntryEvent
-	(*AttestedNodeEvent)(nil),          // 18: steeple.spire.v1.AttestedNodeEvent
-	(*Pagination)(nil),                 // 19: steeple.spire.v1.Pagination
-	(*BySelectors)(nil),                // 20: steeple.spire.v1.BySelectors
-	(*ByFederatesWith)(nil),            // 21: steeple.spire.v1.ByFederatesWith
-	(*RegistrationEntryFilter)(nil),    // 22: steeple.spire.v1.RegistrationEntryFilter
-	(*AttestedNodeFilter)(nil),         // 23: steeple.spire.v1.AttestedNodeFilter
+	(*ImportedRecord)(nil),             // 17: steeple.spire.v1.ImportedRecord
+	(*Import)(nil),                     // 18: steeple.spire.v1.Import
+	(*RegistrationEntryEvent)(nil),     // 19: steeple.spire.v1.RegistrationEntryEvent
+	(*AttestedNodeEvent)(nil),          // 20: steeple.spire.v1.AttestedNodeEvent
+	(*Pagination)(nil),                 // 21: steeple.spire.v1.Pagination
+	(*BySelectors)(nil),                // 22: steeple.spire.v1.BySelectors
+	(*ByFederatesWith)(nil),            // 23: steeple.spire.v1.ByFederatesWith
+	(*RegistrationEntryFilter)(nil),    // 24: steeple.spire.v1.RegistrationEntryFilter
+	(*AttestedNodeFilter)(nil),         // 25: steeple.spire.v1.AttestedNodeFilter
 }
 var file_steeple_spire_v1_types_proto_depIdxs = []int32{
 	4,  // 0: steeple.spire.v1.Bundle.root_cas:type_name -> steeple.spire.v1.Certificate
@@ -2178,17 +2461,24 @@ var file_steeple_spire_v1_types_proto_depIdxs = []int32{
 	2,  // 5: steeple.spire.v1.AttestedNode.selectors:type_name -> steeple.spire.v1.Selector
 	2,  // 6: steeple.spire.v1.NodeSelectors.selectors:type_name -> steeple.spire.v1.Selector
 	3,  // 7: steeple.spire.v1.FederationRelationship.trust_domain_bundle:type_name -> steeple.spire.v1.Bundle
-	1,  // 8: steeple.spire.v1.BySelectors.match:type_name -> steeple.spire.v1.MatchBehavior
-	2,  // 9: steeple.spire.v1.BySelectors.selectors:type_name -> steeple.spire.v1.Selector
-	1,  // 10: steeple.spire.v1.ByFederatesWith.match:type_name -> steeple.spire.v1.MatchBehavior
-	20, // 11: steeple.spire.v1.RegistrationEntryFilter.by_selectors:type_name -> steeple.spire.v1.BySelectors
-	21, // 12: steeple.spire.v1.RegistrationEntryFilter.by_federates_with:type_name -> steeple.spire.v1.ByFederatesWith
-	20, // 13: steeple.spire.v1.AttestedNodeFilter.by_selectors:type_name -> steeple.spire.v1.BySelectors
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	3,  // 8: steeple.spire.v1.ImportedRecord.bundle:type_name -> steeple.spire.v1.Bundle
+	14, // 9: steeple.spire.v1.ImportedRecord.federation_relationship:type_name -> steeple.spire.v1.FederationRelationship
+	7,  // 10: steeple.spire.v1.ImportedRecord.registration_entry:type_name -> steeple.spire.v1.RegistrationEntry
+	10, // 11: steeple.spire.v1.ImportedRecord.attested_node:type_name -> steeple.spire.v1.AttestedNode
+	12, // 12: steeple.spire.v1.ImportedRecord.node_selectors:type_name -> steeple.spire.v1.NodeSelectors
+	13, // 13: steeple.spire.v1.ImportedRecord.join_token:type_name -> steeple.spire.v1.JoinToken
+	16, // 14: steeple.spire.v1.ImportedRecord.ca_journal:type_name -> steeple.spire.v1.CAJournal
+	1,  // 15: steeple.spire.v1.BySelectors.match:type_name -> steeple.spire.v1.MatchBehavior
+	2,  // 16: steeple.spire.v1.BySelectors.selectors:type_name -> steeple.spire.v1.Selector
+	1,  // 17: steeple.spire.v1.ByFederatesWith.match:type_name -> steeple.spire.v1.MatchBehavior
+	22, // 18: steeple.spire.v1.RegistrationEntryFilter.by_selectors:type_name -> steeple.spire.v1.BySelectors
+	23, // 19: steeple.spire.v1.RegistrationEntryFilter.by_federates_with:type_name -> steeple.spire.v1.ByFederatesWith
+	22, // 20: steeple.spire.v1.AttestedNodeFilter.by_selectors:type_name -> steeple.spire.v1.BySelectors
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_steeple_spire_v1_types_proto_init() }
@@ -2196,15 +2486,24 @@ func file_steeple_spire_v1_types_proto_init() {
 	if File_steeple_spire_v1_types_proto != nil {
 		return
 	}
-	file_steeple_spire_v1_types_proto_msgTypes[20].OneofWrappers = []any{}
-	file_steeple_spire_v1_types_proto_msgTypes[21].OneofWrappers = []any{}
+	file_steeple_spire_v1_types_proto_msgTypes[15].OneofWrappers = []any{
+		(*ImportedRecord_Bundle)(nil),
+		(*ImportedRecord_FederationRelationship)(nil),
+		(*ImportedRecord_RegistrationEntry)(nil),
+		(*ImportedRecord_AttestedNode)(nil),
+		(*ImportedRecord_NodeSelectors)(nil),
+		(*ImportedRecord_JoinToken)(nil),
+		(*ImportedRecord_CaJournal)(nil),
+	}
+	file_steeple_spire_v1_types_proto_msgTypes[22].OneofWrappers = []any{}
+	file_steeple_spire_v1_types_proto_msgTypes[23].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_steeple_spire_v1_types_proto_rawDesc), len(file_steeple_spire_v1_types_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
