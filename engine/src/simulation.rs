@@ -15,8 +15,8 @@ pub enum Bug {
     VoteNotKept,
     /// Messages that depend on a write leave before it is durable.
     MessagesBeforeWrite,
-    /// A write counts as durable although a later one is about to replace its entries.
-    ReplacedWriteIsDurable,
+    /// What waits for the disk behind a write counts as durable with it.
+    LaterWriteIsDurable,
     /// A snapshot is taken over whether it is needed or not.
     SnapshotNotNeeded,
     /// A mutation is answered when it is proposed.
@@ -101,7 +101,7 @@ pub enum Bug {
     DirectoryNotSynced,
     /// A file that is used again is told from its earlier life by nothing.
     GenerationReused,
-    /// Votes are counted before the own one is durable.
+    /// Votes are asked for and counted before the own one is durable.
     VoteCountedBeforeDurable,
     /// A leader that was deposed goes on answering for what it proposed.
     PipelineKeptOverTerms,
@@ -125,7 +125,7 @@ impl Bug {
         Self::WriteNotSynced,
         Self::VoteNotKept,
         Self::MessagesBeforeWrite,
-        Self::ReplacedWriteIsDurable,
+        Self::LaterWriteIsDurable,
         Self::SnapshotNotNeeded,
         Self::AnswerBeforeFold,
         Self::RejectionNotConfirmed,

@@ -654,7 +654,7 @@ impl Replica {
             if is_durable && is_replaced {
                 reached("write: durable, and about to be replaced");
             }
-            if !is_durable || is_replaced && !is_planted(Bug::ReplacedWriteIsDurable) {
+            if (!is_durable || is_replaced) && !is_planted(Bug::LaterWriteIsDurable) {
                 break;
             }
             reportable = waiting.number;
@@ -748,6 +748,10 @@ impl Replica {
         let mut after_write = ready.take_persisted_messages();
         if is_planted(Bug::MessagesBeforeWrite) {
             self.output.messages.append(&mut after_write);
+        }
+        if is_planted(Bug::VoteCountedBeforeDurable) {
+            let asks = |message: &mut Message| message.get_msg_type() == MessageType::MsgRequestVote;
+            self.output.messages.extend(after_write.extract_if(.., asks));
         }
         let reads = ready.take_read_states();
         let reads: Vec<_> = reads.iter().filter_map(|read| self.own_read(read)).collect();

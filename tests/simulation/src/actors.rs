@@ -1,5 +1,6 @@
 //! How calls, answers, messages and snapshots travel, and what clients and consumers do with what they get.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -24,11 +25,20 @@ use crate::violation::{Checked, Violation};
 use crate::workload::Call;
 use crate::world::{Arriving, Event, FetchAnswer, FetchResult, World};
 
-/// Snapshots on their way out of members: to whom, from whom.
-pub(crate) type FetchMailbox = Arc<Mutex<Vec<(usize, usize, FetchResult, FetchAnswer)>>>;
+/// A snapshot on its way: to whom, from whom, what it is, and where it is awaited.
+pub(crate) type FetchMail = (usize, usize, FetchResult, FetchAnswer);
+
+/// Snapshots on their way out of members.
+pub(crate) type FetchMailbox = Arc<Mutex<Vec<FetchMail>>>;
 
 /// How long a client waits for an answer.
 const ATTEMPT_MAX: u64 = 1_500 * MILLISECOND;
+
+/// The attempt of a call that comes again after it was answered; no client counts so low.
+const REPETITION: u64 = 0;
+
+/// Answered calls that are kept for a script.
+const ANSWERED_CALLS_MAX: usize = 500;
 
 /// Bytes of a snapshot at the most.
 const SNAPSHOT_BYTES_MAX: u64 = 64 << 20;
@@ -125,7 +135,8 @@ impl World {
             }
         }
         let fetched = std::mem::take(&mut *self.fetched.lock());
-        for (to, from, fetched, answer) in fetched {
+        for mail in fetched {
+            let Some((to, from, fetched, answer)) = self.withheld.take_snapshot(mail) else { continue };
             // Some are large, or come over a slow line.
             let usual = if self.chance.happens(300) { SECOND } else { 50 * MILLISECOND };
             let delay = MILLISECOND + self.chance.around(usual);
@@ -204,6 +215,13 @@ impl World {
         let Arriving { client, operation, namespace } = call;
         let client = *client;
         self.note("call", &[client as u64, attempt, number as u64]);
+        if attempt == REPETITION {
+            // What waits in front of a process that stands still would come too late.
+            if self.machines[number].paused_until > self.time.now() {
+                return Ok(());
+            }
+            self.counters.fault("call repeated after its answer");
+        }
         if self.clients[client].attempt != attempt {
             self.counters.branch("call: arrived after its client had given it up");
         }
@@ -340,7 +358,40 @@ impl World {
         }
         self.clients[number].seen = self.clients[number].seen.max(revision);
         self.counters.operation(operation.call.kind());
+        let is_whole = accepted.answer.progress().is_none();
+        if changed && is_whole {
+            self.repeat_later(number, operation, revision);
+        }
         self.finish(number, true)
+    }
+
+    /// Lets a call that was carried out and answered come again, as late as its request is surely remembered.
+    fn repeat_later(&mut self, number: usize, operation: &Operation, revision: u64) {
+        let namespace = self.clients[number].namespace.unwrap_or(NamespaceId::SYSTEM);
+        let call = Arriving { client: number, operation: operation.clone(), namespace };
+        if self.settings.script.is_some() {
+            self.answered_calls.push_back((revision, call));
+            if self.answered_calls.len() > ANSWERED_CALLS_MAX {
+                self.answered_calls.pop_front();
+            }
+            return;
+        }
+        let latest = (operation.began + self.settings.window / 2).saturating_sub(self.time.now());
+        let client = &mut self.clients[number];
+        if latest > 0 && client.chance.happens(self.settings.repetition) {
+            let (delay, machine) = (client.chance.below(latest), client.target);
+            self.put(delay, Event::Arrive { attempt: REPETITION, machine, call: Box::new(call) });
+        }
+    }
+
+    /// Lets all calls come again that caused these revisions and are surely remembered.
+    pub(crate) fn repeat_calls(&mut self, machine: usize, revisions: &RangeInclusive<u64>) {
+        let earliest = self.time.now().saturating_sub(self.settings.window / 2);
+        for (revision, call) in std::mem::take(&mut self.answered_calls) {
+            if revisions.contains(&revision) && call.operation.began > earliest {
+                self.put(MILLISECOND, Event::Arrive { attempt: REPETITION, machine, call: Box::new(call) });
+            }
+        }
     }
 
     /// Checks what the answer to a mutation of an entry says about it.

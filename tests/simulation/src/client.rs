@@ -110,7 +110,7 @@ pub(crate) fn serve(
         });
     }
     let key = operation.call.key().unwrap_or_default().to_owned();
-    let current = matches!(operation.call, Call::Read(_) | Call::List { .. }).then(|| node.current());
+    let current = operation.call.is_current_read().then(|| node.current());
     let seen = operation.seen;
     let call = operation.call.clone();
     Box::pin(async move {

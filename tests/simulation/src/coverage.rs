@@ -116,6 +116,7 @@ impl World {
 /// Kinds of faults that must come in every phase.
 pub const FAULTS: &[&str] = &[
     "base snapshot damaged",
+    "call repeated after its answer",
     "clock jumped ahead",
     "clock jumped back",
     "compaction",

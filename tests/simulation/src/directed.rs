@@ -5,6 +5,7 @@
 
 use steeple_engine::simulation::Bug;
 
+use crate::script::Script;
 use crate::settings::Settings;
 use crate::time::{MILLISECOND, SECOND};
 
@@ -15,15 +16,17 @@ type Direction = fn(&mut Settings);
 #[must_use]
 pub fn direction(bug: Bug) -> Option<Direction> {
     Some(match bug {
-        Bug::LeaseReads => stale_leaders,
-        Bug::ReadOfLaterRound | Bug::ReadOfEarlierRun => late_answers,
+        Bug::LeaseReads => |settings| Script::StaleLeader.direct(settings),
+        Bug::ReadOfLaterRound => late_answers,
+        Bug::ReadOfEarlierRun => |settings| Script::AnswerToEarlierRun.direct(settings),
         Bug::JointConfigurationNotLeft | Bug::OutgoingVotersForgotten | Bug::MembersBeforeCommit => changes_of_members,
         Bug::BaseNotPublished => lost_stores,
         Bug::FlushNotDone => damaged_bases,
-        Bug::SnapshotNotNeeded | Bug::SnapshotForgetsRequests => snapshots,
+        Bug::SnapshotNotNeeded => |settings| Script::OvertakenSnapshot.direct(settings),
+        Bug::SnapshotForgetsRequests => |settings| Script::RequestsInSnapshot.direct(settings),
         Bug::GenerationReused => segments,
         Bug::WipedNodeVotes => lost_disks,
-        Bug::VoteForgotten | Bug::ReplacedWriteIsDurable => elections,
+        Bug::VoteForgotten | Bug::VoteCountedBeforeDurable => elections,
         _ => return None,
     })
 }
@@ -32,12 +35,6 @@ pub fn direction(bug: Bug) -> Option<Direction> {
 fn busy(settings: &mut Settings) {
     (settings.clients, settings.think) = (6, 50 * MILLISECOND);
     settings.members = settings.members.max(3);
-}
-
-fn stale_leaders(settings: &mut Settings) {
-    busy(settings);
-    settings.keys = 2;
-    (settings.intervals.partition, settings.intervals.pause) = (2 * SECOND, 2 * SECOND);
 }
 
 fn late_answers(settings: &mut Settings) {
@@ -69,12 +66,6 @@ fn damaged_bases(settings: &mut Settings) {
     compacting(settings);
     (settings.spoils_base, settings.intervals.lost_records) = (true, 3 * SECOND);
     settings.intervals.crash = 2 * SECOND;
-}
-
-fn snapshots(settings: &mut Settings) {
-    compacting(settings);
-    (settings.intervals.partition, settings.intervals.crash) = (2 * SECOND, 2 * SECOND);
-    (settings.intervals.membership, settings.intervals.transfer) = (3 * SECOND, 2 * SECOND);
 }
 
 fn segments(settings: &mut Settings) {

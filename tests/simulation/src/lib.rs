@@ -18,6 +18,7 @@ pub mod coverage;
 pub mod counters;
 pub mod violation;
 pub mod settings;
+pub mod script;
 pub mod directed;
 pub mod network;
 pub mod history;

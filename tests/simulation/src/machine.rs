@@ -80,6 +80,8 @@ pub(crate) struct Machine {
     pub(crate) is_failing: bool,
     /// Its disk has no room.
     pub(crate) is_full: bool,
+    /// Nobody starts it for now.
+    pub(crate) stays_down: bool,
     /// Its power goes in the middle of one of the next writes, with this loss.
     pub(crate) dying: Option<CrashLoss>,
     /// Its disk was lost since it became a member.
@@ -116,6 +118,7 @@ impl Machine {
             retired: false,
             is_failing: false,
             is_full: false,
+            stays_down: false,
             dying: None,
             wiped: false,
             may_rebuild: false,

@@ -360,7 +360,7 @@ impl World {
         self.settle_others(number)
     }
 
-    fn maintain(&mut self, number: usize, compact: bool) -> Checked {
+    pub(crate) fn maintain(&mut self, number: usize, compact: bool) -> Checked {
         let machine = &mut self.machines[number];
         let Some(node) = &machine.node else { return Ok(()) };
         let handle = node.node().clone();
@@ -477,7 +477,7 @@ impl World {
     }
 
     /// Asks whoever leads to hand over to the machine.
-    fn transfer(&mut self, to: usize) -> Checked {
+    pub(crate) fn transfer(&mut self, to: usize) -> Checked {
         let Some(leader) = self.leader() else { return Ok(()) };
         let id = self.machines[to].id();
         let machine = &mut self.machines[leader];
@@ -530,6 +530,7 @@ impl World {
             machine.clock.set_right();
             machine.slow_until = now;
             machine.paused_until = machine.paused_until.min(now);
+            machine.stays_down = false;
             self.free(number)?;
             self.start(number)?;
         }

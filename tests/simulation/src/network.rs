@@ -148,6 +148,17 @@ impl Network {
         counters.fault(if one_way { "partition, one way" } else { "partition" });
     }
 
+    /// Cuts a machine off from the others, and not from the clients.
+    pub(crate) fn cut_off(&mut self, machine: usize, machines: usize) {
+        self.cut_to(machine, machines);
+        self.cut.extend((0..machines).filter(|to| *to != machine).map(|to| (machine, to)));
+    }
+
+    /// Nothing reaches a machine any more; what it says still reaches the others.
+    pub(crate) fn cut_to(&mut self, machine: usize, machines: usize) {
+        self.cut.extend((0..machines).filter(|from| *from != machine).map(|from| (from, machine)));
+    }
+
     pub(crate) fn heal_partition(&mut self) {
         self.cut.clear();
     }

@@ -1,6 +1,7 @@
 //! What a run is made of: drawn from its seed, so that every run is another mixture of faults.
 
 use crate::chance::Chance;
+use crate::script::Script;
 use crate::time::{MILLISECOND, SECOND};
 
 /// How long a run is.
@@ -45,6 +46,10 @@ pub struct Settings {
     pub window: u64,
     /// Whether base snapshots are damaged, and record stores are not lost.
     pub spoils_base: bool,
+    /// Calls that come again some time after they were answered, of a thousand.
+    pub repetition: u64,
+    /// What the run is led through, if it is.
+    pub script: Option<Script>,
     /// Mean intervals of faults.
     pub intervals: Intervals,
 }
@@ -124,7 +129,7 @@ intervals! {
 /// What is left out of a run, to find out what it needs to fail.
 #[derive(Clone, Debug, Default)]
 pub struct Cuts {
-    /// Kinds of [`Intervals`], and `loss`, `duplication` and `reordering`.
+    /// Kinds of [`Intervals`], and `loss`, `duplication`, `reordering` and `repetition`.
     pub without: Vec<String>,
     /// Faults are injected for so many seconds only.
     pub seconds: Option<u64>,
@@ -135,7 +140,7 @@ impl Cuts {
     #[must_use]
     pub fn names() -> Vec<&'static str> {
         let mut names = Intervals::NAMES.to_vec();
-        names.extend(["loss", "duplication", "reordering"]);
+        names.extend(["loss", "duplication", "reordering", "repetition"]);
         names
     }
 }
@@ -149,6 +154,7 @@ impl Settings {
                 "loss" => self.loss = 0,
                 "duplication" => self.duplication = 0,
                 "reordering" => self.reordering = 0,
+                "repetition" => self.repetition = 0,
                 name => drop(self.intervals.by_name(name).map(|interval| *interval = 0)),
             }
         }
@@ -181,6 +187,8 @@ impl Settings {
             sync: *chance.pick(&[100, 500, 2_000, 10_000]),
             window: *chance.pick(&[4, 4, 20, 60]) * SECOND,
             spoils_base: !seed.is_multiple_of(2),
+            repetition: *chance.pick(&[0, 0, 20, 100]),
+            script: None,
             intervals: Intervals::of(&mut chance),
         }
     }

@@ -71,6 +71,12 @@ impl Call {
         }
     }
 
+    /// Whether it is a read that must be current.
+    #[must_use]
+    pub fn is_current_read(&self) -> bool {
+        matches!(self, Self::Read(_) | Self::List { .. })
+    }
+
     /// What it asks to change; nothing for reads.
     #[must_use]
     pub fn command(&self) -> Option<Command> {

@@ -8,7 +8,7 @@
 //! the cluster has to converge and to serve again within [`LIVENESS_MAX`].
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +40,7 @@ use crate::history::History;
 use crate::machine::Machine;
 use crate::nemesis::Fault;
 use crate::network::Network;
+use crate::script::{Course, Withheld};
 use crate::settings::Settings;
 use crate::time::{Instant, MILLISECOND, SECOND, WorldTime};
 use crate::trace::Trace;
@@ -168,6 +169,11 @@ pub struct World {
     /// Of a member that founds the cluster.
     pub(crate) options: NodeOptions,
     pub(crate) next_value: i64,
+    /// How far the script of this run is, if it has one.
+    pub(crate) course: Option<Course>,
+    pub(crate) withheld: Withheld,
+    /// Calls that were answered last, each with its revision, for a script to repeat.
+    pub(crate) answered_calls: VecDeque<(u64, Arriving)>,
     pub(crate) healing_since: Option<Instant>,
     pub(crate) namespace: Option<NamespaceId>,
     pub(crate) history: History,
@@ -227,6 +233,9 @@ impl World {
             decider: (None, 0),
             options,
             next_value: 1,
+            course: settings.script.map(Course::of),
+            withheld: Withheld::default(),
+            answered_calls: VecDeque::new(),
             healing_since: None,
             namespace: None,
             history: History::default(),
@@ -343,7 +352,7 @@ impl World {
     /// Starts the process of a machine, if none runs there.
     pub(crate) fn start(&mut self, number: usize) -> Checked {
         let machine = &mut self.machines[number];
-        if machine.node.is_some() || machine.retired {
+        if machine.node.is_some() || machine.retired || machine.stays_down {
             return Ok(());
         }
         machine.started = self.time.now();
@@ -416,6 +425,9 @@ impl World {
     fn deliver(&mut self, from: usize, to: usize, message: Message) -> Checked {
         let numbers = [from as u64, to as u64, message.get_msg_type() as u64, message.term, message.index];
         self.note("message", &numbers);
+        if self.withheld.takes(from, to, &message) {
+            return Ok(());
+        }
         // The connection of a process that has ended is closed, and whom the other does not let in cannot send.
         let Some(introduction) = self.introduce(from, to) else { return Ok(()) };
         self.machines[to].deliver(&introduction, vec![message]);
@@ -424,7 +436,7 @@ impl World {
     }
 
     /// What two processes ask of each other when they connect: as whom the sender is let in, if it is.
-    fn introduce(&mut self, from: usize, to: usize) -> Option<Introduction> {
+    pub(crate) fn introduce(&mut self, from: usize, to: usize) -> Option<Introduction> {
         let (sender, receiver) = (self.machines.get(from)?, self.machines.get(to)?);
         let (own, other) = (sender.introduction()?, receiver.introduction()?);
         let (own_sink, other_sink) = (sender.sink()?, receiver.sink()?);
@@ -501,6 +513,7 @@ impl World {
             return self.lose_power(number, life);
         }
         self.observe(number)?;
+        self.follow_script()?;
         while self.machines[number].poll_served() {}
         self.send_out(number)?;
         self.take_mail();
@@ -610,14 +623,16 @@ fn node_options(settings: &Settings, chance: &mut Chance) -> NodeOptions {
         spare_segments: chance.below(3) as usize,
         ..LogOptions::default()
     };
+    // A script waits until the log begins late.
+    let kept: &[u64] = if settings.script.is_some() { &[0] } else { &[0, 0, 5] };
     let seconds = |chance: &mut Chance, choices: &[u64]| Duration::from_secs(*chance.pick(choices));
     NodeOptions {
         data: None,
         log,
         store: RecordStoreKind::Memory,
         request_window: Duration::from_micros(settings.window),
-        history_retention: seconds(chance, &[0, 0, 5]),
-        follower_log_retention: seconds(chance, &[0, 0, 5]),
+        history_retention: seconds(chance, kept),
+        follower_log_retention: seconds(chance, kept),
         compaction_interval: None,
         base_interval_bytes: 1,
         cluster: ClusterOptions {

@@ -17,6 +17,7 @@ fn runs_with(disturb: impl Fn(&mut Settings)) -> Counters {
         settings.window = 4 * SECOND;
         settings.faulty = 25 * SECOND;
         (settings.loss, settings.duplication, settings.reordering) = (0, 0, 0);
+        settings.repetition = 0;
         settings.intervals = Intervals::default();
         disturb(&mut settings);
         let outcome = runs::run_settings(settings, false, None);
@@ -105,6 +106,15 @@ fn what_is_subtle_changes_the_run() {
         };
         assert_ne!(digest(2 * SECOND), digest(0), "{kind}");
     }
+}
+
+#[test]
+fn calls_come_again_after_their_answers() {
+    let counters = runs_with(|settings| settings.repetition = 100);
+    let calm = runs_with(|_| {});
+    assert!(counters.faults.contains_key("call repeated after its answer"), "{counters}");
+    let repeated = |counters: &Counters| branch(counters, "request: repeated");
+    assert!(repeated(&counters) > repeated(&calm), "{counters}");
 }
 
 #[test]

@@ -86,6 +86,35 @@ fn a_record_of_a_lower_term_behind_a_newer_one_does_not_count() {
     assert_eq!((all(&reader), recovery.faults), (expected, Vec::new()));
 }
 
+/// Each record says what was durable before it was written. One of entries that were cut off must not say it of those that
+/// took their place.
+#[test]
+fn a_record_of_a_lower_term_does_not_tell_what_was_durable() {
+    for closes in [true, false] {
+        let disk = SimulatedDisk::new();
+        let (mut writer, ..) = open(&disk).unwrap();
+        writer.save_hard_state(state(1)).unwrap();
+        for batch in [1..=4, 5..=6] {
+            writer.append(&entries(batch, 1)).unwrap();
+            writer.sync().unwrap();
+        }
+        let before = disk.duplicate();
+        writer.save_hard_state(state(2)).unwrap();
+        writer.truncate_suffix(LogIndex(3)).unwrap();
+        writer.append(&entries(3..=3, 2)).unwrap();
+        writer.sync().unwrap();
+        let expected = all(&writer.reader());
+        if closes {
+            writer.close().unwrap();
+        } else {
+            drop(writer);
+        }
+        bring_back(&disk, &before, RECORDS + 4 * 48, RECORDS + 5 * 48);
+        let (_, reader, recovery) = open(&disk).unwrap();
+        assert_eq!((all(&reader), recovery.faults), (expected, Vec::new()), "closed: {closes}");
+    }
+}
+
 #[test]
 fn a_copy_of_a_header_from_an_earlier_life_of_the_file_is_not_used() {
     for copy in [0, 4096] {

@@ -89,7 +89,8 @@ impl FetchedSnapshot {
     }
 
     /// Its bytes, when it is in memory and not in a file.
-    pub(crate) fn memory(&self) -> Option<Bytes> {
+    #[must_use]
+    pub fn memory(&self) -> Option<Bytes> {
         match &self.content {
             Content::Memory(bytes) => Some(bytes.clone()),
             Content::File(_) => None,

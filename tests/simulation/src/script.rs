@@ -1,0 +1,362 @@
+//! Runs that are led step by step: for courses of events whose parts are all drawn now and then, and never one after the
+//! other.
+//!
+//! A script looks at the cluster after each step of a member. When what its stage waits for is there, it lets the next
+//! thing happen: a way is cut, a message held back, a member killed. Whatever does not come in time ends the attempt,
+//! and the script begins anew. Only faults are scripted that are drawn in other runs as well; nothing is done to a
+//! member that could not happen to it.
+
+use steeple_engine::disk::simulated::CrashLoss;
+use steeple_engine::ids::LogIndex;
+use steeple_server::node::stepped::SteppedNode;
+
+use raft::eraftpb::{Message, MessageType};
+
+use crate::actors::FetchMail;
+use crate::settings::{Intervals, Settings};
+use crate::time::{Instant, MILLISECOND, SECOND};
+use crate::violation::Checked;
+use crate::world::{Event, World};
+
+/// What a run is led through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Script {
+    /// A leader stands still and is cut off from the others, who choose another one. When it goes on, it still takes itself
+    /// for the leader for a while, and clients read there.
+    StaleLeader,
+    /// An answer to a read request of a follower is late; meanwhile that one is killed and started again, and does not hear
+    /// of what is committed next. Then the answer comes, and clients read there.
+    AnswerToEarlierRun,
+    /// A follower fetches a snapshot. While it is on its way its sender dies, and the other member, which has forgotten how
+    /// far its log is committed, leads and fills the log of the follower beyond the snapshot. That one has confirmed all of
+    /// it, and not heard yet that it is committed, when the snapshot comes.
+    OvertakenSnapshot,
+    /// A follower takes over a snapshot and leads then; calls come again that were answered while it was cut off.
+    RequestsInSnapshot,
+}
+
+impl Script {
+    /// Nothing else goes wrong in a run that follows a script.
+    pub fn direct(self, settings: &mut Settings) {
+        settings.script = Some(self);
+        (settings.members, settings.clients, settings.think) = (3, 6, 20 * MILLISECOND);
+        (settings.loss, settings.duplication, settings.reordering) = (0, 0, 0);
+        (settings.delay, settings.sync) = (5 * MILLISECOND, 500);
+        settings.intervals = Intervals::default();
+        settings.window = 4 * SECOND;
+        settings.faulty = 40 * SECOND;
+    }
+}
+
+/// How far a script is.
+pub(crate) struct Course {
+    script: Script,
+    stage: u32,
+    since: Instant,
+    /// When something that is done again and again was done last.
+    repeated: Instant,
+    leader: usize,
+    follower: usize,
+    other: usize,
+    /// An entry or a revision that matters.
+    mark: u64,
+    from_revision: u64,
+}
+
+/// What a script holds back of what is on its way.
+#[derive(Default)]
+pub(crate) struct Withheld {
+    /// The next answer to a read request on this way that comes from a late enough round.
+    answers: Option<(usize, usize)>,
+    answer: Option<Message>,
+    /// The next snapshot that is fetched by this member.
+    snapshots_to: Option<usize>,
+    snapshot: Option<FetchMail>,
+}
+
+/// Rounds of reads that a process must have asked for before the answer to one is held back, doubled: the next process begins
+/// to count anew, and must not get as far.
+const LATE_ROUND: u64 = 16;
+
+/// How long a cluster has to have been undisturbed before a script begins.
+const CALM: u64 = 2 * SECOND;
+
+/// How long a stage may wait.
+const PATIENCE: u64 = 12 * SECOND;
+
+impl Withheld {
+    /// Takes a message that is held back; whether it was one.
+    pub(crate) fn takes(&mut self, from: usize, to: usize, message: &Message) -> bool {
+        let is_wanted = self.answers == Some((from, to)) && message.get_msg_type() == MessageType::MsgReadIndexResp;
+        if !is_wanted || self.answer.is_some() || read_round(message) < LATE_ROUND {
+            return false;
+        }
+        self.answer = Some(message.clone());
+        true
+    }
+
+    /// Takes a snapshot that is held back; gives back any other one.
+    pub(crate) fn take_snapshot(&mut self, fetched: FetchMail) -> Option<FetchMail> {
+        let (to, _, result, _) = &fetched;
+        if self.snapshots_to != Some(*to) || result.is_err() || self.snapshot.is_some() {
+            return Some(fetched);
+        }
+        self.snapshot = Some(fetched);
+        None
+    }
+}
+
+/// The round that a read request was for; it is the last part of its context.
+fn read_round(message: &Message) -> u64 {
+    let context = message.get_entries().first().map(|entry| &entry.data[..]).unwrap_or_default();
+    let round = context.last_chunk::<8>();
+    round.map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+impl Course {
+    pub(crate) fn of(script: Script) -> Self {
+        Self { script, stage: 0, since: 0, repeated: 0, leader: 0, follower: 0, other: 0, mark: 0, from_revision: 0 }
+    }
+
+    fn go_on(&mut self, now: Instant) {
+        self.stage += 1;
+        (self.since, self.repeated) = (now, now);
+    }
+
+    fn is_due(&mut self, now: Instant, interval: u64) -> bool {
+        let is_due = now >= self.repeated + interval;
+        if is_due {
+            self.repeated = now;
+        }
+        is_due
+    }
+}
+
+impl World {
+    /// Lets happen what the script of this run wants next, if it has one.
+    pub(crate) fn follow_script(&mut self) -> Checked {
+        // Whatever it does looks at the members again; the script waits until that is done.
+        let Some(mut course) = self.course.take() else { return Ok(()) };
+        if self.healing_since.is_some() {
+            self.withheld = Withheld::default();
+            return Ok(());
+        }
+        let now = self.time.now();
+        let followed = match (course.stage, course.script) {
+            (0, _) => self.begin_script(&mut course, now),
+            _ if now > course.since + PATIENCE => self.give_up_script(&mut course, now),
+            (stage, Script::StaleLeader) => self.lead_stale_leader(&mut course, stage, now),
+            (stage, Script::AnswerToEarlierRun) => self.lead_earlier_run(&mut course, stage, now),
+            (stage, Script::OvertakenSnapshot) => self.lead_overtaken_snapshot(&mut course, stage, now),
+            (stage, Script::RequestsInSnapshot) => self.lead_requests_in_snapshot(&mut course, stage, now),
+        };
+        self.course = Some(course);
+        followed
+    }
+
+    /// Gives out the parts, once the cluster is calm.
+    fn begin_script(&mut self, course: &mut Course, now: Instant) -> Checked {
+        let Some(leader) = self.leader().filter(|_| now >= course.since + CALM && self.history.revision() > 20) else {
+            return Ok(());
+        };
+        let count = self.machines.len();
+        let (follower, other) = ((leader + 1) % count, (leader + 2) % count);
+        let (Some(leads), Some(follows)) = (&self.machines[leader].node, &self.machines[follower].node) else {
+            return Ok(());
+        };
+        let is_calm = self.machines.iter().all(|machine| {
+            let leadership = machine.node.as_ref().map(SteppedNode::leadership);
+            leadership.is_some_and(|it| it.term == leads.leadership().term && it.leader.is_some())
+        });
+        if !is_calm {
+            return Ok(());
+        }
+        (course.leader, course.follower, course.other) = (leader, follower, other);
+        (course.mark, course.from_revision) = (follows.last().index.0, follows.node().revision().0);
+        course.go_on(now);
+        match course.script {
+            Script::StaleLeader => {
+                self.network.cut_off(leader, count);
+                self.machines[leader].paused_until = now + 4 * SECOND;
+            }
+            Script::AnswerToEarlierRun => self.withheld.answers = Some((leader, follower)),
+            Script::OvertakenSnapshot | Script::RequestsInSnapshot => self.network.cut_off(follower, count),
+        }
+        Ok(())
+    }
+
+    /// Ends an attempt: everything is as it should be, and the script begins anew.
+    fn give_up_script(&mut self, course: &mut Course, now: Instant) -> Checked {
+        self.network.heal_partition();
+        self.withheld = Withheld::default();
+        for number in 0..self.machines.len() {
+            if std::mem::take(&mut self.machines[number].stays_down) {
+                self.put(MILLISECOND, Event::Start(number));
+            }
+        }
+        *course = Course { since: now, ..Course::of(course.script) };
+        Ok(())
+    }
+
+    fn lead_stale_leader(&mut self, course: &mut Course, stage: u32, now: Instant) -> Checked {
+        match stage {
+            1 if self.leader().is_some_and(|leader| leader != course.leader) => {
+                self.counters.branch("script: leader deposed while it stood still");
+                course.go_on(now);
+            }
+            // It has gone on by then, and given up to lead.
+            2 if now > course.since + 6 * SECOND => return self.give_up_script(course, now),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn lead_earlier_run(&mut self, course: &mut Course, stage: u32, now: Instant) -> Checked {
+        let Course { leader, follower, .. } = *course;
+        match stage {
+            1 if self.withheld.answer.is_some() => {
+                course.go_on(now);
+                self.kill_for_script(follower, CrashLoss::Nothing)
+            }
+            2 => {
+                let (Some(leads), Some(follows)) = (&self.machines[leader].node, &self.machines[follower].node) else {
+                    return Ok(());
+                };
+                let has_caught_up = follows.leadership().leader == Some(self.machines[leader].id())
+                    && follows.node().revision() == leads.node().revision();
+                if has_caught_up {
+                    self.network.cut_to(follower, self.machines.len());
+                    course.go_on(now);
+                }
+                Ok(())
+            }
+            // Longer, and it would look for votes.
+            3 if now > course.since + 900 * MILLISECOND => self.give_up_script(course, now),
+            3 if course.is_due(now, 10 * MILLISECOND) => {
+                let Some(follows) = &self.machines[follower].node else { return Ok(()) };
+                let revision = follows.node().revision().0;
+                let reads_there = self.clients.iter().any(|client| {
+                    client.target == follower
+                        && client.operation.as_ref().is_some_and(|it| it.floor > revision && it.call.is_current_read())
+                });
+                if reads_there
+                    && let Some(answer) = self.withheld.answer.clone()
+                    && let Some(introduction) = self.introduce(leader, follower)
+                {
+                    self.counters.branch("script: answer to a read of an earlier run");
+                    self.machines[follower].deliver(&introduction, vec![answer]);
+                    self.schedule(follower);
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn lead_overtaken_snapshot(&mut self, course: &mut Course, stage: u32, now: Instant) -> Checked {
+        let Course { leader, follower, other, .. } = *course;
+        match stage {
+            1 => {
+                self.withheld.snapshots_to = Some(follower);
+                self.purge_beyond(course, &[leader], now)
+            }
+            2 => {
+                let Some((.., Ok(snapshot), _)) = &self.withheld.snapshot else { return Ok(()) };
+                let end = snapshot.memory().and_then(|bytes| steeple_snapshot::verify(&bytes[..], &mut |_| {}).ok());
+                let Some(end) = end.map(|report| report.manifest.state.index) else { return Ok(()) };
+                course.mark = end.0;
+                course.go_on(now);
+                self.machines[leader].stays_down = true;
+                self.kill_for_script(leader, CrashLoss::Nothing)?;
+                self.kill_for_script(other, CrashLoss::Everything)
+            }
+            3 => {
+                let (Some(leads), Some(follows)) = (&self.machines[other].node, &self.machines[follower].node) else {
+                    return Ok(());
+                };
+                let end = LogIndex(course.mark);
+                let is_overtaken = leads.committed() > end && follows.last().index > end;
+                if !is_overtaken || follows.committed() >= end {
+                    return Ok(());
+                }
+                self.counters.branch("script: snapshot that its receiver has overtaken");
+                self.network.cut_to(follower, self.machines.len());
+                if let Some((_, _, fetched, answer)) = self.withheld.snapshot.take() {
+                    drop(answer.send(fetched));
+                }
+                self.schedule(follower);
+                course.go_on(now);
+                Ok(())
+            }
+            4 if now > course.since + 500 * MILLISECOND => {
+                self.network.heal_partition();
+                course.go_on(now);
+                Ok(())
+            }
+            5 if now > course.since + 2 * SECOND => self.give_up_script(course, now),
+            _ => Ok(()),
+        }
+    }
+
+    fn lead_requests_in_snapshot(&mut self, course: &mut Course, stage: u32, now: Instant) -> Checked {
+        let follower = course.follower;
+        match stage {
+            1 => self.purge_beyond(course, &[course.leader, course.other], now),
+            2 => {
+                let Some(leader) = self.leader().and_then(|leader| self.machines[leader].node.as_ref()) else {
+                    return Ok(());
+                };
+                let newest = leader.node().revision();
+                let Some(follows) = &self.machines[follower].node else { return Ok(()) };
+                let log = follows.node().log();
+                if !follows.is_taking_over()
+                    && log.contiguous_from().0 > course.mark
+                    && follows.node().revision() == newest
+                {
+                    course.mark = newest.0;
+                    course.go_on(now);
+                }
+                Ok(())
+            }
+            3 if self.leader() == Some(follower) => {
+                self.counters.branch("script: calls repeated behind a snapshot");
+                course.go_on(now);
+                let wanted = course.from_revision + 1..=course.mark;
+                self.repeat_calls(follower, &wanted);
+                Ok(())
+            }
+            3 if course.is_due(now, 300 * MILLISECOND) => self.transfer(follower),
+            4 if now > course.since + SECOND => self.give_up_script(course, now),
+            _ => Ok(()),
+        }
+    }
+
+    /// Has members give space back until their logs begin behind the entry that is marked, and then lets everybody talk again.
+    fn purge_beyond(&mut self, course: &mut Course, members: &[usize], now: Instant) -> Checked {
+        let begins_behind = |number: &usize| {
+            let node = self.machines[*number].node.as_ref();
+            node.is_some_and(|node| node.node().log().contiguous_from().0 > course.mark + 1)
+        };
+        if members.iter().all(begins_behind) {
+            self.network.heal_partition();
+            course.go_on(now);
+            return Ok(());
+        }
+        if course.is_due(now, 500 * MILLISECOND) {
+            for number in members {
+                self.maintain(*number, false)?;
+                self.maintain(*number, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A process ends, and another one is there soon, unless the script says when.
+    fn kill_for_script(&mut self, number: usize, loss: CrashLoss) -> Checked {
+        self.counters.fault("process killed by a script");
+        self.machines[number].crash(loss, &mut self.chance);
+        self.break_connections(number);
+        self.put(60 * MILLISECOND, Event::Start(number));
+        self.settle_others(number)
+    }
+}
