@@ -17,6 +17,7 @@ mod crash;
 mod damage;
 mod deployment;
 mod examples;
+mod load;
 mod operation;
 mod records;
 mod refusals;

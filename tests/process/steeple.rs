@@ -242,6 +242,11 @@ impl NodeProcess {
         }
     }
 
+    /// Where it serves.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
     /// A client of it.
     pub(crate) async fn client(&self) -> Client {
         let options = Options::default().with_pauses(Duration::from_millis(5), Duration::from_millis(50));

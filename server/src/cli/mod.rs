@@ -121,17 +121,32 @@ fn run(command: Command, parts: NodeParts) -> Result<(), CommandError> {
         Command::Snapshot(command) => snapshot::run(command),
         Command::Compact(arguments) => talk(maintain::compact(arguments)),
         Command::Prune(command) => talk(prune::run(command)),
-        Command::Load(arguments) => talk(load::run(arguments)),
+        Command::Load(arguments) => load::run(arguments),
     }
 }
 
 /// Runs a command that talks to a node.
 fn talk(conversation: impl Future<Output = Result<(), CommandError>>) -> Result<(), CommandError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    run_on(&mut tokio::runtime::Builder::new_current_thread(), conversation)
+}
+
+/// As [`talk`], for one that has very much to say.
+fn talk_on_all_processors(conversation: impl Future<Output = Result<(), CommandError>>) -> Result<(), CommandError> {
+    run_on(&mut tokio::runtime::Builder::new_multi_thread(), conversation)
+}
+
+fn run_on(
+    runtime: &mut tokio::runtime::Builder,
+    conversation: impl Future<Output = Result<(), CommandError>>,
+) -> Result<(), CommandError> {
+    let runtime = runtime
         .enable_all()
         .build()
         .map_err(|source| CommandError::Failed(format!("cannot start the runtime: {source}")))?;
-    runtime.block_on(conversation)
+    let result = runtime.block_on(conversation);
+    // Calls that nobody waits for any more do not hold the process up.
+    runtime.shutdown_background();
+    result
 }
 
 #[cfg(test)]

@@ -52,6 +52,9 @@ fn what_operators_know_is_understood() {
         "steeple snapshot rescue f --data d -o json",
         "steeple prune events --older-than 0",
         "steeple load --agents 10000 --entries 100000 --seed 7",
+        "steeple load --profile spire --agents 3500 --workloads 31000 --calls-per-second 47000 --duration 2m --steps 10 \
+         --servers 3 --agent-calls uncached --calls-in-flight 4096 --on-time 500ms --patience 2s --no-fill --json f \
+         --plot f",
         "steeple completions zsh",
     ] {
         assert!(parses(line), "{line}: {}", CommandLine::try_parse_from(line.split_whitespace()).unwrap_err());
@@ -64,6 +67,8 @@ fn what_makes_no_sense_is_refused() {
         "steeple",
         "steeple dance",
         "steeple dev --data",
+        "steeple load --steps 10",
+        "steeple load --profile k8s",
         "steeple spire federation update --trust-domain a --endpoint-spiffe-id spiffe://a/endpoint",
         "steeple serve --store-kind paper",
         "steeple spire entry create --selector unix --spiffe-id spiffe://a/w --parent-id spiffe://a/p",

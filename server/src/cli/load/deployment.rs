@@ -58,7 +58,7 @@ impl Deployment {
     }
 
     /// Two of three agents run on Kubernetes, the others on machines; 3 % have expired, 1 % are banned.
-    fn node(&self, number: u32) -> AttestedNode {
+    pub(super) fn node(&self, number: u32) -> AttestedNode {
         let mut dice = self.dice("agent", number);
         let on_kubernetes = is_on_kubernetes(number);
         let age = i64::from(dice.below(3600));
@@ -76,12 +76,14 @@ impl Deployment {
         }
     }
 
-    fn agent_id(&self, number: u32) -> String {
+    /// An agent's SPIFFE ID.
+    pub(super) fn agent_id(&self, number: u32) -> String {
         let kind = if is_on_kubernetes(number) { format!("k8s_psat/{}", cluster(number)) } else { "x509pop".into() };
         format!("spiffe://{}/spire/agent/{kind}/{}", self.trust_domain, self.id("agent", number))
     }
 
-    fn agent_selectors(&self, number: u32) -> Vec<Selector> {
+    /// What an agent's machine was found to be.
+    pub(super) fn agent_selectors(&self, number: u32) -> Vec<Selector> {
         let id = self.id("agent", number);
         if is_on_kubernetes(number) {
             return vec![
@@ -105,7 +107,7 @@ impl Deployment {
 
     /// Entries are spread over the agents and share service names. Some federate (15 %), have hints (20 %) or DNS names
     /// (10 %), expire (4 %, half of them in the past), belong to downstream servers or administrators (1 % each).
-    fn registration_entry(&self, number: u32) -> RegistrationEntry {
+    pub(super) fn registration_entry(&self, number: u32) -> RegistrationEntry {
         let mut dice = self.dice("entry", number);
         let service = self.service(number);
         let parent = dice.below(self.agents);
@@ -150,7 +152,7 @@ impl Deployment {
     }
 
     /// A UUID that follows from the seed.
-    fn id(&self, kind: &str, number: u32) -> String {
+    pub(super) fn id(&self, kind: &str, number: u32) -> String {
         let mut dice = self.dice(&format!("{kind} id"), number);
         let digits = format!("{:016x}{:016x}", dice.next(), dice.next());
         // The version and variant digits of a random UUID.
