@@ -6,6 +6,8 @@
 mod columns;
 mod connection;
 mod error;
+#[cfg(any(test, feature = "fixture"))]
+pub mod fixture;
 mod location;
 mod protobuf;
 mod reader;

@@ -4,7 +4,7 @@
 
 mod admin;
 mod batch;
-mod convert;
+pub(crate) mod convert;
 mod datastore;
 mod errors;
 mod events;

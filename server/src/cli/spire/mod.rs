@@ -10,6 +10,7 @@ mod federation;
 mod filter;
 mod identity;
 mod token;
+mod transfer;
 
 use clap::Subcommand;
 
@@ -32,6 +33,12 @@ pub(super) enum SpireCommand {
     /// Federation relationships
     #[command(subcommand)]
     Federation(federation::FederationCommand),
+    /// Take over all records from a database of a SPIRE server, or from an export
+    Import(transfer::ImportArgs),
+    /// Compare a source of an import with a namespace, record by record
+    Verify(transfer::VerifyArgs),
+    /// Write all records to a file, from which they can be imported again
+    Export(transfer::ExportArgs),
 }
 
 pub(super) async fn run(command: SpireCommand) -> Result<(), CommandError> {
@@ -41,5 +48,8 @@ pub(super) async fn run(command: SpireCommand) -> Result<(), CommandError> {
         SpireCommand::Bundle(command) => bundle::run(command).await,
         SpireCommand::Token(command) => token::run(command).await,
         SpireCommand::Federation(command) => federation::run(command).await,
+        SpireCommand::Import(arguments) => transfer::import(arguments).await,
+        SpireCommand::Verify(arguments) => transfer::verify(arguments).await,
+        SpireCommand::Export(arguments) => transfer::export(arguments).await,
     }
 }
