@@ -117,11 +117,19 @@ pub enum Bug {
     ReadOfEarlierRun,
     /// What a torn write has left is taken for an entry.
     TornFrameTaken,
+    /// Damage to what was durable is cut off like an unfinished write.
+    DamageCutOff,
+    /// One member too few decides that an entry was never committed.
+    RepairQuorumTooLow,
+    /// What the first member supports is used, whether the others support it or not.
+    FeaturesRaisedTooEarly,
+    /// A member is let in that does not support what the group uses.
+    OlderMemberAdmitted,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 54] = [
+    pub const ALL: [Self; 58] = [
         Self::WriteNotSynced,
         Self::VoteNotKept,
         Self::MessagesBeforeWrite,
@@ -176,6 +184,10 @@ impl Bug {
         Self::MembersBeforeCommit,
         Self::ReadOfEarlierRun,
         Self::TornFrameTaken,
+        Self::DamageCutOff,
+        Self::RepairQuorumTooLow,
+        Self::FeaturesRaisedTooEarly,
+        Self::OlderMemberAdmitted,
     ];
 }
 

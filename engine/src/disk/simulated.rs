@@ -251,6 +251,22 @@ impl SimulatedDisk {
         true
     }
 
+    /// Puts bytes in the place of others, durably and unasked; reports whether the file reaches so far.
+    pub fn overwrite(&self, name: &str, offset: u64, bytes: &[u8]) -> bool {
+        let mut state = self.shared.lock();
+        let end = offset + bytes.len() as u64;
+        let Some(file) = state.file_mut(name).filter(|file| end <= file.bytes) else { return false };
+        for (at, byte) in (offset..end).zip(bytes) {
+            let (number, within) = split(at);
+            for sectors in [&mut file.current, &mut file.durable] {
+                let mut sector = sectors.get(&number).map_or([0; SECTOR_BYTES], |sector| **sector);
+                sector[within] = *byte;
+                sectors.insert(number, Arc::new(sector));
+            }
+        }
+        true
+    }
+
     /// Cuts a file short, durably; reports whether there was one.
     pub fn shorten(&self, name: &str, bytes: u64) -> bool {
         let mut state = self.shared.lock();

@@ -11,6 +11,7 @@ use super::walk::{FrameWalk, Step};
 use super::{Fault, FaultKind, astray};
 use crate::disk::DiskFile;
 use crate::ids::{LogIndex, LogPosition, Term};
+use crate::simulation::{Bug, is_planted};
 
 /// Persist records are read in blocks of this many.
 const RECORDS_AT_ONCE: u64 = 4096;
@@ -230,7 +231,7 @@ impl<'a> Scanner<'a> {
     /// The frame is bad and its record is good.
     fn take_damaged(&mut self, record: &PersistRecord, found: String) {
         let expected = record.frame_checksum;
-        let kind = if record.position.index.0 <= self.durable {
+        let kind = if record.position.index.0 <= self.durable && !is_planted(Bug::DamageCutOff) {
             FaultKind::Frame { expected, found }
         } else {
             FaultKind::Undecided { expected, found }
@@ -335,7 +336,7 @@ impl<'a> Scanner<'a> {
         let undecided = self.records.values().filter(|record| record.position.index.0 > self.durable);
         let batch_last = undecided.map(PersistRecord::batch_last).max().unwrap_or(0);
         let has_cut = matches!(self.extent, Extent::Newest { cut_from: Some(_), .. });
-        if batch_last > end && !has_cut {
+        if batch_last > end && !has_cut || is_planted(Bug::DamageCutOff) {
             // Part of the batch left neither frame nor record, so its sync was never finished: none of it counts
             // from the first bad entry on.
             self.cut_undecided();

@@ -465,6 +465,16 @@ pub(super) fn resume(base: &Base, identity: &LogIdentity, writer: &mut LogWriter
 /// When the snapshot is of no use, or the log cannot be written. Trying again is safe.
 pub(super) fn replace_log(base: &Base, fetched: &Path, writer: &mut LogWriter) -> Result<(), InstallError> {
     base.replace_by(fetched)?;
+    replace_log_by_base(base, writer)
+}
+
+/// As [`replace_log`], for a node that has no files of the operating system.
+pub(super) fn replace_log_by_bytes(base: &Base, fetched: &[u8], writer: &mut LogWriter) -> Result<(), InstallError> {
+    base.replace_by_bytes(fetched)?;
+    replace_log_by_base(base, writer)
+}
+
+fn replace_log_by_base(base: &Base, writer: &mut LogWriter) -> Result<(), InstallError> {
     let manifest = base.manifest().ok_or_else(|| InstallError::Load("it cannot be read".into()))?;
     if manifest.origin != base::origin(&writer.identity()) {
         return Err(InstallError::Foreign { id: manifest.id });

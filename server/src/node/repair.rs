@@ -91,12 +91,19 @@ impl Damaged {
     /// # Errors
     /// When the log cannot be opened even with holes.
     pub(crate) fn open(options: &NodeOptions) -> Result<Option<Self>, StartError> {
-        let storage = Storage::new(options.data.clone());
-        let disk = open_disk(&storage)?;
+        Self::open_in(&Storage::new(options.data.clone()), options)
+    }
+
+    /// As [`Damaged::open`], for a log that is kept there.
+    ///
+    /// # Errors
+    /// As for that.
+    pub(super) fn open_in(storage: &Storage, options: &NodeOptions) -> Result<Option<Self>, StartError> {
+        let disk = open_disk(storage)?;
         let identity = read_identity(disk.as_ref())?.ok_or(LogError::Missing)?;
         let (features, fresh) = (options.cluster.features, Incarnation(rand::random()));
         let roster = Roster::open(Arc::clone(&disk), identity.node, features, fresh, false, true)?;
-        let membership = stored_membership(options, &storage);
+        let membership = stored_membership(options, storage);
         let origin = match &options.cluster.origin {
             ClusterOrigin::Founding { members, .. } | ClusterOrigin::Joining { members, .. } => members.clone(),
             ClusterOrigin::Alone(_) => BTreeMap::new(),
@@ -126,11 +133,40 @@ impl Damaged {
             is_settled.then(|| Configuration::of(&membership))
         });
         let LogIdentity { cluster, group, node, .. } = identity;
-        let base = Arc::new(Base::open(&storage));
+        let base = Arc::new(Base::open(storage));
         let patient = Arc::new(Mutex::new(Some(Patient::new(writer, configuration))));
         let Introduction { incarnation, features, .. } = roster.own();
         let identity = PeerIdentity { cluster, group, node, incarnation, features };
         Ok(Some(Self { identity, patient, peers, base, roster: Arc::new(roster), silent: Mutex::default() }))
+    }
+
+    /// The other members.
+    pub(super) fn peers(&self) -> impl Iterator<Item = NodeId> {
+        self.peers.keys().copied()
+    }
+
+    /// What it knows of whoever is behind the members' numbers.
+    pub(super) fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// Does something with the log, unless that has been given back.
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Patient) -> T) -> Option<T> {
+        self.patient.lock().as_mut().map(work)
+    }
+
+    /// Gives the log back, and closes it as the end of a process does.
+    pub(super) fn close(&self) -> Result<(), LogError> {
+        let patient = self.patient.lock().take();
+        patient.map_or(Ok(()), |patient| patient.into_writer().close())
+    }
+
+    /// Puts a snapshot of another member in the place of the log, and closes that.
+    pub(super) fn replace_log(&self, snapshot: &[u8]) -> Result<(), StartError> {
+        let Some(patient) = self.patient.lock().take() else { return Ok(()) };
+        let mut writer = patient.into_writer();
+        install::replace_log_by_bytes(&self.base, snapshot, &mut writer).map_err(Box::new)?;
+        Ok(writer.close()?)
     }
 
     /// What takes up the questions of other members meanwhile.
@@ -268,7 +304,7 @@ impl Damaged {
 
     /// Takes an answer, unless another data directory stands behind the member's number than its group knows: what that
     /// does not hold says nothing.
-    fn hear(&self, who: &Introduction, statement: Statement) -> Result<(), String> {
+    pub(super) fn hear(&self, who: &Introduction, statement: Statement) -> Result<(), String> {
         self.roster.admit(who).map_err(|error| error.to_string())?;
         let mut patient = self.patient.lock();
         patient.as_mut().map_or(Ok(()), |patient| patient.hear(who.node, statement)).map_err(|error| error.to_string())

@@ -192,7 +192,7 @@ impl Roster {
             return Err(HandshakeError::OldCopy { from, end, held });
         }
         let active = state.membership.features();
-        if peer.features < active {
+        if peer.features < active && !is_planted(Bug::OlderMemberAdmitted) {
             return Err(HandshakeError::Features { from, theirs: peer.features, active });
         }
         let is_new_member = state.membership.role(from).is_some() && state.known(from).is_none();
@@ -294,7 +294,10 @@ impl Roster {
             _ if node == self.own.node => Some(self.own.features),
             heard => heard.map(|heard| heard.features),
         });
-        let common = supported.collect::<Option<Vec<_>>>()?.into_iter().min()?;
+        let common = match is_planted(Bug::FeaturesRaisedTooEarly) {
+            true => self.own.features,
+            false => supported.collect::<Option<Vec<_>>>()?.into_iter().min()?,
+        };
         (common > state.membership.features()).then_some(common)
     }
 

@@ -20,18 +20,119 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use steeple_engine::ids::{LogIndex, LogPosition};
-use steeple_raft::{Leadership, Membership, MembershipChange};
+use steeple_engine::ids::{LogIndex, LogPosition, NodeId};
+use steeple_engine::log::{Entry, LogError};
+use steeple_raft::{Leadership, Membership, MembershipChange, Need, Question, Statement};
 use tokio::sync::mpsc::{Receiver, Sender};
 
 use super::group::{Failure, Group, Message};
 use super::log_writer::LogWork;
 use super::random::Random;
+use super::repair::Damaged;
 use super::storage::Storage;
 use super::work::{Steps, Work};
 use super::{Assembled, INBOX_MAX, Node, NodeOptions, NodeParts, QueryError, StartError};
 
+use crate::peer::repair::WantedEntries;
+use crate::peer::{HandshakeError, Introduction};
+
 pub use super::storage::{Shelf, SimulatedStorage};
+
+/// A member whose log is damaged, and which [`SteppedNode::start`] refuses for that: whoever drives it carries questions
+/// and entries between it and the others. When nothing is missing any more, it is closed and started.
+pub struct SteppedPatient(Damaged);
+
+impl SteppedPatient {
+    /// Opens the damaged log. `None` when there is nobody to ask.
+    ///
+    /// # Errors
+    /// When it cannot be opened even with holes.
+    pub fn open(options: &NodeOptions, storage: Arc<SimulatedStorage>) -> Result<Option<Self>, StartError> {
+        Ok(Damaged::open_in(&Storage::Simulated(storage), options)?.map(Self))
+    }
+
+    /// As whom it introduces itself.
+    #[must_use]
+    pub fn introduction(&self) -> Introduction {
+        self.0.roster().own()
+    }
+
+    /// Whether a member may ask it, or be asked.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub fn admit(&self, peer: &Introduction) -> Result<(), HandshakeError> {
+        self.0.roster().admit(peer)
+    }
+
+    /// The members to ask.
+    #[must_use]
+    pub fn peers(&self) -> Vec<NodeId> {
+        self.0.peers().collect()
+    }
+
+    /// What to ask them now.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn ask(&self) -> Result<Option<Question>, LogError> {
+        self.0.with(|patient| patient.ask()).transpose()
+    }
+
+    /// Answers another one whose log is damaged.
+    ///
+    /// # Errors
+    /// When the log cannot be read or written.
+    pub fn answer(&self, question: &Question) -> Result<Option<Statement>, LogError> {
+        self.0.with(|patient| patient.answer(question)).transpose()
+    }
+
+    /// Entries for another one whose log is damaged.
+    #[must_use]
+    pub fn entries(&self, wanted: WantedEntries) -> Vec<Entry> {
+        self.0.with(|patient| wanted.gather(|index| patient.entry(index))).unwrap_or_default()
+    }
+
+    /// Takes the answer of a member.
+    ///
+    /// # Errors
+    /// In words, when it does not count.
+    pub fn hear(&self, who: &Introduction, statement: Statement) -> Result<(), String> {
+        self.0.hear(who, statement)
+    }
+
+    /// Does what follows from the answers, and says what is needed next.
+    ///
+    /// # Errors
+    /// When the log cannot be read or written.
+    pub fn step(&self) -> Result<Need, LogError> {
+        self.0.with(|patient| patient.step()).unwrap_or(Ok(Need::Nothing))
+    }
+
+    /// Puts entries back; how many of them.
+    ///
+    /// # Errors
+    /// When the log cannot be written.
+    pub fn receive(&self, entries: Vec<Entry>) -> Result<usize, LogError> {
+        self.0.with(|patient| patient.receive(entries)).unwrap_or(Ok(0))
+    }
+
+    /// Puts a snapshot of another member in the place of the log.
+    ///
+    /// # Errors
+    /// When it is of no use, or the log cannot be written.
+    pub fn replace_log(&self, snapshot: &[u8]) -> Result<(), StartError> {
+        self.0.replace_log(snapshot)
+    }
+
+    /// Closes the log, for the next start to open.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn close(&self) -> Result<(), LogError> {
+        self.0.close()
+    }
+}
 
 /// A node that its owner drives.
 pub struct SteppedNode {
@@ -186,6 +287,24 @@ impl SteppedNode {
     #[must_use]
     pub fn leadership(&self) -> Leadership {
         self.group.replica.leadership()
+    }
+
+    /// What the log holds, for a member whose log is damaged: the answer comes with one of the next turns.
+    pub fn describe_log(&self, question: Question) -> impl Future<Output = Option<Statement>> + Send + 'static {
+        let inbox = self.inbox.clone();
+        async move {
+            let (answer, answered) = tokio::sync::oneshot::channel();
+            inbox.send(Message::Describe(question, answer)).await.ok()?;
+            drop(inbox);
+            answered.await.ok()
+        }
+    }
+
+    /// Entries of the log for such a member.
+    #[must_use]
+    pub fn entries(&self, wanted: WantedEntries) -> Vec<Entry> {
+        let log = self.node.log();
+        wanted.gather(|index| log.read(index).ok().flatten())
     }
 
     /// Whether the node decides commands now.

@@ -72,7 +72,7 @@ impl World {
     }
 
     /// Lets a machine send a snapshot to another one.
-    fn fetch(&mut self, to: usize, fetch: Fetch) {
+    pub(crate) fn fetch(&mut self, to: usize, fetch: Fetch) {
         self.counters.branch("snapshot: fetch begun");
         let from = fetch.from;
         let provider = self.machines.get(from).and_then(|machine| machine.snapshots());
@@ -134,6 +134,7 @@ impl World {
                 self.put(delay, Event::Answer { client, attempt, reply: Box::new(reply) });
             }
         }
+        self.take_told();
         let fetched = std::mem::take(&mut *self.fetched.lock());
         for mail in fetched {
             let Some((to, from, fetched, answer)) = self.withheld.take_snapshot(mail) else { continue };

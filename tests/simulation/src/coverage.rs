@@ -29,10 +29,12 @@ pub enum Phase {
     Compaction,
     /// A member is down, or has started a moment ago.
     Restart,
+    /// A member repairs its log.
+    Repair,
 }
 
 /// All of them.
-pub const PHASES: [Phase; 7] = [
+pub const PHASES: [Phase; 8] = [
     Phase::Idle,
     Phase::Election,
     Phase::LeaderChange,
@@ -40,6 +42,7 @@ pub const PHASES: [Phase; 7] = [
     Phase::Membership,
     Phase::Compaction,
     Phase::Restart,
+    Phase::Repair,
 ];
 
 impl Phase {
@@ -54,6 +57,7 @@ impl Phase {
             Self::Membership => "membership",
             Self::Compaction => "compaction",
             Self::Restart => "restart",
+            Self::Repair => "repair",
         }
     }
 
@@ -98,7 +102,8 @@ impl World {
             self.decider = (leader, now);
         }
         let nodes = || self.machines.iter().filter_map(|machine| machine.node.as_ref());
-        let starts = |machine: &Machine| !machine.retired && (machine.node.is_none() || now < machine.started + MOMENT);
+        let is_down = |machine: &Machine| machine.node.is_none() && machine.patient.is_none();
+        let starts = |machine: &Machine| !machine.retired && (is_down(machine) || now < machine.started + MOMENT);
         let changes = *self.changes_under_way.lock() > 0;
         let phases = [
             (Phase::Election, leader.is_none()),
@@ -107,6 +112,7 @@ impl World {
             (Phase::Membership, changes || nodes().any(|node| !node.membership().voters_outgoing.is_empty())),
             (Phase::Compaction, self.machines.iter().any(Machine::is_compacting)),
             (Phase::Restart, self.machines.iter().any(starts)),
+            (Phase::Repair, self.machines.iter().any(|machine| machine.patient.is_some())),
         ];
         let there = phases.into_iter().filter(|(_, is_there)| *is_there);
         self.counters.phases = Phases::of(there.map(|(phase, _)| phase));
@@ -125,8 +131,13 @@ pub const FAULTS: &[&str] = &[
     "flush",
     "leadership handed over",
     "learner promoted",
+    "log: bit rot",
+    "log: lost write",
+    "log: misdirected write",
+    "log: sector unreadable",
     "member added",
     "member removed",
+    "member upgraded",
     "message doubled",
     "message late",
     "message lost",
@@ -155,6 +166,18 @@ pub const IMPOSSIBLE: &[(&str, Phase, &str)] = &[
     ("member added", Phase::Election, "a leader carries it out"),
     ("member removed", Phase::Election, "a leader carries it out"),
     ("members changed jointly", Phase::Election, "a leader carries it out"),
+    ("learner promoted", Phase::Repair, "whoever is to be repaired does not count as a member that lives"),
+    ("member added", Phase::Repair, "whoever is to be repaired does not count as a member that lives"),
+    ("member removed", Phase::Repair, "whoever is to be repaired does not count as a member that lives"),
+    ("members changed jointly", Phase::Repair, "whoever is to be repaired does not count as a member that lives"),
+    ("log: bit rot", Phase::Election, "it is the leader's log that says who is sound"),
+    ("log: lost write", Phase::Election, "it is the leader's log that says who is sound"),
+    ("log: misdirected write", Phase::Election, "it is the leader's log that says who is sound"),
+    ("log: sector unreadable", Phase::Election, "it is the leader's log that says who is sound"),
+    ("log: bit rot", Phase::Membership, "who is a majority has to be certain"),
+    ("log: lost write", Phase::Membership, "who is a majority has to be certain"),
+    ("log: misdirected write", Phase::Membership, "who is a majority has to be certain"),
+    ("log: sector unreadable", Phase::Membership, "who is a majority has to be certain"),
 ];
 
 /// Branches that must be reached.
@@ -162,10 +185,12 @@ pub const BRANCHES: &[&str] = &[
     "call: arrived after its client had given it up",
     "compaction: segments purged",
     "election won",
+    "features: a newer version is used",
     "introduction: turned away",
     "leadership: a command waited for the term to be opened",
     "leadership: lost with undecided events",
     "log: end replaced by another leader's entries",
+    "log: repaired from peers",
     "log: torn tail cut off",
     "members: a member crashed in a joint configuration",
     "members: entries held until a commit index is durable",
@@ -316,6 +341,8 @@ mod tests {
             ("failed_store", "record store failed"),
             ("blackout", "several members crashed at once"),
             ("joint_change", "members changed jointly"),
+            ("rot", "log: bit rot"),
+            ("upgrade", "member upgraded"),
             ("loss", "message lost"),
             ("duplication", "message doubled"),
             ("reordering", "message late"),

@@ -17,15 +17,19 @@ type Direction = fn(&mut Settings);
 pub fn direction(bug: Bug) -> Option<Direction> {
     Some(match bug {
         Bug::LeaseReads => |settings| Script::StaleLeader.direct(settings),
-        Bug::ReadOfLaterRound => late_answers,
+        Bug::ReadOfLaterRound => |settings| Script::LateAnswer.direct(settings),
         Bug::ReadOfEarlierRun => |settings| Script::AnswerToEarlierRun.direct(settings),
         Bug::JointConfigurationNotLeft | Bug::OutgoingVotersForgotten | Bug::MembersBeforeCommit => changes_of_members,
         Bug::BaseNotPublished => lost_stores,
+        Bug::PurgedTooEarly => old_stores,
         Bug::FlushNotDone => damaged_bases,
         Bug::SnapshotNotNeeded => |settings| Script::OvertakenSnapshot.direct(settings),
         Bug::SnapshotForgetsRequests => |settings| Script::RequestsInSnapshot.direct(settings),
         Bug::GenerationReused => segments,
         Bug::WipedNodeVotes => lost_disks,
+        Bug::DamageCutOff => damaged_logs,
+        Bug::RepairQuorumTooLow => |settings| Script::LonelyRepair.direct(settings),
+        Bug::FeaturesRaisedTooEarly | Bug::OlderMemberAdmitted => upgrades,
         Bug::VoteForgotten | Bug::VoteCountedBeforeDurable => elections,
         _ => return None,
     })
@@ -35,12 +39,6 @@ pub fn direction(bug: Bug) -> Option<Direction> {
 fn busy(settings: &mut Settings) {
     (settings.clients, settings.think) = (6, 50 * MILLISECOND);
     settings.members = settings.members.max(3);
-}
-
-fn late_answers(settings: &mut Settings) {
-    busy(settings);
-    (settings.delay, settings.reordering) = (20 * MILLISECOND, 50);
-    settings.intervals.crash = 2 * SECOND;
 }
 
 fn changes_of_members(settings: &mut Settings) {
@@ -60,6 +58,12 @@ fn compacting(settings: &mut Settings) {
 fn lost_stores(settings: &mut Settings) {
     compacting(settings);
     (settings.spoils_base, settings.intervals.lost_records) = (false, 3 * SECOND);
+}
+
+/// Records are hardly ever flushed, and lost with the power.
+fn old_stores(settings: &mut Settings) {
+    compacting(settings);
+    (settings.intervals.flush, settings.intervals.crash) = (20 * SECOND, 2 * SECOND);
 }
 
 fn damaged_bases(settings: &mut Settings) {
@@ -83,4 +87,16 @@ fn elections(settings: &mut Settings) {
     busy(settings);
     (settings.delay, settings.reordering) = (20 * MILLISECOND, 50);
     (settings.intervals.crash, settings.intervals.partition) = (2 * SECOND, 2 * SECOND);
+}
+
+fn damaged_logs(settings: &mut Settings) {
+    busy(settings);
+    (settings.intervals.rot, settings.intervals.crash) = (SECOND, 3 * SECOND);
+    (settings.intervals.partition, settings.intervals.blackout) = (3 * SECOND, 5 * SECOND);
+    (settings.intervals.wipe, settings.intervals.joint_change) = (0, 0);
+}
+
+fn upgrades(settings: &mut Settings) {
+    busy(settings);
+    (settings.intervals.upgrade, settings.intervals.membership) = (2 * SECOND, 2 * SECOND);
 }

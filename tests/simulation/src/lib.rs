@@ -29,6 +29,8 @@ mod machine;
 mod client;
 mod consumer;
 mod nemesis;
+mod rot;
+mod nursing;
 mod actors;
 mod observe;
 pub mod world;

@@ -11,14 +11,33 @@ use raft::eraftpb::Message;
 use steeple_engine::disk::simulated::{CrashLoss, Failure};
 use steeple_engine::disk::{Disk, SimulatedDisk};
 use steeple_engine::ids::NodeId;
-use steeple_engine::log::FaultPolicy;
-use steeple_server::node::stepped::{Shelf, SimulatedStorage, SteppedNode};
+use steeple_engine::log::{FaultPolicy, LogError, Verification};
+use steeple_server::node::stepped::{Shelf, SimulatedStorage, SteppedNode, SteppedPatient};
 use steeple_server::node::{Connect, NodeOptions, NodeParts, StartError};
 use steeple_server::peer::{Delivery, Introduction, PeerSink, SnapshotProvider};
+use tokio::sync::oneshot;
 
 use crate::chance::Chance;
 use crate::network::Outbox;
+use crate::rot::Remembered;
 use crate::time::{Instant, MachineClock, WorldTime};
+use crate::world::FetchResult;
+
+/// The version of the features that the oldest program in a run supports.
+pub(crate) const OLDEST_VERSION: u32 = 1;
+
+/// The version that the newest one supports.
+pub(crate) const NEWEST_VERSION: u32 = 3;
+
+/// What a start came to.
+pub(crate) enum Started {
+    /// The process runs.
+    Runs,
+    /// It runs, and an operator has decided about the last batch.
+    Decided,
+    /// The log is damaged, and is to be repaired first.
+    IsPatient,
+}
 
 /// What a member works on for somebody.
 pub(crate) type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -80,6 +99,20 @@ pub(crate) struct Machine {
     pub(crate) is_failing: bool,
     /// Its disk has no room.
     pub(crate) is_full: bool,
+    /// Its log is damaged, found so at a start, and being repaired with the help of the others.
+    pub(crate) patient: Option<SteppedPatient>,
+    /// Rounds of questions that it has asked for that, in all its lives.
+    pub(crate) rounds: u64,
+    /// A snapshot that it fetches meanwhile.
+    pub(crate) fetching: Option<oneshot::Receiver<FetchResult>>,
+    /// Its log was damaged, and was not read from one end to the other since.
+    pub(crate) is_rotten: bool,
+    /// What its log held a while ago.
+    pub(crate) remembered: Remembered,
+    /// The version of the features that its program supports.
+    pub(crate) version: u32,
+    /// That of the program that is started next.
+    pub(crate) next_version: u32,
     /// Nobody starts it for now.
     pub(crate) stays_down: bool,
     /// Its power goes in the middle of one of the next writes, with this loss.
@@ -118,6 +151,13 @@ impl Machine {
             retired: false,
             is_failing: false,
             is_full: false,
+            patient: None,
+            rounds: 0,
+            fetching: None,
+            is_rotten: false,
+            remembered: Remembered::new(),
+            version: OLDEST_VERSION,
+            next_version: OLDEST_VERSION,
             stays_down: false,
             dying: None,
             wiped: false,
@@ -130,10 +170,11 @@ impl Machine {
     }
 
     /// Starts a process. Where damage in the last batch cannot be told from an unfinished write, an operator who knows that
-    /// nothing but a crash has happened decides that it was one; that is told by the answer.
-    pub(crate) fn start(&mut self, chance: &mut Chance) -> Result<bool, StartError> {
+    /// nothing but a crash has happened decides that it was one. Where it is damaged, the others are to help.
+    pub(crate) fn start(&mut self, chance: &mut Chance) -> Result<Started, StartError> {
         self.life += 1;
-        self.is_failing = self.is_full;
+        self.version = self.next_version;
+        self.is_failing = self.is_full || self.is_rotten;
         (self.turn_due, self.write_due, self.work_due) = (false, false, false);
         (self.observed, self.observed_revision) = (0, 0);
         self.connected = Connected::default();
@@ -146,17 +187,28 @@ impl Machine {
         });
         let parts = NodeParts { clock: Arc::new(self.clock.clone()), connect: Some(connect) };
         let mut options = self.options.clone();
+        options.cluster.features = self.version;
+        if self.is_rotten {
+            // Whoever met damage has left a mark for the next start.
+            options.log.verification = Verification::Everything;
+        }
         let start = |options| SteppedNode::start(options, &parts, Arc::clone(&self.storage), chance.number());
         let mut start = start;
         match start(options.clone()) {
             Ok(node) => {
                 self.node = Some(node);
-                Ok(false)
+                (self.is_rotten, self.is_failing) = (false, self.is_full);
+                Ok(Started::Runs)
             }
-            Err(StartError::Log(_)) if !self.disk.has_stopped() => {
+            Err(StartError::Log(LogError::Corrupt { faults })) if self.is_rotten && !self.disk.has_stopped() => {
+                self.patient = SteppedPatient::open(&options, Arc::clone(&self.storage))?;
+                let refused = || StartError::Log(LogError::Corrupt { faults });
+                self.patient.is_some().then_some(Started::IsPatient).ok_or_else(refused)
+            }
+            Err(StartError::Log(_)) if !self.is_rotten && !self.disk.has_stopped() => {
                 options.log.faults = FaultPolicy::CutUndecided;
                 self.node = Some(start(options)?);
-                Ok(true)
+                Ok(Started::Decided)
             }
             Err(error) => Err(error),
         }
@@ -179,7 +231,7 @@ impl Machine {
         self.serving.clear();
         let was_taking_over = self.node.as_ref().is_some_and(SteppedNode::is_taking_over);
         self.may_rebuild |= was_taking_over || self.is_failing;
-        self.node = None;
+        (self.node, self.patient, self.fetching) = (None, None, None);
         self.dying = None;
         drop(self.outbox.take());
         self.disk = self.disk.crash(loss, chance.number());
@@ -236,7 +288,7 @@ impl Machine {
     pub(crate) fn wipe(&mut self) {
         (self.disk, self.base) = (SimulatedDisk::new(), SimulatedDisk::new());
         self.lose_stores();
-        self.wiped = true;
+        (self.wiped, self.is_rotten) = (true, false);
     }
 
     /// Flips a bit of the base snapshot, if there is one.

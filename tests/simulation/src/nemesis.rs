@@ -9,7 +9,7 @@ use steeple_raft::{Membership, MembershipChange, Step};
 use steeple_server::node::ClusterOrigin;
 use steeple_server::node::cluster::ClusterChange;
 
-use crate::machine::{Machine, Serving};
+use crate::machine::{Machine, NEWEST_VERSION, Serving};
 use crate::network::machine_of;
 use crate::time::{MILLISECOND, SECOND};
 use crate::violation::Checked;
@@ -39,9 +39,11 @@ pub(crate) enum Fault {
     JointChange,
     LostRecords,
     Wipe,
+    Rot,
+    Upgrade,
 }
 
-const FAULTS: [Fault; 18] = [
+const FAULTS: [Fault; 20] = [
     Fault::Crash,
     Fault::Pause,
     Fault::Partition,
@@ -60,6 +62,8 @@ const FAULTS: [Fault; 18] = [
     Fault::JointChange,
     Fault::LostRecords,
     Fault::Wipe,
+    Fault::Rot,
+    Fault::Upgrade,
 ];
 
 /// A change of members that is under way until this is dropped, by an answer or with the process.
@@ -100,6 +104,8 @@ impl World {
             Fault::JointChange => intervals.joint_change,
             Fault::LostRecords => intervals.lost_records,
             Fault::Wipe => intervals.wipe,
+            Fault::Rot => intervals.rot,
+            Fault::Upgrade => intervals.upgrade,
         }
     }
 
@@ -209,11 +215,14 @@ impl World {
             Fault::JointChange => self.change_jointly(),
             Fault::LostRecords => self.lose_records(number),
             Fault::Wipe => self.wipe(number),
+            Fault::Rot => self.rot_log(number),
+            Fault::Upgrade => self.upgrade(number),
         }
     }
 
     fn crash(&mut self, number: usize) -> Checked {
-        if self.machines[number].node.is_none() {
+        let machine = &self.machines[number];
+        if machine.node.is_none() && machine.patient.is_none() {
             return Ok(());
         }
         if self.chance.happens(500) {
@@ -270,6 +279,33 @@ impl World {
         Ok(())
     }
 
+    /// Puts the next version of the program on a machine, on one of those first that have the oldest. Its process is asked to
+    /// stop or killed; if it has ended anyway, the next one is of that version.
+    fn upgrade(&mut self, number: usize) -> Checked {
+        let lives = |machine: &&Machine| !machine.retired;
+        let Some(oldest) = self.machines.iter().filter(lives).map(|machine| machine.version).min() else {
+            return Ok(());
+        };
+        let number = match self.machines[number].version == oldest && !self.machines[number].retired {
+            true => number,
+            false => self.machines.iter().find(|it| lives(it) && it.version == oldest).map_or(number, |it| it.number),
+        };
+        let machine = &mut self.machines[number];
+        if oldest >= NEWEST_VERSION {
+            return Ok(());
+        }
+        self.counters.fault("member upgraded");
+        machine.next_version = oldest + 1;
+        if self.machines[number].node.is_some() && self.chance.happens(300) {
+            return self.crash_with(number, CrashLoss::Nothing);
+        }
+        if let Some(node) = &mut self.machines[number].node {
+            node.begin_to_stop();
+        }
+        self.schedule(number);
+        Ok(())
+    }
+
     /// A machine loses its disk, at a moment at which all members are up, follow one leader and hold the same: whatever is
     /// agreed upon has other copies, and what was asked for before is done. An operator then takes the member out.
     fn wipe(&mut self, number: usize) -> Checked {
@@ -278,7 +314,8 @@ impl World {
         if founded_alone {
             return Ok(());
         }
-        let is_open = *self.changes_under_way.lock() > 0 || self.machines.iter().any(|it| it.wiped && !it.retired);
+        let is_open = *self.changes_under_way.lock() > 0
+            || self.machines.iter().any(|it| (it.wiped || it.is_rotten) && !it.retired);
         let Some(leader) = self.leader().filter(|_| !is_open && self.settings.intervals.joint_change == 0) else {
             return Ok(());
         };
@@ -334,7 +371,7 @@ impl World {
         self.settle(leader)
     }
 
-    fn crash_with(&mut self, number: usize, loss: CrashLoss) -> Checked {
+    pub(crate) fn crash_with(&mut self, number: usize, loss: CrashLoss) -> Checked {
         self.counters.fault(match loss {
             CrashLoss::Everything => "power lost: nothing unsynced survives",
             CrashLoss::Nothing => "process killed",
@@ -385,8 +422,8 @@ impl World {
     fn change_members(&mut self) -> Checked {
         let Some(leader) = self.leader() else { return Ok(()) };
         let Some(node) = &self.machines[leader].node else { return Ok(()) };
-        if self.machines.iter().any(|machine| machine.wiped && !machine.retired) {
-            // Whoever is to be taken out first does not count as a member that lives.
+        if self.machines.iter().any(|machine| (machine.wiped || machine.is_rotten) && !machine.retired) {
+            // Whoever is to be taken out first, or is to be repaired, does not count as a member that lives.
             return Ok(());
         }
         let membership = node.membership().clone();
@@ -423,7 +460,8 @@ impl World {
     /// Asks whoever leads to change the roles of several members at once, which takes two steps. No operator's call does
     /// that so far; the code can, and a log may hold it.
     fn change_jointly(&mut self) -> Checked {
-        let Some(leader) = self.leader() else { return Ok(()) };
+        let is_anyone_rotten = self.machines.iter().any(|machine| machine.is_rotten && !machine.retired);
+        let Some(leader) = self.leader().filter(|_| !is_anyone_rotten) else { return Ok(()) };
         let Some(node) = &mut self.machines[leader].node else { return Ok(()) };
         let membership = node.membership();
         let known = |id: &u64| membership.incarnations.contains_key(id);
@@ -453,7 +491,15 @@ impl World {
         if let ClusterOrigin::Founding { cluster, history, .. } = options.cluster.origin {
             options.cluster.origin = ClusterOrigin::Joining { cluster, history, members: membership.members.clone() };
         }
-        self.machines.push(Machine::new(number, self.time.clone(), options));
+        let mut machine = Machine::new(number, self.time.clone(), options);
+        // A new one may be as old as the oldest of the others.
+        let oldest = self.machines.iter().filter(|it| !it.retired).map(|it| it.version).min();
+        machine.version = match self.chance.happens(500) {
+            true => oldest.unwrap_or(NEWEST_VERSION),
+            false => NEWEST_VERSION,
+        };
+        machine.next_version = machine.version;
+        self.machines.push(machine);
         let first = self.chance.below(self.settings.tick);
         self.put(first, Event::Tick(number));
     }
@@ -531,6 +577,12 @@ impl World {
             machine.slow_until = now;
             machine.paused_until = machine.paused_until.min(now);
             machine.stays_down = false;
+            machine.next_version = NEWEST_VERSION;
+            // What is damaged and was not noticed is looked for, and everybody gets the newest program.
+            let is_outdated = machine.node.is_some() && (machine.is_rotten || machine.version < NEWEST_VERSION);
+            if is_outdated {
+                self.crash_with(number, CrashLoss::Nothing)?;
+            }
             self.free(number)?;
             self.start(number)?;
         }

@@ -6,7 +6,7 @@ use steeple_engine::event::Event;
 use steeple_engine::ids::LogIndex;
 use steeple_engine::log::{Entry, EntryKind};
 
-use crate::checkers::{digests, marks, queues, revisions, state_machine, streams};
+use crate::checkers::{digests, features, marks, queues, revisions, state_machine, streams};
 use crate::history::Committed;
 use crate::violation::{Checked, Violation};
 use crate::world::{Event as WorldEvent, World};
@@ -28,6 +28,12 @@ impl World {
         if self.leaders.check(&self.history, number, leadership)? {
             self.counters.branch("election won");
             self.trace.explain(|| format!("member {number} leads term {}", leadership.term));
+        }
+        let active = node.membership().features();
+        features::check_folded(number, self.machines[number].version, active)?;
+        if active > self.version_used {
+            self.version_used = active;
+            self.counters.branch("features: a newer version is used");
         }
         let machine = &mut self.machines[number];
         let from = machine.observed + 1;

@@ -8,6 +8,7 @@
 
 use steeple_engine::disk::simulated::CrashLoss;
 use steeple_engine::ids::LogIndex;
+use steeple_engine::log::EntryKind;
 use steeple_server::node::stepped::SteppedNode;
 
 use raft::eraftpb::{Message, MessageType};
@@ -24,6 +25,9 @@ pub enum Script {
     /// A leader stands still and is cut off from the others, who choose another one. When it goes on, it still takes itself
     /// for the leader for a while, and clients read there.
     StaleLeader,
+    /// An answer to a read request of a follower is late, and it does not hear of what is committed next. Then the answer
+    /// comes, and clients have asked to read there since.
+    LateAnswer,
     /// An answer to a read request of a follower is late; meanwhile that one is killed and started again, and does not hear
     /// of what is committed next. Then the answer comes, and clients read there.
     AnswerToEarlierRun,
@@ -31,6 +35,9 @@ pub enum Script {
     /// far its log is committed, leads and fills the log of the follower beyond the snapshot. That one has confirmed all of
     /// it, and not heard yet that it is committed, when the snapshot comes.
     OvertakenSnapshot,
+    /// A member is cut off, and the newest entries are committed by the two others. One of these dies, the newest entry of
+    /// the other one is damaged, and only the one that never had it is there to ask.
+    LonelyRepair,
     /// A follower takes over a snapshot and leads then; calls come again that were answered while it was cut off.
     RequestsInSnapshot,
 }
@@ -146,8 +153,9 @@ impl World {
             (0, _) => self.begin_script(&mut course, now),
             _ if now > course.since + PATIENCE => self.give_up_script(&mut course, now),
             (stage, Script::StaleLeader) => self.lead_stale_leader(&mut course, stage, now),
-            (stage, Script::AnswerToEarlierRun) => self.lead_earlier_run(&mut course, stage, now),
+            (stage, Script::LateAnswer | Script::AnswerToEarlierRun) => self.lead_late_answer(&mut course, stage, now),
             (stage, Script::OvertakenSnapshot) => self.lead_overtaken_snapshot(&mut course, stage, now),
+            (stage, Script::LonelyRepair) => self.lead_lonely_repair(&mut course, stage, now),
             (stage, Script::RequestsInSnapshot) => self.lead_requests_in_snapshot(&mut course, stage, now),
         };
         self.course = Some(course);
@@ -179,7 +187,8 @@ impl World {
                 self.network.cut_off(leader, count);
                 self.machines[leader].paused_until = now + 4 * SECOND;
             }
-            Script::AnswerToEarlierRun => self.withheld.answers = Some((leader, follower)),
+            Script::LonelyRepair => self.network.cut_off(other, count),
+            Script::LateAnswer | Script::AnswerToEarlierRun => self.withheld.answers = Some((leader, follower)),
             Script::OvertakenSnapshot | Script::RequestsInSnapshot => self.network.cut_off(follower, count),
         }
         Ok(())
@@ -211,12 +220,15 @@ impl World {
         Ok(())
     }
 
-    fn lead_earlier_run(&mut self, course: &mut Course, stage: u32, now: Instant) -> Checked {
+    fn lead_late_answer(&mut self, course: &mut Course, stage: u32, now: Instant) -> Checked {
         let Course { leader, follower, .. } = *course;
         match stage {
             1 if self.withheld.answer.is_some() => {
                 course.go_on(now);
-                self.kill_for_script(follower, CrashLoss::Nothing)
+                match course.script {
+                    Script::AnswerToEarlierRun => self.kill_for_script(follower, CrashLoss::Nothing),
+                    _ => Ok(()),
+                }
             }
             2 => {
                 let (Some(leads), Some(follows)) = (&self.machines[leader].node, &self.machines[follower].node) else {
@@ -243,7 +255,7 @@ impl World {
                     && let Some(answer) = self.withheld.answer.clone()
                     && let Some(introduction) = self.introduce(leader, follower)
                 {
-                    self.counters.branch("script: answer to a read of an earlier run");
+                    self.counters.branch("script: late answer to a read");
                     self.machines[follower].deliver(&introduction, vec![answer]);
                     self.schedule(follower);
                 }
@@ -294,6 +306,38 @@ impl World {
                 Ok(())
             }
             5 if now > course.since + 2 * SECOND => self.give_up_script(course, now),
+            _ => Ok(()),
+        }
+    }
+
+    fn lead_lonely_repair(&mut self, course: &mut Course, stage: u32, now: Instant) -> Checked {
+        let Course { leader, follower, other, .. } = *course;
+        match stage {
+            1 => {
+                let node = |number: usize| self.machines[number].node.as_ref();
+                let (Some(leads), Some(follows), Some(lags)) = (node(leader), node(follower), node(other)) else {
+                    return Ok(());
+                };
+                let newest = follows.node().log().last().index;
+                let is_committed = leads.committed() >= newest && self.history.entry(newest.0).is_some();
+                if !is_committed || newest.0 <= lags.last().index.0 + 1 {
+                    return Ok(());
+                }
+                let Ok(Some(entry)) = follows.node().log().read(newest) else { return Ok(()) };
+                if entry.kind != EntryKind::Event {
+                    return Ok(());
+                }
+                course.go_on(now);
+                self.machines[leader].stays_down = true;
+                self.kill_for_script(leader, CrashLoss::Nothing)?;
+                self.kill_for_script(follower, CrashLoss::Nothing)?;
+                if self.machines[follower].rot_entry(&entry.payload) {
+                    self.counters.branch("script: damaged member with nobody but one that lags");
+                }
+                self.network.heal_partition();
+                Ok(())
+            }
+            2 if now > course.since + 8 * SECOND => self.give_up_script(course, now),
             _ => Ok(()),
         }
     }

@@ -124,6 +124,10 @@ intervals! {
     lost_records: 250, 5, 30;
     /// A disk is lost with all that is on it.
     wipe: 200, 5, 30;
+    /// What was durable in a log is damaged.
+    rot: 300, 2, 15;
+    /// A member is stopped, and started with the next version of the program.
+    upgrade: 250, 2, 10;
 }
 
 /// What is left out of a run, to find out what it needs to fail.

@@ -28,6 +28,7 @@ use tokio::sync::oneshot;
 use crate::chance::Chance;
 use crate::checkers::acknowledged::Acknowledged;
 use crate::checkers::digests::Digests;
+use crate::checkers::features;
 use crate::checkers::leaders::Leaders;
 use crate::checkers::linearizability::Order;
 use crate::checkers::log_matching::Logs;
@@ -37,9 +38,10 @@ use crate::client::{Client, Mailbox, Operation, Reply};
 use crate::consumer::Consumer;
 use crate::counters::Counters;
 use crate::history::History;
-use crate::machine::Machine;
+use crate::machine::{Machine, NEWEST_VERSION, OLDEST_VERSION, Started};
 use crate::nemesis::Fault;
 use crate::network::Network;
+use crate::nursing::{Aid, AidMailbox};
 use crate::script::{Course, Withheld};
 use crate::settings::Settings;
 use crate::time::{Instant, MILLISECOND, SECOND, WorldTime};
@@ -98,6 +100,15 @@ pub(crate) enum Event {
     PowerLost(usize, u32),
     /// An operator takes a member out whose disk was lost.
     TakeOut(usize),
+    /// A damaged member asks the others.
+    Nurse(usize, u32),
+    /// Members tell each other something to repair a log; `life` is that of who sends it.
+    Aid {
+        from: usize,
+        to: usize,
+        life: u32,
+        aid: Box<Aid>,
+    },
     Mend,
     Free(usize),
     Fetched {
@@ -160,6 +171,8 @@ pub struct World {
     pub(crate) consumers: Vec<Consumer>,
     pub(crate) mailbox: Mailbox,
     pub(crate) fetched: crate::actors::FetchMailbox,
+    /// What members tell damaged ones.
+    pub(crate) told: AidMailbox,
     /// Changes of members that were answered, and whether they were made.
     pub(crate) changed: Arc<Mutex<Vec<(ClusterChange, bool)>>>,
     /// Changes of members that were asked for and not answered.
@@ -169,6 +182,8 @@ pub struct World {
     /// Of a member that founds the cluster.
     pub(crate) options: NodeOptions,
     pub(crate) next_value: i64,
+    /// The newest version of the features that any member has found in use.
+    pub(crate) version_used: u32,
     /// How far the script of this run is, if it has one.
     pub(crate) course: Option<Course>,
     pub(crate) withheld: Withheld,
@@ -210,7 +225,9 @@ impl World {
         let machine = |number: usize| {
             let mut options = options.clone();
             options.cluster.node = NodeId(number as u64 + 1);
-            Machine::new(number, time.clone(), options)
+            let mut machine = Machine::new(number, time.clone(), options);
+            (machine.version, machine.next_version) = (first_version(&settings), first_version(&settings));
+            machine
         };
         let machines = (0..members).map(machine).collect();
         let clients = (0..settings.clients as usize).map(|_| Client::new(chance.fork(), settings.members)).collect();
@@ -228,11 +245,13 @@ impl World {
             order: 0,
             mailbox: Mailbox::default(),
             fetched: crate::actors::FetchMailbox::default(),
+            told: AidMailbox::default(),
             changed: Arc::default(),
             changes_under_way: Arc::default(),
             decider: (None, 0),
             options,
             next_value: 1,
+            version_used: OLDEST_VERSION,
             course: settings.script.map(Course::of),
             withheld: Withheld::default(),
             answered_calls: VecDeque::new(),
@@ -337,6 +356,8 @@ impl World {
             Event::Strike(fault) => self.strike(fault),
             Event::Aimed(fault, machine) => self.befall(fault, machine),
             Event::TakeOut(machine) => self.take_out(machine),
+            Event::Nurse(machine, life) => self.nurse(machine, life),
+            Event::Aid { from, to, life, aid } => self.take_aid(from, to, life, *aid),
             Event::PowerLost(machine, life) => self.lose_power(machine, life),
             Event::Mend => {
                 self.note("mend the network", &[]);
@@ -352,7 +373,7 @@ impl World {
     /// Starts the process of a machine, if none runs there.
     pub(crate) fn start(&mut self, number: usize) -> Checked {
         let machine = &mut self.machines[number];
-        if machine.node.is_some() || machine.retired || machine.stays_down {
+        if machine.node.is_some() || machine.patient.is_some() || machine.retired || machine.stays_down {
             return Ok(());
         }
         machine.started = self.time.now();
@@ -370,12 +391,17 @@ impl World {
             self.counters.branch("start: power lost meanwhile");
             return self.lose_power(number, life);
         }
-        if started.is_ok() {
+        if matches!(started, Ok(Started::Runs | Started::Decided)) {
             self.check_rebuilding(number)?;
         }
         match started {
-            Ok(false) => {}
-            Ok(true) => self.counters.branch("start: an operator decided about the last batch"),
+            Ok(Started::Runs) => {}
+            Ok(Started::Decided) => self.counters.branch("start: an operator decided about the last batch"),
+            Ok(Started::IsPatient) => {
+                self.counters.branch("start: the log is damaged and is to be repaired");
+                self.put(MILLISECOND, Event::Nurse(number, life));
+                return Ok(());
+            }
             Err(error) => return self.take_refusal(number, &error),
         }
         self.settle(number)
@@ -430,6 +456,9 @@ impl World {
         }
         // The connection of a process that has ended is closed, and whom the other does not let in cannot send.
         let Some(introduction) = self.introduce(from, to) else { return Ok(()) };
+        if let Some(sender) = &self.machines[from].node {
+            features::check_message(from, to, sender.node().features(), self.machines[to].version)?;
+        }
         self.machines[to].deliver(&introduction, vec![message]);
         self.schedule(to);
         Ok(())
@@ -608,6 +637,11 @@ impl Step {
             Self::Work => Event::Work(number, life),
         }
     }
+}
+
+/// What the first programs of a run support: nothing is upgraded in most runs, and everything is new there.
+fn first_version(settings: &Settings) -> u32 {
+    if settings.intervals.upgrade > 0 { OLDEST_VERSION } else { NEWEST_VERSION }
 }
 
 /// Small logs, short memories: what takes a day elsewhere happens within seconds here.

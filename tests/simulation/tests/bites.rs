@@ -56,8 +56,10 @@ fn directed_runs_find_nothing_without_a_bug() {
 fn scripts_come_to_their_end() {
     for (script, end) in [
         (Script::StaleLeader, "script: leader deposed while it stood still"),
-        (Script::AnswerToEarlierRun, "script: answer to a read of an earlier run"),
+        (Script::LateAnswer, "script: late answer to a read"),
+        (Script::AnswerToEarlierRun, "script: late answer to a read"),
         (Script::OvertakenSnapshot, "script: snapshot that its receiver has overtaken"),
+        (Script::LonelyRepair, "script: damaged member with nobody but one that lags"),
         (Script::RequestsInSnapshot, "script: calls repeated behind a snapshot"),
     ] {
         let mut reached = 0;

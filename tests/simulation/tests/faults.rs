@@ -63,6 +63,8 @@ const EFFECTS: &[(&str, &[&str], Effect)] = &[
     ("blackout", &[], elections),
     ("joint_change", &["membership"], |counters| branch(counters, "members: joint configuration to be left")),
     ("lost_records", &["flush", "compact"], |counters| branch(counters, "records: rebuilt at the start")),
+    ("rot", &[], |counters| branch(counters, "log: repaired from peers")),
+    ("upgrade", &[], |counters| branch(counters, "features: a newer version is used")),
     ("wipe", &[], |counters| branch(counters, "members: a wiped member removed by an operator")),
 ];
 

@@ -2,6 +2,7 @@
 
 pub mod acknowledged;
 pub mod digests;
+pub mod features;
 pub mod leaders;
 pub mod linearizability;
 pub mod lists;

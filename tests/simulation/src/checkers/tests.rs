@@ -26,7 +26,7 @@ use super::log_matching::Logs;
 use super::members::Members;
 use super::requests::Requests;
 use super::tails::Seen;
-use super::{lists, marks, queues, revisions, stale_reads, state_machine, streams};
+use super::{features, lists, marks, queues, revisions, stale_reads, state_machine, streams};
 use crate::history::{Committed, Held, History, Item};
 use crate::workload::place_of;
 
@@ -262,4 +262,12 @@ fn wiped_members() {
     assert!(says(MessageType::MsgRequestVoteResponse, false).is_err(), "a vote");
     assert!(says(MessageType::MsgAppendResponse, false).is_err(), "a confirmation");
     assert!(says(MessageType::MsgRequestVote, false).is_err(), "a candidate");
+}
+
+#[test]
+fn features_bite_on_what_a_member_does_not_support() {
+    assert_eq!(features::check_folded(0, 2, 2), Ok(()));
+    assert_eq!(features::check_message(0, 1, 2, 3), Ok(()));
+    assert_eq!(features::check_folded(0, 1, 2).unwrap_err().checker, "features");
+    assert_eq!(features::check_message(0, 1, 3, 2).unwrap_err().checker, "features");
 }
