@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 
 use raft::eraftpb::{self, ConfChangeV2, EntryType, Message, MessageType};
-use raft::{Config, ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
+use raft::{Config, Progress, ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 use steeple_engine::ids::{LogIndex, LogPosition, NodeId, Term};
 use steeple_engine::local::SeededEntropy;
 use steeple_engine::log::{Entry, EntryKind, HardState, LogError, LogReader, Outline};
@@ -474,14 +474,30 @@ impl Replica {
         Ok(self.proposed())
     }
 
+    /// Appends an entry. It goes to the others with the next output, together with all that are proposed until then:
+    /// the consensus crate would send a message to each for each of them.
     fn propose_entry(&mut self, entry: eraftpb::Entry) -> Result<LogPosition, ProposalRefused> {
         self.may_propose()?;
-        let mut message = Message::default();
-        message.set_msg_type(MessageType::MsgPropose);
-        message.from = self.id.0;
-        message.set_entries(vec![entry].into());
-        self.node.raft.step(message).map_err(|_| ProposalRefused::NotLeader)?;
+        let belongs = self.node.raft.prs().get(self.id.0).is_some();
+        if !belongs || !self.node.raft.append_entry(&mut [entry]) {
+            return Err(ProposalRefused::NotLeader);
+        }
         Ok(self.proposed())
+    }
+
+    /// Sends what was proposed to those who can take more and were not sent it yet.
+    fn send_proposed(&mut self) {
+        let raft = &mut self.node.raft;
+        if raft.state != StateRole::Leader {
+            return;
+        }
+        let last = raft.raft_log.last_index();
+        let waits = |progress: &Progress| progress.next_idx <= last && !progress.is_paused();
+        let others = raft.prs().iter().filter(|(node, progress)| **node != self.id.0 && waits(progress));
+        let others: Vec<_> = others.map(|(node, _)| *node).collect();
+        for node in others {
+            raft.send_append(node);
+        }
     }
 
     fn may_propose(&self) -> Result<(), ProposalRefused> {
@@ -723,6 +739,7 @@ impl Replica {
     /// When the log cannot be read; the replica must then be dropped.
     pub fn take_output(&mut self) -> Result<Option<Output>, ReplicaError> {
         self.check_log()?;
+        self.send_proposed();
         // One write at a time, so that none is lost; the rest comes with the next call.
         if self.output.write.is_none() && self.node.has_ready() {
             self.collect()?;

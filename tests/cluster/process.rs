@@ -71,6 +71,8 @@ pub(crate) struct NodeProcess {
     /// A way in, made once.
     pub(crate) door: Door,
     child: Option<Child>,
+    /// Bytes that earlier processes had said when it was launched.
+    said_before: usize,
 }
 
 /// An address of this machine that is free, and that no other test of this process is about to use.
@@ -101,6 +103,7 @@ impl NodeProcess {
             peer_listen: free_address(),
             door: Door::new(client_address),
             child: None,
+            said_before: 0,
         }
     }
 
@@ -140,6 +143,7 @@ impl NodeProcess {
             self.http_address,
         );
         fs::write(&path, config).expect("a file");
+        self.said_before = self.messages().len();
         let messages =
             OpenOptions::new().create(true).append(true).open(self.directory.join("messages.txt")).expect("a file");
         // A limit to the size of files is then an error of the write, like a full disk, and not a deadly signal.
@@ -175,6 +179,12 @@ impl NodeProcess {
         let messages = self.messages();
         let lines: Vec<&str> = messages.lines().collect();
         lines[lines.len().saturating_sub(LINES)..].join("\n")
+    }
+
+    /// Whether it has said anything since it was launched. Before that it may not be listening for signals yet, and has
+    /// opened nothing.
+    pub(crate) fn has_spoken(&self) -> bool {
+        self.messages().len() > self.said_before
     }
 
     /// Its process id while it runs.
