@@ -116,7 +116,7 @@ impl Batch {
 }
 
 /// An outcome that is settled, or the status of one that another attempt may settle.
-fn sort_outcome(outcome: MutationOutcome) -> Result<Outcome, Status> {
+pub(crate) fn sort_outcome(outcome: MutationOutcome) -> Result<Outcome, Status> {
     let revision = outcome.revision;
     match outcome.result {
         None => Ok(Outcome { revision, answer: Err(Error::Protocol("outcome")) }),
@@ -145,7 +145,7 @@ fn status(failure: MutationFailure) -> Status {
 }
 
 /// One mutation's share of what ended the whole batch.
-fn share(error: Option<&Error>, request: RequestId) -> Error {
+pub(crate) fn share(error: Option<&Error>, request: RequestId) -> Error {
     match error {
         Some(Error::OutcomeUnknown { message, .. }) => Error::OutcomeUnknown { request, message: message.clone() },
         Some(Error::Unavailable { message }) => Error::Unavailable { message: message.clone() },
@@ -157,7 +157,7 @@ fn share(error: Option<&Error>, request: RequestId) -> Error {
 }
 
 /// The context inside an operation.
-fn context(operation: &mut Operation) -> &mut Option<RequestContext> {
+pub(crate) fn context(operation: &mut Operation) -> &mut Option<RequestContext> {
     macro_rules! contexts {
         ($($variant:ident)*) => {
             match operation { $(Operation::$variant(request) => &mut request.context,)* }

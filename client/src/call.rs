@@ -6,8 +6,10 @@ use std::time::Duration;
 use steeple_wire::MESSAGE_BYTES_MAX;
 use steeple_wire::admin::v1::{ClusterStatusRequest, ClusterStatusResponse};
 use steeple_wire::common::v1::{ReadContext, RequestContext};
+use steeple_wire::spire::v1::{BatchRequest, BatchResponse};
 use steeple_wire::status::{ErrorKind, REVISION_HEADER};
 use tokio::time::{Instant, timeout};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::MetadataMap;
@@ -237,6 +239,19 @@ pub(crate) async fn streaming_once<C: Call>(node: &Node, call: C) -> Result<Resp
     grpc.server_streaming(Request::new(call), PathAndQuery::from_static(C::PATH), ProstCodec::default()).await
 }
 
+/// Names the call whose requests are a stream.
+const STREAM_BATCHES: &str = "/steeple.spire.v1.Datastore/StreamBatches";
+
+/// Opens a stream of batches, of which the first has to be there already.
+pub(crate) async fn batches_once(
+    node: &Node,
+    batches: ReceiverStream<BatchRequest>,
+) -> Result<Response<Streaming<BatchResponse>>, Status> {
+    let mut grpc = grpc(node);
+    ready(&mut grpc).await?;
+    grpc.streaming(Request::new(batches), PathAndQuery::from_static(STREAM_BATCHES), ProstCodec::default()).await
+}
+
 /// A request that no node would take fails here: sending it breaks off, which looks like a broken connection.
 fn check_size(call: &impl prost::Message) -> Result<(), Status> {
     let bytes = call.encoded_len();
@@ -273,8 +288,9 @@ mod tests {
         include_str!("calls/tokens.rs"),
     ];
 
-    /// Calls that the client does without, since it streams these lists.
-    const UNUSED: [&str; 3] = ["ListRegistrationEntryEvents", "ListAttestedNodeEvents", "ListNodeSelectors"];
+    /// Calls that the client does without, since it streams these lists, and the one whose requests are a stream.
+    const UNUSED: [&str; 4] =
+        ["ListRegistrationEntryEvents", "ListAttestedNodeEvents", "ListNodeSelectors", "StreamBatches"];
 
     /// Path of each call in the protocol, with its messages.
     fn protocol() -> BTreeMap<String, (String, String)> {

@@ -34,6 +34,9 @@
 //! is left is told by [`Error`]; [`Error::OutcomeUnknown`] and, for changes of the group,
 //! [`Error::ChangeUnknown`] alone leave open whether it happened.
 //!
+//! **Many at a time.** [`Namespace::batch`] carries out several mutations with one call, and a [`Writer`] any number of them
+//! over one stream, each with an outcome of its own.
+//!
 //! **Freshness.** Reads see everything acknowledged before them, whichever node answers. [`Namespace::stale`] gives that
 //! up, though never behind what the same [`Namespace`] has already seen; such reads go round all nodes.
 //!
@@ -55,6 +58,7 @@ mod retry;
 mod streams;
 mod tail;
 pub mod tls;
+mod writer;
 
 pub use admin::{Admin, SnapshotChunks};
 pub use batch::{Operation, Outcome};
@@ -68,6 +72,7 @@ pub use error::Error;
 pub use history::{History, Moment};
 pub use namespace::{Namespace, RequestId};
 pub use streams::Records;
+pub use writer::{Writer, WriterOptions, Written};
 pub use tail::{Tail, TailContent, TailMessage, TailOptions, TailStart, TailStream};
 
 /// The protocol's messages about SPIRE's records.

@@ -36,7 +36,7 @@ impl Backoff {
     /// The next pause after this failure. Elections are over soon, and being late for the end of one is a pause in writing:
     /// so they have short pauses of their own, however many, which make no other one longer. An outcome is unknown because
     /// leadership has moved, so that is about an election as well.
-    fn pause_after(&mut self, status: &Status) -> Duration {
+    pub(crate) fn pause_after(&mut self, status: &Status) -> Duration {
         if !matches!(ErrorKind::of(status), Some(ErrorKind::NotLeader | ErrorKind::OutcomeUnknown)) {
             return self.pause();
         }
@@ -100,7 +100,7 @@ impl From<Status> for Failed {
 
 /// Attempts at other nodes that are made without a pause between, at the most: enough to ask every node of a group and
 /// follow a hint, and too few to keep a group busy that elects a leader.
-const AT_ONCE_MAX: u32 = 4;
+pub(crate) const AT_ONCE_MAX: u32 = 4;
 
 /// A mutation that may have been carried out is not repeated for longer than this after its first attempt. Nodes remember
 /// request ids for a minute at the least; behind that a repetition could be taken for a new mutation.

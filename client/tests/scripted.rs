@@ -18,7 +18,9 @@ use steeple_client::types::{
     CreateAttestedNodeResponse, DeleteAttestedNodeRequest, DeleteAttestedNodeResponse, MutationFailure,
     MutationOutcome, RegistrationEntry, RegistrationEntryFilter, StreamRegistrationEntriesResponse,
 };
-use steeple_client::{Error, Moment, Operation, Options, RequestId, TailContent, TailOptions, TailStart};
+use steeple_client::{
+    Error, Moment, Operation, Options, RequestId, TailContent, TailOptions, TailStart, Writer, WriterOptions, Written,
+};
 use steeple_wire::common::v1::Consistency;
 use steeple_wire::status::{ErrorKind, refusal};
 use tokio_stream::StreamExt;
@@ -256,4 +258,115 @@ async fn options_without_end_are_taken() {
     namespace.count_bundles().await.unwrap();
     let mut tail = namespace.tail(TailOptions { unreachable_max: Some(forever), ..Default::default() });
     assert_eq!(tail.next().await.unwrap().cursor, "c1");
+}
+
+/// Deletions of these nodes, handed to a writer.
+async fn write(writer: &Writer, names: &[&str]) -> Vec<Written> {
+    let mut written = Vec::new();
+    for name in names {
+        let request = DeleteAttestedNodeRequest { context: None, spiffe_id: (*name).into() };
+        written.push(writer.write(Operation::DeleteAttestedNode(request)).await);
+    }
+    written
+}
+
+fn deleted(revision: u64) -> MutationOutcome {
+    let answer = Answer::DeleteAttestedNode(DeleteAttestedNodeResponse::default());
+    MutationOutcome { revision, result: Some(answer) }
+}
+
+fn turned_down(kind: ErrorKind) -> MutationOutcome {
+    let status = kind.status("text");
+    let failure =
+        MutationFailure { code: status.code().into(), message: "text".into(), error: kind.text().to_owned() };
+    MutationOutcome { revision: 0, result: Some(Answer::Failure(failure)) }
+}
+
+fn outcomes(outcomes: &[MutationOutcome]) -> Reply {
+    Reply::answer(&BatchResponse { outcomes: outcomes.to_vec() }, 0)
+}
+
+/// The nodes that each message was about, and the ids under which.
+fn messages(fake: &Fake) -> Vec<Vec<(String, Vec<u8>)>> {
+    let about = |mutation: &steeple_client::types::Mutation| match mutation.operation.clone() {
+        Some(Operation::DeleteAttestedNode(request)) => (request.spiffe_id, request.context.unwrap().request_id),
+        other => panic!("{other:?}"),
+    };
+    let arrived = fake.arrived().into_iter().filter(|arrived| arrived.call == "StreamBatches");
+    arrived.map(|arrived| arrived.decode::<BatchRequest>().mutations.iter().map(about).collect()).collect()
+}
+
+fn names(message: &[(String, Vec<u8>)]) -> Vec<&str> {
+    message.iter().map(|(name, _)| name.as_str()).collect()
+}
+
+#[tokio::test]
+async fn a_writer_sends_again_what_was_not_answered_in_its_order_and_under_its_ids() {
+    // What was handed over at once travels together.
+    let fake = Fake::new([Reply::Break, outcomes(&[deleted(1), deleted(2), deleted(3)])]);
+    let namespace = fake.client().await.namespace("prod");
+    let written = write(&namespace.writer(WriterOptions::default()), &["a", "b", "c"]).await;
+    let ids: Vec<_> = written.iter().map(|written| written.request_id().0.to_vec()).collect();
+    for (written, revision) in written.into_iter().zip(1..) {
+        let outcome = written.await;
+        assert_eq!((outcome.revision, outcome.answer.is_ok()), (revision, true), "{outcome:?}");
+    }
+    assert_eq!(namespace.seen_revision(), 3);
+    let messages = messages(&fake);
+    assert_eq!(messages.len(), 2);
+    assert_eq!(messages[0], messages[1]);
+    assert_eq!(names(&messages[0]), ["a", "b", "c"]);
+    assert_eq!(messages[0].iter().map(|(_, id)| id.clone()).collect::<Vec<_>>(), ids);
+}
+
+#[tokio::test]
+async fn a_writer_settles_what_it_can_and_sends_the_rest_again() {
+    let first = [deleted(4), turned_down(ErrorKind::Overloaded), turned_down(ErrorKind::RequestIdReused)];
+    let fake = Fake::new([outcomes(&first), outcomes(&[deleted(5)])]);
+    let writer = fake.client().await.namespace("prod").writer(WriterOptions::default());
+    let mut written = write(&writer, &["a", "b", "c"]).await.into_iter();
+    assert_eq!(written.next().unwrap().await.revision, 4);
+    assert_eq!(written.next().unwrap().await.revision, 5);
+    let refused = written.next().unwrap().await.answer.unwrap_err();
+    assert_eq!(refused.kind(), Some(ErrorKind::RequestIdReused));
+    assert_eq!(messages(&fake).iter().map(|message| names(message)).collect::<Vec<_>>(), [vec!["a", "b", "c"], vec!["b"]]);
+}
+
+#[tokio::test]
+async fn what_a_writer_cannot_settle_in_time_is_told_apart_by_whether_it_may_have_happened() {
+    for (kind, is_unknown) in [(ErrorKind::Overloaded, false), (ErrorKind::OutcomeUnknown, true)] {
+        let fake = Fake::new(std::iter::repeat_with(|| outcomes(&[turned_down(kind)])).take(1_000));
+        let namespace = fake.client().await.namespace("prod").with_deadline(Duration::from_millis(150));
+        let written = write(&namespace.writer(WriterOptions::default()), &["a"]).await.remove(0);
+        let id = written.request_id();
+        match written.await.answer.unwrap_err() {
+            Error::OutcomeUnknown { request, .. } => assert!(is_unknown && request == id),
+            Error::Unavailable { .. } => assert!(!is_unknown),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_refused_for_good_fails_all_that_is_under_way() {
+    let fake = Fake::new([Reply::Refuse(ErrorKind::NamespaceUnknown.status("no such namespace"))]);
+    let writer = fake.client().await.namespace("prod").writer(WriterOptions::default());
+    for written in write(&writer, &["a", "b"]).await {
+        assert_eq!(written.await.answer.unwrap_err().kind(), Some(ErrorKind::NamespaceUnknown));
+    }
+}
+
+#[tokio::test]
+async fn a_writer_takes_no_more_than_it_is_told_to_and_goes_on_when_there_is_room() {
+    let fake = Fake::new([Reply::Late(Duration::from_millis(100), Box::new(outcomes(&[deleted(1), deleted(2)])))]);
+    let writer = fake.client().await.namespace("prod").writer(WriterOptions { in_flight_max: 2 });
+    let mut written = write(&writer, &["a", "b"]).await;
+    let third = tokio::time::timeout(Duration::from_millis(20), write(&writer, &["c"])).await;
+    assert!(third.is_err(), "two are under way");
+    fake.then(outcomes(&[deleted(3)]));
+    written.extend(write(&writer, &["c"]).await);
+    drop(writer);
+    for (written, revision) in written.into_iter().zip(1..) {
+        assert_eq!(written.await.revision, revision);
+    }
 }

@@ -4,7 +4,7 @@
 //! etcd overwrites 100,000 keys by chance; Steeple creates records that were not there before, which is more work. Both are
 //! asked at the leader.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,8 +14,8 @@ use rand::RngExt;
 use serde::Serialize;
 use steeple_benches::cpu_time::process_cpu_time;
 use steeple_benches::spread::{Spread, median, milliseconds};
-use steeple_client::types::{CreateJoinTokenRequest, JoinToken};
-use steeple_client::{Namespace, Operation, Tail, TailContent, TailOptions, TailStart};
+use steeple_client::types::{CreateJoinTokenRequest, CreateRegistrationEntryRequest, JoinToken};
+use steeple_client::{Namespace, Operation, Tail, TailContent, TailOptions, TailStart, WriterOptions};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
@@ -36,9 +36,6 @@ const READ: u64 = 1_000;
 const WRITER_OF_READ: u64 = 0;
 const WRITER: u64 = 1;
 
-/// Mutations of one message, where there are several.
-const BATCH: u64 = 16;
-
 /// So much passes of each turn before anything is counted.
 const WARM_UP: Duration = Duration::from_millis(300);
 
@@ -53,19 +50,21 @@ const PATIENCE: Duration = Duration::from_secs(30);
 enum Work {
     Entry,
     Token,
-    /// The same in messages of [`BATCH`], which etcd does not have: it gets one call for each.
-    Tokens,
+    /// The same over a stream for each connection, which etcd does not have: it gets a call for each.
+    StreamedEntry,
+    StreamedToken,
     Read,
 }
 
-const WORK: [Work; 4] = [Work::Entry, Work::Token, Work::Tokens, Work::Read];
+const WORK: [Work; 5] = [Work::Entry, Work::StreamedEntry, Work::Token, Work::StreamedToken, Work::Read];
 
 impl Work {
     fn name(self) -> &'static str {
         match self {
             Self::Entry => "create an entry / put",
             Self::Token => "create a join token / put",
-            Self::Tokens => "16 join tokens a message / put",
+            Self::StreamedEntry => "create an entry, streamed / put",
+            Self::StreamedToken => "create a token, streamed / put",
             Self::Read => "linearizable read, leader / range",
         }
     }
@@ -73,14 +72,27 @@ impl Work {
     /// Bytes of what is written, as the client sends it.
     fn bytes(self) -> usize {
         match self {
-            Self::Entry => entry(WRITER, 10_000).encoded_len(),
-            Self::Token | Self::Tokens | Self::Read => token(10_000).encoded_len(),
+            Self::Entry | Self::StreamedEntry => entry(WRITER, 10_000).encoded_len(),
+            Self::Token | Self::StreamedToken | Self::Read => token(10_000).encoded_len(),
         }
     }
 
-    /// What counts as one request in flight.
-    fn mutations(self) -> u64 {
-        if self == Self::Tokens { BATCH } else { 1 }
+    fn is_streamed(self) -> bool {
+        matches!(self, Self::StreamedEntry | Self::StreamedToken)
+    }
+
+    /// One mutation of a stream.
+    fn operation(self, number: u64) -> Operation {
+        match self {
+            Self::StreamedToken => {
+                let join_token = Some(token(number));
+                Operation::CreateJoinToken(CreateJoinTokenRequest { context: None, join_token })
+            }
+            _ => {
+                let entry = Some(entry(WRITER, number));
+                Operation::CreateRegistrationEntry(CreateRegistrationEntryRequest { context: None, entry })
+            }
+        }
     }
 }
 
@@ -110,8 +122,8 @@ enum Caller {
 }
 
 impl Caller {
-    /// Asks once; how many mutations or reads were done, or what went wrong.
-    async fn ask(&self, work: Work, number: u64) -> Result<u64, String> {
+    /// Asks once; what went wrong if something did.
+    async fn ask(&self, work: Work, number: u64) -> Result<(), String> {
         match self {
             Self::Steeple(caller) => ask_steeple(&caller.writing, &caller.reading, work, number).await,
             Self::Etcd(client) => ask_etcd(client, work).await,
@@ -119,23 +131,13 @@ impl Caller {
     }
 }
 
-async fn ask_steeple(writing: &Namespace, reading: &Namespace, work: Work, number: u64) -> Result<u64, String> {
+async fn ask_steeple(writing: &Namespace, reading: &Namespace, work: Work, number: u64) -> Result<(), String> {
     let text = |error: steeple_client::Error| error.to_string();
     match work {
-        Work::Entry => writing.create_registration_entry(entry(WRITER, number)).await.map(drop).map_err(text)?,
-        Work::Token => {
+        Work::Entry | Work::StreamedEntry => writing.create_registration_entry(entry(WRITER, number)).await.map(drop).map_err(text)?,
+        Work::Token | Work::StreamedToken => {
             let JoinToken { token, expires_at } = token(number);
             writing.create_join_token(token, expires_at).await.map_err(text)?;
-        }
-        Work::Tokens => {
-            let create = |of| {
-                let join_token = Some(token(number * BATCH + of));
-                Operation::CreateJoinToken(CreateJoinTokenRequest { context: None, join_token })
-            };
-            for outcome in writing.batch((0..BATCH).map(create).collect()).await {
-                outcome.answer.map_err(text)?;
-            }
-            return Ok(BATCH);
         }
         Work::Read => {
             let id = entry_id(WRITER_OF_READ, rand::rng().random_range(0..READ));
@@ -144,19 +146,19 @@ async fn ask_steeple(writing: &Namespace, reading: &Namespace, work: Work, numbe
             }
         }
     }
-    Ok(1)
+    Ok(())
 }
 
-async fn ask_etcd(client: &EtcdClient, work: Work) -> Result<u64, String> {
+async fn ask_etcd(client: &EtcdClient, work: Work) -> Result<(), String> {
     let text = |status: tonic::Status| status.to_string();
     if work == Work::Read {
         let key = key(rand::rng().random_range(0..READ));
         let found = client.get(key).await.map_err(text)?;
-        return if found { Ok(1) } else { Err("a key is missing".to_owned()) };
+        return if found { Ok(()) } else { Err("a key is missing".to_owned()) };
     }
     let key = key(rand::rng().random_range(0..KEYS));
     let value = vec![b'v'; work.bytes().saturating_sub(key.len()).max(1)];
-    client.put(key, value).await.map_err(text).map(|()| 1)
+    client.put(key, value).await.map_err(text)
 }
 
 /// Everything that runs.
@@ -232,8 +234,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Option<Report> {
     let sides = Sides::start(arguments).await;
     let length = Duration::from_secs_f64(arguments.seconds);
     let mut comparisons: Vec<Comparison> = Vec::new();
-    for work in WORK {
-        for in_flight in arguments.in_flight.iter().filter(|in_flight| **in_flight as u64 >= work.mutations()) {
+    for work in WORK.into_iter().filter(|work| arguments.work.as_ref().is_none_or(|part| work.name().contains(part))) {
+        for in_flight in &arguments.in_flight {
             let mut turns = [Vec::new(), Vec::new()];
             for _ in 0..arguments.turns {
                 for (side, turns) in turns.iter_mut().enumerate() {
@@ -283,12 +285,25 @@ impl Sides {
     /// So many requests in flight for as long, at one side.
     async fn turn(&self, side: usize, work: Work, in_flight: usize, length: Duration) -> Turn {
         let begin = Instant::now() + WARM_UP;
-        let callers = in_flight / work.mutations() as usize;
-        let ask = |number: usize| {
-            let caller = self.callers[side][number % CONNECTIONS].clone();
-            tokio::spawn(ask_again(caller, work, Arc::clone(&self.next), begin, length))
+        let clients: Vec<_> = match &self.callers[side][0] {
+            Caller::Steeple(_) if work.is_streamed() => {
+                let streams = in_flight.min(CONNECTIONS);
+                let share = |number: usize| (in_flight + streams - 1 - number) / streams;
+                let stream = |number: usize| {
+                    let Caller::Steeple(caller) = &self.callers[side][number] else { unreachable!("one side") };
+                    let (writing, next) = (caller.writing.clone(), Arc::clone(&self.next));
+                    tokio::spawn(stream_again(writing, work, next, share(number), begin, length))
+                };
+                (0..streams).map(stream).collect()
+            }
+            _ => {
+                let ask = |number: usize| {
+                    let caller = self.callers[side][number % CONNECTIONS].clone();
+                    tokio::spawn(ask_again(caller, work, Arc::clone(&self.next), begin, length))
+                };
+                (0..in_flight).map(ask).collect()
+            }
         };
-        let clients: Vec<_> = (0..callers).map(ask).collect();
         tokio::time::sleep_until(begin.into()).await;
         let before = (process_cpu_time(), self.servers_cpu(side));
         tokio::time::sleep_until((begin + length).into()).await;
@@ -299,7 +314,7 @@ impl Sides {
             times.extend(client_times);
             failures.extend(client_failures);
         }
-        let done = (times.len() as u64 * work.mutations()).max(1) as f64;
+        let done = times.len().max(1) as f64;
         Turn {
             per_second: done / length.as_secs_f64(),
             times: Spread::of(times),
@@ -380,9 +395,40 @@ async fn ask_again(
             return (times, failures);
         }
         match answer {
+            Ok(()) if answered >= begin => times.push(answered - asked),
+            Ok(()) => {}
+            Err(error) => failures.push(error),
+        }
+    }
+}
+
+/// Keeps so many mutations under way on a stream; how long each took whose outcome came within the measured time, and what went
+/// wrong.
+async fn stream_again(
+    namespace: Namespace,
+    work: Work,
+    next: Arc<AtomicU64>,
+    in_flight: usize,
+    begin: Instant,
+    length: Duration,
+) -> (Vec<Duration>, Vec<String>) {
+    let writer = namespace.writer(WriterOptions { in_flight_max: in_flight });
+    let (mut times, mut failures, mut under_way) = (Vec::new(), Vec::new(), VecDeque::new());
+    loop {
+        while under_way.len() < in_flight {
+            let operation = work.operation(next.fetch_add(1, Ordering::Relaxed));
+            under_way.push_back((Instant::now(), writer.write(operation).await));
+        }
+        let Some((asked, written)) = under_way.pop_front() else { continue };
+        let outcome = written.await;
+        let answered = Instant::now();
+        if answered >= begin + length {
+            return (times, failures);
+        }
+        match outcome.answer {
             Ok(_) if answered >= begin => times.push(answered - asked),
             Ok(_) => {}
-            Err(error) => failures.push(error),
+            Err(error) => failures.push(error.to_string()),
         }
     }
 }
@@ -401,7 +447,7 @@ async fn write_paced(caller: Caller, first: u64, pace: Duration, length: Duratio
             return written;
         }
         let outcome = match &caller {
-            Caller::Steeple(_) => caller.ask(Work::Entry, number).await.map(drop),
+            Caller::Steeple(_) => caller.ask(Work::Entry, number).await,
             Caller::Etcd(client) => {
                 let value = vec![b'v'; Work::Entry.bytes() - key(0).len()];
                 client.put(format!("{PREFIX}{number}"), value).await.map_err(|status| status.to_string())

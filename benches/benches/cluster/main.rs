@@ -49,6 +49,9 @@ struct Arguments {
     /// Requests in flight
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64, 256])]
     in_flight: Vec<usize>,
+    /// Only what has this in its name, beside etcd
+    #[arg(long)]
+    work: Option<String>,
     /// What runs as `steeple`
     #[arg(long)]
     program: Option<PathBuf>,

@@ -24,7 +24,7 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::server::{Grpc, NamedService};
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use tower::service_fn;
 
 /// What the node does about one call.
@@ -231,6 +231,28 @@ impl Fake {
     }
 }
 
+impl Fake {
+    /// Replies to each message of a stream.
+    fn serve_each(self, call: String, requests: Streaming<Bytes>) -> Response<Messages> {
+        let (answers, messages) = mpsc::channel(16);
+        tokio::spawn(async move {
+            let mut requests = requests;
+            while let Ok(Some(request)) = requests.message().await {
+                match self.clone().serve(call.clone(), request).await {
+                    Ok(response) => {
+                        let mut messages = response.into_inner();
+                        while let Some(message) = messages.next().await {
+                            drop(answers.send(message).await);
+                        }
+                    }
+                    Err(status) => return drop(answers.send(Err(status)).await),
+                }
+            }
+        });
+        Response::new(Box::pin(ReceiverStream::new(messages)))
+    }
+}
+
 type Messages = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
 
 macro_rules! service {
@@ -254,6 +276,12 @@ macro_rules! service {
             fn call(&mut self, request: tonic::codegen::http::Request<Body>) -> Self::Future {
                 let fake = self.0.clone();
                 let call = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+                if call == "StreamBatches" {
+                    let handler = service_fn(move |request: Request<Streaming<Bytes>>| {
+                        std::future::ready(Ok::<_, Status>(fake.clone().serve_each(call.clone(), request.into_inner())))
+                    });
+                    return Box::pin(async move { Ok(Grpc::new(Raw).streaming(handler, request).await) });
+                }
                 let handler =
                     service_fn(move |request: Request<Bytes>| fake.clone().serve(call.clone(), request.into_inner()));
                 Box::pin(async move { Ok(Grpc::new(Raw).server_streaming(handler, request).await) })

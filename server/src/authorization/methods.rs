@@ -117,6 +117,7 @@ const METHODS: &[(&str, Permission, &[&str])] = &[
             "SetBundle",
             "SetCAJournal",
             "SetNodeSelectors",
+            "StreamBatches",
             "TaintJWTKey",
             "TaintX509CA",
             "UpdateAttestedNode",

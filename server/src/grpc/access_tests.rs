@@ -108,7 +108,7 @@ fn request(path: &str, namespace: &str) -> String {
     let named = |namespace: &str| format!("\u{a}{}{namespace}", char::from(u8::try_from(namespace.len()).unwrap()));
     let method = path.rsplit('/').next().unwrap();
     match method {
-        "Tail" | "Bootstrap" | "History" | "StateAt" | "Batch" | "OpenNamespace" => named(namespace),
+        "Tail" | "Bootstrap" | "History" | "StateAt" | "Batch" | "StreamBatches" | "OpenNamespace" => named(namespace),
         _ => named(&named(namespace)),
     }
 }

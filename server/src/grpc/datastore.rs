@@ -6,8 +6,9 @@ use steeple_engine::spire::{NODES, REGISTRATIONS};
 use steeple_wire::common::v1::ReadContext;
 use steeple_wire::spire::v1 as wire;
 use steeple_wire::spire::v1::datastore_server::Datastore;
+use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::filters;
 use super::lists::{self, Pieces};
@@ -21,11 +22,13 @@ use crate::node::Node;
 #[derive(Clone)]
 pub(crate) struct DatastoreService {
     node: Node,
+    stopping: watch::Receiver<bool>,
 }
 
 impl DatastoreService {
-    pub(crate) fn new(node: Node) -> Self {
-        Self { node }
+    /// Ends streams of batches once `stopping` says so.
+    pub(crate) fn new(node: Node, stopping: watch::Receiver<bool>) -> Self {
+        Self { node, stopping }
     }
 
     async fn mutate<M: Mutation>(&self, request: Request<M>) -> Result<Response<M::Answer>, Status> {
@@ -155,6 +158,16 @@ macro_rules! service {
             ) -> Result<Response<wire::BatchResponse>, Status> {
                 let (answer, revision) = batch::carry_out(&self.node, request.into_inner()).await?;
                 Ok(respond(answer, revision))
+            }
+
+            type StreamBatchesStream = Stream<wire::BatchResponse>;
+
+            async fn stream_batches(
+                &self,
+                request: Request<Streaming<wire::BatchRequest>>,
+            ) -> Result<Response<Self::StreamBatchesStream>, Status> {
+                let answers = batch::stream(self.node.clone(), request.into_inner(), self.stopping.clone()).await?;
+                Ok(Response::new(answers))
             }
         }
     };

@@ -7,6 +7,10 @@ use tonic::Status;
 
 /// Mutations of one batch.
 pub const BATCH_MUTATIONS_MAX: usize = 1_000;
+/// Batches of one stream that are under way.
+pub const STREAM_BATCHES_MAX: usize = 256;
+/// Bytes of the batches of one stream that are under way, behind which no more are taken.
+pub const STREAM_BYTES_MAX: usize = 16 << 20;
 /// Keys that a tail filters by.
 pub const TAIL_KEYS_MAX: usize = 10_000;
 /// Items of one list of stream items.

@@ -91,7 +91,7 @@ where
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let datastore = DatastoreServer::new(datastore::DatastoreService::new(node.clone()))
+    let datastore = DatastoreServer::new(datastore::DatastoreService::new(node.clone(), stopping.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let events = EventsServer::new(events::EventsService::new(node.clone(), stopping))

@@ -183,6 +183,17 @@ impl Scope {
         done.map_err(|error| errors::not_submitted(&error))
     }
 
+    /// Goes on with a command whose first step is done; tells how many records the other steps changed together.
+    pub(crate) async fn submit_rest(
+        &self,
+        request: Option<RequestId>,
+        command: spire::Command,
+    ) -> Result<(Accepted, u64), SubmitError> {
+        let rest = self.node.submit_to_end(self.namespace, request, Command::Spire(command)).await;
+        // The first step stays done, so "nothing happened" would be wrong.
+        rest.map_err(SubmitError::after_a_step)
+    }
+
     /// Carries one batch out in steps that the engine takes, until as many nodes are gone or nothing is left. Each
     /// step has a request id of its own, so that a repeated request finds every one of them done.
     async fn prune_nodes(

@@ -28,6 +28,7 @@ pub(crate) mod install;
 mod stall;
 mod storage;
 mod random;
+mod submissions;
 mod work;
 pub mod stepped;
 
@@ -42,14 +43,12 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use steeple_engine::domain::{Answer, Command};
-use steeple_engine::event::Event;
-use steeple_engine::ids::{ClusterId, HistoryId, NamespaceId, NodeId, RequestId, Revision};
+use steeple_engine::ids::{ClusterId, HistoryId, NamespaceId, NodeId, Revision};
 use steeple_engine::log::{LogIdentity, LogReader};
 use steeple_engine::namespaces;
 use steeple_engine::simulation::reached;
-use steeple_engine::spire::notices::{self, Notice};
+use steeple_engine::spire::notices::Notice;
 use steeple_engine::view::{View, ViewReader};
-use steeple_raft::Outcome;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, oneshot, watch};
 
@@ -62,9 +61,10 @@ pub use self::rescue::{RescueError, Rescued, rescue};
 pub use self::restore::restore;
 pub use self::roster::RosterError;
 pub use self::snapshots::{SnapshotError, TakenSnapshot};
+pub use self::submissions::Submitted;
 
 use self::core::Core;
-use self::group::{Group, Message, NodeSink, Scratch, Waiting};
+use self::group::{Group, Message, NodeSink, Scratch};
 use self::log_writer::{LogCounters, LogWork, Task};
 use self::open::Opened;
 use self::random::Random;
@@ -339,106 +339,6 @@ impl Node {
         Ok(())
     }
 
-    /// Submits a mutation and waits for its outcome. With a request id it may be repeated safely: the same id gets the
-    /// same answer as long as it is remembered.
-    ///
-    /// # Errors
-    /// See [`SubmitError`]. Dropping the future does not take the mutation back.
-    pub async fn submit(
-        &self,
-        namespace: NamespaceId,
-        request: Option<RequestId>,
-        command: Command,
-    ) -> Result<Accepted, SubmitError> {
-        let notable = notable(&command);
-        let outcome = self.carry_out(namespace, request, command).await?;
-        self.read_outcome(request, notable.as_ref(), outcome)
-    }
-
-    /// Submits a bounded mutation again and again until nothing is left to do, and answers how many records all steps
-    /// changed together. Each step is one event; a reader may see the state between two of them.
-    ///
-    /// # Errors
-    /// See [`SubmitError`]; steps before the failed one stay done.
-    pub async fn submit_to_end(
-        &self,
-        namespace: NamespaceId,
-        request: Option<RequestId>,
-        command: Command,
-    ) -> Result<(Accepted, u64), SubmitError> {
-        let (mut total, mut notices) = (0, Vec::new());
-        loop {
-            let submitted = self.submit(namespace, request, command.clone()).await;
-            let mut accepted = submitted.map_err(|error| match error {
-                // Earlier steps stay done, so "nothing happened" would be wrong.
-                error if total > 0 => error.after_a_step(),
-                error => error,
-            })?;
-            notices.append(&mut accepted.notices);
-            notices.truncate(NOTICES_MAX);
-            let (changed, more) = accepted.answer.progress().unwrap_or((0, false));
-            total += changed;
-            if !more {
-                return Ok((Accepted { notices, ..accepted }, total));
-            }
-        }
-    }
-
-    async fn carry_out(
-        &self,
-        namespace: NamespaceId,
-        request: Option<RequestId>,
-        command: Command,
-    ) -> Result<Outcome, SubmitError> {
-        let permit = Arc::clone(&self.shared.submissions).acquire_owned().await.map_err(|_| self.unavailable())?;
-        let (answer, outcome) = oneshot::channel();
-        let waiting = Box::new(Waiting { namespace, request, command, answer, permit });
-        let inbox = self.shared.inbox_sender().ok_or_else(|| self.unavailable())?;
-        inbox.send(Message::Submit(waiting)).await.map_err(|_| self.unavailable())?;
-        let unknown = |_| SubmitError::OutcomeUnknown(self.failure().unwrap_or_else(|| "node stopped".into()));
-        outcome.await.map_err(unknown)?
-    }
-
-    fn read_outcome(
-        &self,
-        request: Option<RequestId>,
-        notable: Option<&steeple_engine::spire::Command>,
-        outcome: Outcome,
-    ) -> Result<Accepted, SubmitError> {
-        match outcome {
-            Outcome::Committed { event, answer } => {
-                let mut notices = notices_of(notable, &event);
-                notices.iter().for_each(log_notice);
-                notices.truncate(NOTICES_MAX);
-                Ok(Accepted { revision: event.revision, answer, notices })
-            }
-            Outcome::Unchanged { revision, answer } => Ok(Accepted { revision, answer, notices: Vec::new() }),
-            Outcome::Rejected { revision, rejection } => Err(SubmitError::Rejected { revision, rejection }),
-            Outcome::Repeated { revision } => self.answer_again(revision, notable),
-            Outcome::RequestReused => Err(SubmitError::RequestReused(request.unwrap_or(RequestId([0; 16])))),
-            Outcome::TooLarge { bytes, limit } => Err(SubmitError::TooLarge { bytes, limit }),
-            Outcome::NotProposed(reason) => Err(SubmitError::Unavailable(reason.to_string())),
-        }
-    }
-
-    /// The answer of an event that is committed already.
-    fn answer_again(
-        &self,
-        revision: Revision,
-        notable: Option<&steeple_engine::spire::Command>,
-    ) -> Result<Accepted, SubmitError> {
-        let again = || -> Result<Accepted, QueryError> {
-            let event = self.event(revision)?;
-            let source = steeple_engine::domain::AnswerSource::decode(&event.answer)?;
-            let mut notices = notices_of(notable, &event);
-            notices.truncate(NOTICES_MAX);
-            Ok(Accepted { revision, answer: source.resolve(&event.changes)?, notices })
-        };
-        again().map_err(|error| {
-            SubmitError::OutcomeUnknown(format!("it was carried out at revision {revision}, but: {error}"))
-        })
-    }
-
     /// Reads the state now, at or after every mutation that was answered before the call. Folding waits meanwhile, so
     /// long results are read in chunks.
     pub fn read<T>(&self, read: impl FnOnce(&ViewReader<'_>) -> T) -> T {
@@ -629,40 +529,12 @@ impl Node {
     }
 
     fn unavailable(&self) -> SubmitError {
-        SubmitError::Unavailable(self.failure().unwrap_or_else(|| "it is stopping".into()))
+        SubmitError::Unavailable(self.reason())
     }
-}
 
-/// The command again, when what it changes is worth a line in the log.
-fn notable(command: &Command) -> Option<steeple_engine::spire::Command> {
-    use steeple_engine::spire::{Command as Spire, entries, journals, nodes};
-    match command {
-        Command::Spire(
-            command @ (Spire::Entry(entries::Command::Prune { .. })
-            | Spire::Node(nodes::Command::Delete { .. } | nodes::Command::Prune { .. })
-            | Spire::Journal(journals::Command::Prune { .. })),
-        ) => Some(command.clone()),
-        _ => None,
-    }
-}
-
-fn notices_of(notable: Option<&steeple_engine::spire::Command>, event: &Event) -> Vec<Notice> {
-    notable.and_then(|command| notices::notices(command, &event.changes).ok()).unwrap_or_default()
-}
-
-/// The names of a line's fields are what operators search for, so each is a field of its own.
-fn log_notice(notice: &Notice) {
-    macro_rules! line {
-        ($($name:ident = $value:expr),*) => {
-            tracing::info!(target: "steeple::spire", $($name = $value,)* "{}", notice.message())
-        };
-    }
-    match notice {
-        Notice::ExpiredEntry(entry) | Notice::CascadedEntry(entry) => {
-            line!(spiffe_id = entry.spiffe_id, parent_id = entry.parent_id, entry_id = entry.entry_id);
-        }
-        Notice::ExpiredNodes { count } => line!(count = count),
-        Notice::StaleJournal { id } => line!(ca_journal_id = id),
+    /// Why it takes no mutations.
+    fn reason(&self) -> String {
+        self.failure().unwrap_or_else(|| "it is stopping".into())
     }
 }
 

@@ -8,7 +8,7 @@ use steeple_engine::view::Reader;
 
 use super::tail::{StreamPosition, TailError};
 use super::*;
-use steeple_engine::ids::{LogIndex, StreamSequence};
+use steeple_engine::ids::{LogIndex, RequestId, StreamSequence};
 
 pub(super) fn entry(number: u64) -> Command {
     let entry = Entry {

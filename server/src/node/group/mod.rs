@@ -26,9 +26,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc;
 
-use steeple_engine::domain::Command;
 use steeple_engine::event::EventDecodeError;
-use steeple_engine::ids::{LogIndex, LogPosition, NamespaceId, NodeId, RequestId, Term};
+use steeple_engine::ids::{LogIndex, LogPosition, NodeId, Term};
 use steeple_engine::local::SeededEntropy;
 use steeple_engine::log::LogError;
 use steeple_engine::simulation::{Bug, is_planted, reached};
@@ -38,7 +37,7 @@ use steeple_raft::{
     Leadership, Member, MessageRefused, NotProposed, Outcome, Output, Pipeline, PipelineError, ProposalRefused,
     Question, Replica, ReplicaError, RequestLedger, Statement, Submission, Ticket, WriteNumber,
 };
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use super::Shared;
 use super::cluster::{ClusterChange, ClusterError};
@@ -47,6 +46,7 @@ use super::errors::{QueryError, SubmitError};
 use super::install::{InstallError, Installation, Rebuilding};
 use super::log_writer::Task;
 use super::options::ClusterOrigin;
+use super::submissions::{Answering, Waiting};
 use crate::peer::{Delivery, Transport};
 
 use self::astray::Astray;
@@ -71,6 +71,8 @@ const STOP_TICKS: u32 = 40;
 pub(super) enum Message {
     /// A command to decide.
     Submit(Box<Waiting>),
+    /// Commands to decide one after the other.
+    SubmitAll(Vec<Waiting>),
     /// The log's report on what was handed to it.
     Persisted(Result<WriteNumber, LogError>),
     /// Messages of another node.
@@ -97,19 +99,6 @@ pub(super) enum Message {
     Stop,
 }
 
-/// A command and who waits for its outcome.
-pub(super) struct Waiting {
-    pub(super) namespace: NamespaceId,
-    pub(super) request: Option<RequestId>,
-    pub(super) command: Command,
-    pub(super) answer: Answering,
-    /// Given back with the answer; bounds what is in flight.
-    pub(super) permit: OwnedSemaphorePermit,
-}
-
-/// Where an outcome goes.
-pub(super) type Answering = oneshot::Sender<Result<Outcome, SubmitError>>;
-
 /// Owns the replica, and the pipeline while it leads.
 pub(super) struct Group {
     pub(super) id: NodeId,
@@ -124,7 +113,7 @@ pub(super) struct Group {
     leading: Option<Leading>,
     /// Commands that came before the term was opened.
     early: VecDeque<Waiting>,
-    waiting: HashMap<Ticket, (Answering, OwnedSemaphorePermit)>,
+    waiting: HashMap<Ticket, Answering>,
     next_ticket: u64,
     reads: Reads,
     changes: changes::Changes,
@@ -294,6 +283,11 @@ impl Group {
     fn handle(&mut self, message: Message) -> Result<(), Failure> {
         match message {
             Message::Submit(waiting) => self.submit(*waiting)?,
+            Message::SubmitAll(all) => {
+                for waiting in all {
+                    self.submit(waiting)?;
+                }
+            }
             Message::Persisted(number) => {
                 let number = number?;
                 while self.writing.pop_front_if(|write| *write <= number).is_some() {}
@@ -514,8 +508,8 @@ impl Group {
         };
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
-        let Waiting { namespace, request, command, answer, permit } = waiting;
-        self.waiting.insert(ticket, (answer, permit));
+        let Waiting { namespace, request, command, answer } = waiting;
+        self.waiting.insert(ticket, answer);
         let submission = Submission { ticket, namespace, request, command };
         let now = self.shared.clock.now();
         Ok(leading.pipeline.submit(submission, now, &mut self.requests, &mut self.replica)?)
@@ -527,13 +521,13 @@ impl Group {
             reached("leadership: a command waited for the term to be opened");
             self.early.push_back(waiting);
         } else {
-            drop(waiting.answer.send(Err(self.not_leader())));
+            waiting.answer.tell(Err(self.not_leader()));
         }
     }
 
     fn turn_away_early(&mut self) {
         while let Some(waiting) = self.early.pop_front() {
-            drop(waiting.answer.send(Err(self.not_leader())));
+            waiting.answer.tell(Err(self.not_leader()));
         }
     }
 
@@ -550,10 +544,8 @@ impl Group {
     }
 
     fn reply(&mut self, ticket: Ticket, reply: Result<Outcome, SubmitError>) {
-        if let Some((answer, permit)) = self.waiting.remove(&ticket) {
-            // The caller may have gone; its command was carried out all the same.
-            drop(answer.send(reply));
-            drop(permit);
+        if let Some(answer) = self.waiting.remove(&ticket) {
+            answer.tell(reply);
         }
     }
 
