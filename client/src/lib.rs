@@ -72,8 +72,8 @@ pub use error::Error;
 pub use history::{History, Moment};
 pub use namespace::{Namespace, RequestId};
 pub use streams::Records;
-pub use writer::{Writer, WriterOptions, Written};
 pub use tail::{Tail, TailContent, TailMessage, TailOptions, TailStart, TailStream};
+pub use writer::{Writer, WriterOptions, Written};
 
 /// The protocol's messages about SPIRE's records.
 pub mod types {

@@ -132,7 +132,16 @@ impl Writer {
         let now = Instant::now();
         let deadline = later(now, self.deadline);
         // Should the task be gone, the outcome says so.
-        drop(self.queue.send(Slot { id, mutation, bytes, answer, deadline, doubtful_since: None, first_sent: None, _permit: permit }));
+        drop(self.queue.send(Slot {
+            id,
+            mutation,
+            bytes,
+            answer,
+            deadline,
+            doubtful_since: None,
+            first_sent: None,
+            _permit: permit,
+        }));
         Written { id, outcome }
     }
 }
@@ -236,7 +245,14 @@ impl Task {
     }
 
     /// Lets some time pass before the next attempt, and gives up what has none left.
-    async fn pause(&mut self, backoff: &mut Backoff, at_once: &mut u32, elsewhere: bool, status: &Status, message: &str) {
+    async fn pause(
+        &mut self,
+        backoff: &mut Backoff,
+        at_once: &mut u32,
+        elsewhere: bool,
+        status: &Status,
+        message: &str,
+    ) {
         if elsewhere && *at_once < AT_ONCE_MAX {
             *at_once += 1;
         } else {
@@ -332,7 +348,9 @@ impl Task {
     /// When the node has taken too long, or the time of what it was sent is over.
     fn too_late(&self) -> Instant {
         let client = self.namespace.client();
-        let Some(first) = self.sent.front().and_then(|message| message.first()) else { return later(Instant::now(), Duration::MAX) };
+        let Some(first) = self.sent.front().and_then(|message| message.first()) else {
+            return later(Instant::now(), Duration::MAX);
+        };
         if client.cluster().len() < 2 {
             return first.until();
         }

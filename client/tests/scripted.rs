@@ -277,8 +277,7 @@ fn deleted(revision: u64) -> MutationOutcome {
 
 fn turned_down(kind: ErrorKind) -> MutationOutcome {
     let status = kind.status("text");
-    let failure =
-        MutationFailure { code: status.code().into(), message: "text".into(), error: kind.text().to_owned() };
+    let failure = MutationFailure { code: status.code().into(), message: "text".into(), error: kind.text().to_owned() };
     MutationOutcome { revision: 0, result: Some(Answer::Failure(failure)) }
 }
 
@@ -329,7 +328,10 @@ async fn a_writer_settles_what_it_can_and_sends_the_rest_again() {
     assert_eq!(written.next().unwrap().await.revision, 5);
     let refused = written.next().unwrap().await.answer.unwrap_err();
     assert_eq!(refused.kind(), Some(ErrorKind::RequestIdReused));
-    assert_eq!(messages(&fake).iter().map(|message| names(message)).collect::<Vec<_>>(), [vec!["a", "b", "c"], vec!["b"]]);
+    assert_eq!(
+        messages(&fake).iter().map(|message| names(message)).collect::<Vec<_>>(),
+        [vec!["a", "b", "c"], vec!["b"]]
+    );
 }
 
 #[tokio::test]

@@ -134,7 +134,9 @@ impl Caller {
 async fn ask_steeple(writing: &Namespace, reading: &Namespace, work: Work, number: u64) -> Result<(), String> {
     let text = |error: steeple_client::Error| error.to_string();
     match work {
-        Work::Entry | Work::StreamedEntry => writing.create_registration_entry(entry(WRITER, number)).await.map(drop).map_err(text)?,
+        Work::Entry | Work::StreamedEntry => {
+            writing.create_registration_entry(entry(WRITER, number)).await.map(drop).map_err(text)?
+        }
         Work::Token | Work::StreamedToken => {
             let JoinToken { token, expires_at } = token(number);
             writing.create_join_token(token, expires_at).await.map_err(text)?;

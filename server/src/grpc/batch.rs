@@ -100,10 +100,8 @@ impl Finish {
     async fn finish(self, scope: &Scope, first: Accepted) -> Result<MutationOutcome, Status> {
         let (accepted, changed) = match (first.answer.progress(), self.again) {
             (Some((changed, true)), Some((request, command))) => {
-                let (rest, more) = scope
-                    .submit_rest(request, command)
-                    .await
-                    .map_err(|error| errors::not_submitted(&error))?;
+                let (rest, more) =
+                    scope.submit_rest(request, command).await.map_err(|error| errors::not_submitted(&error))?;
                 let mut notices = first.notices;
                 notices.extend(rest.notices);
                 notices.truncate(NOTICES_MAX);

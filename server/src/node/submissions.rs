@@ -111,7 +111,9 @@ impl Submitted {
             decided.extend(part.outcomes(&self.node).await);
         }
         let asked = self.asked.iter().zip(decided);
-        asked.map(|((request, notable), decided)| self.node.read_outcome(*request, notable.as_ref(), decided?)).collect()
+        asked
+            .map(|((request, notable), decided)| self.node.read_outcome(*request, notable.as_ref(), decided?))
+            .collect()
     }
 }
 

@@ -5,6 +5,7 @@ use prost::Message as _;
 use serde_json::{Value, json};
 use steeple_client::types::{Import, ImportedRecord};
 use steeple_client::{Error, ImportBatch, Namespace};
+use steeple_wire::status::ErrorKind;
 use tonic::Code;
 
 use super::compare::Comparison;
@@ -150,9 +151,7 @@ async fn dry_run(arguments: &ImportArgs, mut origin: Origin, survey: &Survey) ->
 async fn standing(target: &Target) -> String {
     match look(target).await {
         Ok(text) => text,
-        Err(CommandError::Node(Error::Unsuitable { kind, .. }))
-            if kind == steeple_wire::status::ErrorKind::NamespaceUnknown =>
-        {
+        Err(CommandError::Node(Error::Unsuitable { kind: ErrorKind::NamespaceUnknown, .. })) => {
             "does not exist, and will be made".into()
         }
         Err(error) => format!("was not looked at: {error}"),
