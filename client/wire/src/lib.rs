@@ -1,10 +1,11 @@
 //! The protocol between clients and nodes.
 //!
 //! Messages and services are generated from the files in `proto/`, which are the reference; [`cursor`] is the text
-//! form of a consumer's position, [`status`] the vocabulary of headers.
+//! form of a consumer's position, [`status`] the vocabulary of headers, [`serialized`] SPIRE's own form of some records.
 
 pub mod cursor;
 mod secrets;
+pub mod serialized;
 pub mod status;
 
 /// Contexts of requests.
