@@ -19,6 +19,7 @@ mod deployment;
 mod examples;
 mod load;
 mod operation;
+mod plugin;
 mod records;
 mod refusals;
 mod steeple;

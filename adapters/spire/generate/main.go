@@ -1,5 +1,5 @@
 // Command generate writes the Go code of Steeple's protocol into internal/wire, from the same definitions that the
-// nodes are built from. It needs no protoc: the definitions are compiled in this process, and the two generators are
+// nodes and the plugin are built from. It needs no protoc: the definitions are compiled in this process, and the two generators are
 // tools of this module with pinned versions. Run it in its own directory: go run .
 package main
 
@@ -21,10 +21,12 @@ import (
 )
 
 const (
-	module      = "steeple.internal/adapters/spire"
-	definitions = "../../../client/wire/proto"
-	output      = ".."
+	module = "steeple.internal/adapters/spire"
+	output = ".."
 )
+
+// definitions are the nodes' own, and what a SPIRE server and its plugins say to each other.
+var definitions = []string{"../../../client/wire/proto", "../../../plugin/proto"}
 
 // packages says which definitions are needed, and which Go package each becomes.
 var packages = [][2]string{
@@ -32,6 +34,7 @@ var packages = [][2]string{
 	{"steeple/spire/v1/types.proto", "internal/wire/spirev1"},
 	{"steeple/spire/v1/datastore.proto", "internal/wire/spirev1"},
 	{"steeple/admin/v1/admin.proto", "internal/wire/adminv1"},
+	{"spire/plugin/server/datastore/v1alpha1/datastore.proto", "internal/wire/datastorev1alpha1"},
 }
 
 func main() {
@@ -63,7 +66,7 @@ func compile() (*pluginpb.CodeGeneratorRequest, error) {
 		parameters = append(parameters, fmt.Sprintf("M%s=%s/%s", entry[0], module, entry[1]))
 	}
 	compiler := protocompile.Compiler{
-		Resolver:       protocompile.WithStandardImports(&protocompile.SourceResolver{ImportPaths: []string{definitions}}),
+		Resolver:       protocompile.WithStandardImports(&protocompile.SourceResolver{ImportPaths: definitions}),
 		SourceInfoMode: protocompile.SourceInfoStandard,
 	}
 	files, err := compiler.Compile(context.Background(), names...)

@@ -20,6 +20,7 @@ mod prune;
 mod serve;
 mod snapshot;
 mod spire;
+mod spire_plugin;
 mod status;
 mod tracing_setup;
 
@@ -65,6 +66,8 @@ enum Command {
     /// Entries, agents, bundles, join tokens and federation relationships
     #[command(subcommand)]
     Spire(spire::SpireCommand),
+    /// Serve a SPIRE server as its external plugin for the datastore; started by the server
+    SpirePlugin(spire_plugin::SpirePluginArgs),
     /// Follow and list what happens
     #[command(subcommand)]
     Events(events::EventsCommand),
@@ -116,6 +119,7 @@ fn run(command: Command, parts: NodeParts) -> Result<(), CommandError> {
         Command::Cluster(command) => talk(cluster::run(command)),
         Command::Namespace(command) => talk(namespace::run(command)),
         Command::Spire(command) => talk(spire::run(command)),
+        Command::SpirePlugin(arguments) => talk_on_all_processors(spire_plugin::run(arguments)),
         Command::Events(command) => talk(events::run(command)),
         Command::History(command) => talk(history::run(command)),
         Command::Snapshot(command) => snapshot::run(command),

@@ -55,6 +55,8 @@ fn what_operators_know_is_understood() {
         "steeple load --profile spire --agents 3500 --workloads 31000 --calls-per-second 47000 --duration 2m --steps 10 \
          --servers 3 --agent-calls uncached --calls-in-flight 4096 --on-time 500ms --patience 2s --no-fill --json f \
          --plot f",
+        "steeple spire-plugin",
+        "steeple spire-plugin --log-level debug",
         "steeple completions zsh",
     ] {
         assert!(parses(line), "{line}: {}", CommandLine::try_parse_from(line.split_whitespace()).unwrap_err());

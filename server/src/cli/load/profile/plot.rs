@@ -36,7 +36,9 @@ impl Frame {
 
 /// Draws a run.
 pub(super) fn svg(report: &Report) -> String {
-    let (windows, seconds) = (&report.results.windows, report.results.window.as_secs_f64());
+    // The last window is for answers that came after the run.
+    let windows = report.results.windows.split_last().map_or(&[][..], |(_, windows)| windows);
+    let seconds = report.results.window.as_secs_f64();
     let end = windows.len() as f64 * seconds;
     let x = |number: usize| LEFT + (number as f64 + 0.5) * seconds / end * (RIGHT - LEFT);
     let mut text = String::new();
