@@ -85,7 +85,8 @@ pub(in crate::cli::spire) async fn run(arguments: ImportArgs) -> Result<(), Comm
         return Err(CommandError::Failed(format!("{} records cannot be taken over, so {text}", survey.refused_total)));
     }
     let namespace = arguments.target.connection.admin().await?.open_namespace(&arguments.target.namespace).await?;
-    let import = send(&mut origin, &namespace, &survey).await.map_err(|error| advise(error, &arguments.target))?;
+    let import =
+        send(&mut origin, &namespace, &survey).await.map_err(|error| advise(error, &arguments.target.namespace))?;
     let comparison = match arguments.skip_verification {
         true => None,
         false => Some(Comparison::of(&mut origin, &namespace).await?),
@@ -216,14 +217,18 @@ fn other_import(import: &Import) -> CommandError {
     ))
 }
 
+/// How the refusal of a namespace that is not empty begins.
+const NOT_EMPTY: &str = "an import needs a namespace";
+
 /// Advice for refusals that the command line can do something about.
-fn advise(error: CommandError, target: &Target) -> CommandError {
+pub(super) fn advise(error: CommandError, namespace: &str) -> CommandError {
     match error {
-        CommandError::Node(Error::Refused { code: Code::FailedPrecondition, message }) => {
+        CommandError::Node(Error::Refused { code: Code::FailedPrecondition, message })
+            if message.starts_with(NOT_EMPTY) =>
+        {
             CommandError::AlreadyExists(format!(
-                "{message}. Name another namespace with --namespace, or delete {} with `steeple namespace delete` if nobody \
-                 needs it",
-                target.namespace
+                "{message}. Name another namespace with --namespace, or delete {namespace} with `steeple namespace delete` if \
+                 nobody needs it"
             ))
         }
         error => error,

@@ -224,3 +224,16 @@ async fn a_namespace_in_the_middle_of_an_import_is_not_exported() {
     let error = export::to_file(&namespace, &directory.path().join("e"), true).await.unwrap_err().to_string();
     assert!(error.contains("1 of 2 records"), "{error}");
 }
+
+#[tokio::test]
+async fn a_namespace_in_use_is_refused_with_advice() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = database(directory.path(), 1).await;
+    let client = client().await;
+    let namespace = open(&client, "ns").await;
+    namespace.create_join_token("t", 5).await.unwrap();
+    let error = take_over(&mut origin("sqlite", &path).await, &namespace).await.unwrap_err();
+    let advised = import::advise(error, "ns").to_string();
+    assert!(advised.contains("join_tokens of this one were written to"), "{advised}");
+    assert!(advised.contains("--namespace"), "{advised}");
+}
