@@ -156,14 +156,21 @@ struct Parts {
 
 const FEDERATED: &str = "federated_registration_entries";
 
-/// Rows whose owner is gone: their table, and what finds them.
+/// Rows whose owner is gone: their table, and what finds them. Databases make one join of it, however many there are.
 const ORPHANS: [(&str, &str); 3] = [
-    ("selectors", "selectors WHERE registered_entry_id NOT IN (SELECT id FROM registered_entries)"),
-    ("dns_names", "dns_names WHERE registered_entry_id NOT IN (SELECT id FROM registered_entries)"),
+    (
+        "selectors",
+        "selectors WHERE NOT EXISTS (SELECT 1 FROM registered_entries WHERE registered_entries.id = registered_entry_id)",
+    ),
+    (
+        "dns_names",
+        "dns_names WHERE NOT EXISTS (SELECT 1 FROM registered_entries WHERE registered_entries.id = registered_entry_id)",
+    ),
     (
         FEDERATED,
-        "federated_registration_entries WHERE registered_entry_id NOT IN (SELECT id FROM registered_entries) \
-         OR bundle_id NOT IN (SELECT id FROM bundles)",
+        "federated_registration_entries WHERE \
+         NOT EXISTS (SELECT 1 FROM registered_entries WHERE registered_entries.id = registered_entry_id) \
+         OR NOT EXISTS (SELECT 1 FROM bundles WHERE bundles.id = bundle_id)",
     ),
 ];
 
