@@ -43,3 +43,4 @@ mod register;
 mod repair;
 mod settings;
 mod wiped;
+mod writer;
