@@ -125,11 +125,13 @@ pub enum Bug {
     FeaturesRaisedTooEarly,
     /// A member is let in that does not support what the group uses.
     OlderMemberAdmitted,
+    /// What follows on a committed change of members is confirmed by who would not know after a crash that it is committed.
+    CommitOfChangeForgotten,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 58] = [
+    pub const ALL: [Self; 59] = [
         Self::WriteNotSynced,
         Self::VoteNotKept,
         Self::MessagesBeforeWrite,
@@ -188,6 +190,7 @@ impl Bug {
         Self::RepairQuorumTooLow,
         Self::FeaturesRaisedTooEarly,
         Self::OlderMemberAdmitted,
+        Self::CommitOfChangeForgotten,
     ];
 }
 

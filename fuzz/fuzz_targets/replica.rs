@@ -95,6 +95,10 @@ impl Bench {
             }
             self.writer.append(&write.entries).expect("entries follow on what is there");
         }
+        if let Some(committed) = write.committed {
+            let state = HardState { commit: committed, ..self.writer.hard_state() };
+            self.writer.save_hard_state(state).expect("a simulated disk does not fail");
+        }
         self.writer.sync().expect("a simulated disk does not fail");
         self.replica.persisted(write.number);
     }

@@ -8,7 +8,7 @@
 //! What the consensus crate does not check, and would panic over, is checked in its module `gate` before it is stepped
 //! (`docs/raft.md`).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use raft::eraftpb::{self, ConfChangeV2, EntryType, Message, MessageType};
 use raft::{Config, Progress, ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
@@ -60,6 +60,8 @@ pub struct Write {
     pub hard_state: Option<HardState>,
     /// Entries to append. The first replaces whatever the log holds at its place and behind it.
     pub entries: Vec<Entry>,
+    /// A commit index that has to be durable with the entries, and after them, because it covers a change of members.
+    pub committed: Option<LogIndex>,
 }
 
 /// Whether the replica leads, and who does.
@@ -212,6 +214,8 @@ pub struct Replica {
     /// Committed entries from the first membership entry on, which wait until the write before which they came is
     /// durable.
     held: VecDeque<(u64, Vec<Entry>)>,
+    /// Changes of members in the log that no commit index which was handed out covers, as far as they came in this run.
+    changes: BTreeSet<LogIndex>,
     output: Output,
     leadership: Leadership,
     ticks: u64,
@@ -285,6 +289,7 @@ impl Replica {
             membership,
             waiting: VecDeque::new(),
             held: VecDeque::new(),
+            changes: BTreeSet::new(),
             output: Output::default(),
             leadership,
             ticks: 0,
@@ -783,11 +788,13 @@ impl Replica {
         let hard_state =
             (self.promises(own) || changes_members && !is_planted(Bug::MembersBeforeCommit)).then_some(own);
         self.stored = hard_state.unwrap_or(self.stored);
+        let committed_with_entries = self.note_changes(&entries);
         let is_write = hard_state.is_some() || !entries.is_empty();
         let range =
             entries.first().zip(entries.last()).map(|(first, last)| (first.position.index.0, last.position.index.0));
         if is_write {
-            self.output.write = Some(Write { number: WriteNumber(number), hard_state, entries });
+            self.output.write =
+                Some(Write { number: WriteNumber(number), hard_state, entries, committed: committed_with_entries });
         }
         self.node.advance_append_async(ready);
         self.waiting.push_back(Waiting { number, is_write, entries: range, messages: after_write });
@@ -802,6 +809,25 @@ impl Replica {
         }
         self.note_leadership();
         Ok(())
+    }
+
+    /// Looks for changes of members among entries that are about to be written. Answers the commit index to be stored with
+    /// them when it covers a change that is not folded: whoever confirms what follows on the change helps to commit that
+    /// with the members from there on, and must not start again with those from before. Folding comes later, and a crash
+    /// may come first.
+    fn note_changes(&mut self, entries: &[Entry]) -> Option<LogIndex> {
+        let first = entries.first()?.position.index;
+        drop(self.changes.split_off(&first));
+        let changes = entries.iter().filter(|entry| entry.kind == EntryKind::Membership);
+        self.changes.extend(changes.map(|entry| entry.position.index));
+        self.changes = self.changes.split_off(&self.stored.commit.next());
+        let committed = self.committed();
+        if self.changes.first().is_none_or(|change| *change > committed) || is_planted(Bug::CommitOfChangeForgotten) {
+            return None;
+        }
+        reached("members: commit index of a change stored with what follows on it");
+        self.stored.commit = committed;
+        Some(committed).filter(|_| !is_planted(Bug::MembersBeforeCommit))
     }
 
     fn hard_state(&self) -> HardState {

@@ -159,6 +159,9 @@ pub(super) fn carry_out(writer: &mut LogWriter, writes: &[Write], syncs: bool) {
             writer.truncate_suffix(first.position.index).unwrap();
         }
         writer.append(&write.entries).unwrap();
+        if let Some(committed) = write.committed {
+            writer.save_hard_state(HardState { commit: committed, ..writer.hard_state() }).unwrap();
+        }
     }
     if syncs {
         writer.sync().unwrap();

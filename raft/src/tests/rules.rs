@@ -194,6 +194,21 @@ fn a_commit_index_is_not_promised_before_the_entries_that_it_covers() {
 }
 
 #[test]
+fn a_change_that_is_committed_is_known_to_be_by_who_confirms_what_follows_on_it() {
+    for (commit, expected) in [(1, None), (2, Some(index(2)))] {
+        let mut hand = Hand::of(3);
+        let change = change_entry(2, 2, vec![Step::Learner { node: 4, member: Some(member(4)) }]);
+        // The leader may have folded the change, which is new here, and sends what follows with it.
+        let entries = vec![change, super::hand::event(3, 2)].into();
+        hand.take(with_entries(append(2, 2, (1, 1), &[], commit), entries));
+        let write = hand.state().writes.front().expect("the entries are written");
+        assert_eq!((write.committed, write.entries.len()), (expected, 2));
+        hand.write_all();
+        assert_eq!(hand.state().replica.committed(), index(commit));
+    }
+}
+
+#[test]
 fn a_vote_counts_only_when_the_own_one_is_durable() {
     let mut hand = Hand::of(3);
     let asked = hand.until_it_asks(MessageType::MsgRequestPreVote);

@@ -153,6 +153,10 @@ fn carry_out(writer: &mut LogWriter, writes: &[Write]) -> Result<WriteNumber, Lo
             }
         }
         writer.append(&write.entries)?;
+        if let Some(committed) = write.committed.filter(|_| !is_planted(Bug::VoteNotKept)) {
+            let state = writer.hard_state();
+            writer.save_hard_state(HardState { commit: state.commit.max(committed), ..state })?;
+        }
     }
     let appended = started.elapsed();
     if !is_planted(Bug::WriteNotSynced) {

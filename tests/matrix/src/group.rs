@@ -486,5 +486,8 @@ fn carry_out(writer: &mut LogWriter, write: &steeple_raft::Write) -> Result<(), 
         }
         writer.append(&write.entries)?;
     }
+    if let Some(committed) = write.committed {
+        writer.save_hard_state(HardState { commit: committed, ..writer.hard_state() })?;
+    }
     writer.sync().map(drop)
 }

@@ -55,9 +55,9 @@ impl World {
                 wiped::check(from, &message)?;
             }
             let delays = self.network.delays(from, to, &mut self.counters);
-            let message = Box::new(message);
+            let (message, introduction) = (Box::new(message), self.machines[from].introduction());
             for delay in delays {
-                self.put(delay, Event::Deliver { from, to, message: message.clone() });
+                self.put(delay, Event::Deliver { from, to, message: message.clone(), introduction });
             }
         }
         for to in sent.greetings {

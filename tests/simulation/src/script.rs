@@ -9,6 +9,7 @@
 use steeple_engine::disk::simulated::CrashLoss;
 use steeple_engine::ids::LogIndex;
 use steeple_engine::log::EntryKind;
+use steeple_raft::{MembershipChange, Step};
 use steeple_server::node::stepped::SteppedNode;
 
 use raft::eraftpb::{Message, MessageType};
@@ -38,6 +39,10 @@ pub enum Script {
     /// A member is cut off, and the newest entries are committed by the two others. One of these dies, the newest entry of
     /// the other one is damaged, and only the one that never had it is there to ask.
     LonelyRepair,
+    /// A leader takes the vote from one of its two followers, which does not hear that this is committed, and then from the other
+    /// one, which had lagged and gets both changes at once. That one is killed as soon as it has confirmed them, and the
+    /// two who lost their votes are left to themselves.
+    ForgottenMembers,
     /// A follower takes over a snapshot and leads then; calls come again that were answered while it was cut off.
     RequestsInSnapshot,
 }
@@ -155,6 +160,7 @@ impl World {
             (stage, Script::StaleLeader) => self.lead_stale_leader(&mut course, stage, now),
             (stage, Script::LateAnswer | Script::AnswerToEarlierRun) => self.lead_late_answer(&mut course, stage, now),
             (stage, Script::OvertakenSnapshot) => self.lead_overtaken_snapshot(&mut course, stage, now),
+            (stage, Script::ForgottenMembers) => self.lead_forgotten_members(&mut course, stage, now),
             (stage, Script::LonelyRepair) => self.lead_lonely_repair(&mut course, stage, now),
             (stage, Script::RequestsInSnapshot) => self.lead_requests_in_snapshot(&mut course, stage, now),
         };
@@ -189,7 +195,9 @@ impl World {
             }
             Script::LonelyRepair => self.network.cut_off(other, count),
             Script::LateAnswer | Script::AnswerToEarlierRun => self.withheld.answers = Some((leader, follower)),
-            Script::OvertakenSnapshot | Script::RequestsInSnapshot => self.network.cut_off(follower, count),
+            Script::OvertakenSnapshot | Script::RequestsInSnapshot | Script::ForgottenMembers => {
+                self.network.cut_off(follower, count)
+            }
         }
         Ok(())
     }
@@ -308,6 +316,78 @@ impl World {
             5 if now > course.since + 2 * SECOND => self.give_up_script(course, now),
             _ => Ok(()),
         }
+    }
+
+    fn lead_forgotten_members(&mut self, course: &mut Course, stage: u32, now: Instant) -> Checked {
+        let Course { leader, follower, other, .. } = *course;
+        let count = self.machines.len();
+        match stage {
+            1 => {
+                course.mark = self.take_vote(leader, other);
+                course.go_on(now);
+                Ok(())
+            }
+            2 => {
+                let Some(leads) = &self.machines[leader].node else { return Ok(()) };
+                if leads.committed().0 >= course.mark {
+                    // The one that loses its vote has confirmed the change, and does not hear that it is committed.
+                    self.network.cut_off(other, count);
+                    course.go_on(now);
+                }
+                Ok(())
+            }
+            3 => {
+                let Some(leads) = &self.machines[leader].node else { return Ok(()) };
+                if leads.membership().voters.contains(&(other as u64 + 1)) {
+                    return Ok(());
+                }
+                self.network.heal_partition();
+                self.network.cut_off(other, count);
+                course.mark = self.take_vote(leader, follower);
+                course.go_on(now);
+                Ok(())
+            }
+            4 => {
+                let Some(follows) = &self.machines[follower].node else { return Ok(()) };
+                if follows.node().log().last().index.0 < course.mark {
+                    return Ok(());
+                }
+                // The turn that confirms comes within a tenth of a millisecond; what is written then does not get done.
+                self.machines[follower].dying = Some(CrashLoss::Everything);
+                let life = self.machines[follower].life;
+                self.put(115, Event::PowerLost(follower, life));
+                course.go_on(now);
+                Ok(())
+            }
+            5 if self.machines[follower].node.is_none() => {
+                self.counters.branch("script: killed after it has confirmed its own removal");
+                course.go_on(now);
+                Ok(())
+            }
+            6 if now > course.since + 50 * MILLISECOND => {
+                self.network.heal_partition();
+                self.network.cut_off(leader, count);
+                course.go_on(now);
+                Ok(())
+            }
+            7 if now > course.since + 8 * SECOND => {
+                // Members do not come back to what they were, so that there is one attempt.
+                self.network.heal_partition();
+                course.go_on(now);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets a leader take the vote from a member; the place of the change.
+    fn take_vote(&mut self, leader: usize, from: usize) -> u64 {
+        let Some(node) = &mut self.machines[leader].node else { return 0 };
+        let step = Step::Learner { node: from as u64 + 1, member: None };
+        node.change_members(&MembershipChange::of(vec![step]));
+        let last = node.last().index.0;
+        self.schedule(leader);
+        last
     }
 
     fn lead_lonely_repair(&mut self, course: &mut Course, stage: u32, now: Instant) -> Checked {

@@ -67,6 +67,8 @@ pub(crate) enum Event {
         from: usize,
         to: usize,
         message: Box<Message>,
+        /// As whom its sender had introduced itself: what is on its way arrives, whatever becomes of who sent it.
+        introduction: Option<Introduction>,
     },
     Greet {
         from: usize,
@@ -344,7 +346,7 @@ impl World {
             Event::Turn(machine, life) => self.step(machine, life, Step::Turn),
             Event::Write(machine, life) => self.step(machine, life, Step::Write),
             Event::Work(machine, life) => self.step(machine, life, Step::Work),
-            Event::Deliver { from, to, message } => self.deliver(from, to, *message),
+            Event::Deliver { from, to, message, introduction } => self.deliver(from, to, *message, introduction),
             Event::Greet { from, to } => self.greet(from, to),
             Event::Begin(client) => self.begin(client),
             Event::Retry { client, attempt } => self.try_again(client, attempt),
@@ -448,14 +450,16 @@ impl World {
         Ok(())
     }
 
-    fn deliver(&mut self, from: usize, to: usize, message: Message) -> Checked {
+    fn deliver(&mut self, from: usize, to: usize, message: Message, sent_as: Option<Introduction>) -> Checked {
         let numbers = [from as u64, to as u64, message.get_msg_type() as u64, message.term, message.index];
         self.note("message", &numbers);
         if self.withheld.takes(from, to, &message) {
             return Ok(());
         }
-        // The connection of a process that has ended is closed, and whom the other does not let in cannot send.
-        let Some(introduction) = self.introduce(from, to) else { return Ok(()) };
+        // Whom the other does not let in cannot send.
+        let is_there = self.machines[from].introduction().is_some();
+        let introduced = if is_there { self.introduce(from, to) } else { self.introduce_again(to, sent_as) };
+        let Some(introduction) = introduced else { return Ok(()) };
         if let Some(sender) = &self.machines[from].node {
             features::check_message(from, to, sender.node().features(), self.machines[to].version)?;
         }
@@ -483,6 +487,12 @@ impl World {
                 None
             }
         }
+    }
+
+    /// As whom a process that has ended meanwhile was let in, if it was.
+    fn introduce_again(&self, to: usize, sent_as: Option<Introduction>) -> Option<Introduction> {
+        let sink = self.machines.get(to)?.sink()?;
+        sent_as.filter(|introduction| sink.admit(introduction).is_ok())
     }
 
     /// A member makes contact with another one.
