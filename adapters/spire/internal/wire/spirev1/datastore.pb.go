@@ -7974,7 +7974,7 @@ const file_steeple_spire_v1_datastore_proto_rawDesc = "" +
 	"\x0fMutationFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\tR\x05error2\xc27\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error2\x988\n" +
 	"\tDatastore\x12]\n" +
 	"\fCreateBundle\x12%.steeple.spire.v1.CreateBundleRequest\x1a&.steeple.spire.v1.CreateBundleResponse\x12T\n" +
 	"\tSetBundle\x12\".steeple.spire.v1.SetBundleRequest\x1a#.steeple.spire.v1.SetBundleResponse\x12]\n" +
@@ -8034,7 +8034,8 @@ const file_steeple_spire_v1_datastore_proto_rawDesc = "" +
 	"\x0fPruneCAJournals\x12(.steeple.spire.v1.PruneCAJournalsRequest\x1a).steeple.spire.v1.PruneCAJournalsResponse\x12c\n" +
 	"\x0eFetchCAJournal\x12'.steeple.spire.v1.FetchCAJournalRequest\x1a(.steeple.spire.v1.FetchCAJournalResponse\x12c\n" +
 	"\x0eListCAJournals\x12'.steeple.spire.v1.ListCAJournalsRequest\x1a(.steeple.spire.v1.ListCAJournalsResponse\x12H\n" +
-	"\x05Batch\x12\x1e.steeple.spire.v1.BatchRequest\x1a\x1f.steeple.spire.v1.BatchResponse\x12`\n" +
+	"\x05Batch\x12\x1e.steeple.spire.v1.BatchRequest\x1a\x1f.steeple.spire.v1.BatchResponse\x12T\n" +
+	"\rStreamBatches\x12\x1e.steeple.spire.v1.BatchRequest\x1a\x1f.steeple.spire.v1.BatchResponse(\x010\x01\x12`\n" +
 	"\rImportRecords\x12&.steeple.spire.v1.ImportRecordsRequest\x1a'.steeple.spire.v1.ImportRecordsResponse\x12Z\n" +
 	"\vFetchImport\x12$.steeple.spire.v1.FetchImportRequest\x1a%.steeple.spire.v1.FetchImportResponse\x12c\n" +
 	"\x0eListJoinTokens\x12'.steeple.spire.v1.ListJoinTokensRequest\x1a(.steeple.spire.v1.ListJoinTokensResponseb\x06proto3"
@@ -8454,73 +8455,75 @@ var file_steeple_spire_v1_datastore_proto_depIdxs = []int32{
 	116, // 247: steeple.spire.v1.Datastore.FetchCAJournal:input_type -> steeple.spire.v1.FetchCAJournalRequest
 	118, // 248: steeple.spire.v1.Datastore.ListCAJournals:input_type -> steeple.spire.v1.ListCAJournalsRequest
 	121, // 249: steeple.spire.v1.Datastore.Batch:input_type -> steeple.spire.v1.BatchRequest
-	0,   // 250: steeple.spire.v1.Datastore.ImportRecords:input_type -> steeple.spire.v1.ImportRecordsRequest
-	2,   // 251: steeple.spire.v1.Datastore.FetchImport:input_type -> steeple.spire.v1.FetchImportRequest
-	4,   // 252: steeple.spire.v1.Datastore.ListJoinTokens:input_type -> steeple.spire.v1.ListJoinTokensRequest
-	7,   // 253: steeple.spire.v1.Datastore.CreateBundle:output_type -> steeple.spire.v1.CreateBundleResponse
-	9,   // 254: steeple.spire.v1.Datastore.SetBundle:output_type -> steeple.spire.v1.SetBundleResponse
-	11,  // 255: steeple.spire.v1.Datastore.UpdateBundle:output_type -> steeple.spire.v1.UpdateBundleResponse
-	13,  // 256: steeple.spire.v1.Datastore.AppendBundle:output_type -> steeple.spire.v1.AppendBundleResponse
-	15,  // 257: steeple.spire.v1.Datastore.DeleteBundle:output_type -> steeple.spire.v1.DeleteBundleResponse
-	17,  // 258: steeple.spire.v1.Datastore.PruneBundle:output_type -> steeple.spire.v1.PruneBundleResponse
-	19,  // 259: steeple.spire.v1.Datastore.FetchBundle:output_type -> steeple.spire.v1.FetchBundleResponse
-	21,  // 260: steeple.spire.v1.Datastore.CountBundles:output_type -> steeple.spire.v1.CountBundlesResponse
-	23,  // 261: steeple.spire.v1.Datastore.ListBundles:output_type -> steeple.spire.v1.ListBundlesResponse
-	25,  // 262: steeple.spire.v1.Datastore.TaintX509CA:output_type -> steeple.spire.v1.TaintX509CAResponse
-	27,  // 263: steeple.spire.v1.Datastore.RevokeX509CA:output_type -> steeple.spire.v1.RevokeX509CAResponse
-	29,  // 264: steeple.spire.v1.Datastore.TaintJWTKey:output_type -> steeple.spire.v1.TaintJWTKeyResponse
-	31,  // 265: steeple.spire.v1.Datastore.RevokeJWTKey:output_type -> steeple.spire.v1.RevokeJWTKeyResponse
-	33,  // 266: steeple.spire.v1.Datastore.CreateRegistrationEntry:output_type -> steeple.spire.v1.CreateRegistrationEntryResponse
-	35,  // 267: steeple.spire.v1.Datastore.CreateOrReturnRegistrationEntry:output_type -> steeple.spire.v1.CreateOrReturnRegistrationEntryResponse
-	37,  // 268: steeple.spire.v1.Datastore.UpdateRegistrationEntry:output_type -> steeple.spire.v1.UpdateRegistrationEntryResponse
-	39,  // 269: steeple.spire.v1.Datastore.DeleteRegistrationEntry:output_type -> steeple.spire.v1.DeleteRegistrationEntryResponse
-	41,  // 270: steeple.spire.v1.Datastore.PruneRegistrationEntries:output_type -> steeple.spire.v1.PruneRegistrationEntriesResponse
-	44,  // 271: steeple.spire.v1.Datastore.FetchRegistrationEntry:output_type -> steeple.spire.v1.FetchRegistrationEntryResponse
-	46,  // 272: steeple.spire.v1.Datastore.FetchRegistrationEntries:output_type -> steeple.spire.v1.FetchRegistrationEntriesResponse
-	48,  // 273: steeple.spire.v1.Datastore.CountRegistrationEntries:output_type -> steeple.spire.v1.CountRegistrationEntriesResponse
-	50,  // 274: steeple.spire.v1.Datastore.ListRegistrationEntries:output_type -> steeple.spire.v1.ListRegistrationEntriesResponse
-	52,  // 275: steeple.spire.v1.Datastore.StreamRegistrationEntries:output_type -> steeple.spire.v1.StreamRegistrationEntriesResponse
-	54,  // 276: steeple.spire.v1.Datastore.ListRegistrationEntryEvents:output_type -> steeple.spire.v1.ListRegistrationEntryEventsResponse
-	55,  // 277: steeple.spire.v1.Datastore.StreamRegistrationEntryEvents:output_type -> steeple.spire.v1.StreamRegistrationEntryEventsResponse
-	57,  // 278: steeple.spire.v1.Datastore.FetchRegistrationEntryEvent:output_type -> steeple.spire.v1.FetchRegistrationEntryEventResponse
-	59,  // 279: steeple.spire.v1.Datastore.PruneRegistrationEntryEvents:output_type -> steeple.spire.v1.PruneRegistrationEntryEventsResponse
-	61,  // 280: steeple.spire.v1.Datastore.CreateAttestedNode:output_type -> steeple.spire.v1.CreateAttestedNodeResponse
-	63,  // 281: steeple.spire.v1.Datastore.UpdateAttestedNode:output_type -> steeple.spire.v1.UpdateAttestedNodeResponse
-	65,  // 282: steeple.spire.v1.Datastore.DeleteAttestedNode:output_type -> steeple.spire.v1.DeleteAttestedNodeResponse
-	67,  // 283: steeple.spire.v1.Datastore.PruneAttestedExpiredNodes:output_type -> steeple.spire.v1.PruneAttestedExpiredNodesResponse
-	69,  // 284: steeple.spire.v1.Datastore.FetchAttestedNode:output_type -> steeple.spire.v1.FetchAttestedNodeResponse
-	71,  // 285: steeple.spire.v1.Datastore.FetchAttestedNodes:output_type -> steeple.spire.v1.FetchAttestedNodesResponse
-	73,  // 286: steeple.spire.v1.Datastore.CountAttestedNodes:output_type -> steeple.spire.v1.CountAttestedNodesResponse
-	75,  // 287: steeple.spire.v1.Datastore.ListAttestedNodes:output_type -> steeple.spire.v1.ListAttestedNodesResponse
-	77,  // 288: steeple.spire.v1.Datastore.StreamAttestedNodes:output_type -> steeple.spire.v1.StreamAttestedNodesResponse
-	79,  // 289: steeple.spire.v1.Datastore.ListAttestedNodeEvents:output_type -> steeple.spire.v1.ListAttestedNodeEventsResponse
-	80,  // 290: steeple.spire.v1.Datastore.StreamAttestedNodeEvents:output_type -> steeple.spire.v1.StreamAttestedNodeEventsResponse
-	82,  // 291: steeple.spire.v1.Datastore.FetchAttestedNodeEvent:output_type -> steeple.spire.v1.FetchAttestedNodeEventResponse
-	84,  // 292: steeple.spire.v1.Datastore.PruneAttestedNodeEvents:output_type -> steeple.spire.v1.PruneAttestedNodeEventsResponse
-	86,  // 293: steeple.spire.v1.Datastore.FetchEventBounds:output_type -> steeple.spire.v1.FetchEventBoundsResponse
-	88,  // 294: steeple.spire.v1.Datastore.SetNodeSelectors:output_type -> steeple.spire.v1.SetNodeSelectorsResponse
-	90,  // 295: steeple.spire.v1.Datastore.GetNodeSelectors:output_type -> steeple.spire.v1.GetNodeSelectorsResponse
-	92,  // 296: steeple.spire.v1.Datastore.ListNodeSelectors:output_type -> steeple.spire.v1.ListNodeSelectorsResponse
-	93,  // 297: steeple.spire.v1.Datastore.StreamNodeSelectors:output_type -> steeple.spire.v1.StreamNodeSelectorsResponse
-	95,  // 298: steeple.spire.v1.Datastore.CreateJoinToken:output_type -> steeple.spire.v1.CreateJoinTokenResponse
-	97,  // 299: steeple.spire.v1.Datastore.DeleteJoinToken:output_type -> steeple.spire.v1.DeleteJoinTokenResponse
-	99,  // 300: steeple.spire.v1.Datastore.PruneJoinTokens:output_type -> steeple.spire.v1.PruneJoinTokensResponse
-	101, // 301: steeple.spire.v1.Datastore.FetchJoinToken:output_type -> steeple.spire.v1.FetchJoinTokenResponse
-	103, // 302: steeple.spire.v1.Datastore.CreateFederationRelationship:output_type -> steeple.spire.v1.CreateFederationRelationshipResponse
-	105, // 303: steeple.spire.v1.Datastore.UpdateFederationRelationship:output_type -> steeple.spire.v1.UpdateFederationRelationshipResponse
-	107, // 304: steeple.spire.v1.Datastore.DeleteFederationRelationship:output_type -> steeple.spire.v1.DeleteFederationRelationshipResponse
-	109, // 305: steeple.spire.v1.Datastore.FetchFederationRelationship:output_type -> steeple.spire.v1.FetchFederationRelationshipResponse
-	111, // 306: steeple.spire.v1.Datastore.ListFederationRelationships:output_type -> steeple.spire.v1.ListFederationRelationshipsResponse
-	113, // 307: steeple.spire.v1.Datastore.SetCAJournal:output_type -> steeple.spire.v1.SetCAJournalResponse
-	115, // 308: steeple.spire.v1.Datastore.PruneCAJournals:output_type -> steeple.spire.v1.PruneCAJournalsResponse
-	117, // 309: steeple.spire.v1.Datastore.FetchCAJournal:output_type -> steeple.spire.v1.FetchCAJournalResponse
-	119, // 310: steeple.spire.v1.Datastore.ListCAJournals:output_type -> steeple.spire.v1.ListCAJournalsResponse
-	123, // 311: steeple.spire.v1.Datastore.Batch:output_type -> steeple.spire.v1.BatchResponse
-	1,   // 312: steeple.spire.v1.Datastore.ImportRecords:output_type -> steeple.spire.v1.ImportRecordsResponse
-	3,   // 313: steeple.spire.v1.Datastore.FetchImport:output_type -> steeple.spire.v1.FetchImportResponse
-	5,   // 314: steeple.spire.v1.Datastore.ListJoinTokens:output_type -> steeple.spire.v1.ListJoinTokensResponse
-	253, // [253:315] is the sub-list for method output_type
-	191, // [191:253] is the sub-list for method input_type
+	121, // 250: steeple.spire.v1.Datastore.StreamBatches:input_type -> steeple.spire.v1.BatchRequest
+	0,   // 251: steeple.spire.v1.Datastore.ImportRecords:input_type -> steeple.spire.v1.ImportRecordsRequest
+	2,   // 252: steeple.spire.v1.Datastore.FetchImport:input_type -> steeple.spire.v1.FetchImportRequest
+	4,   // 253: steeple.spire.v1.Datastore.ListJoinTokens:input_type -> steeple.spire.v1.ListJoinTokensRequest
+	7,   // 254: steeple.spire.v1.Datastore.CreateBundle:output_type -> steeple.spire.v1.CreateBundleResponse
+	9,   // 255: steeple.spire.v1.Datastore.SetBundle:output_type -> steeple.spire.v1.SetBundleResponse
+	11,  // 256: steeple.spire.v1.Datastore.UpdateBundle:output_type -> steeple.spire.v1.UpdateBundleResponse
+	13,  // 257: steeple.spire.v1.Datastore.AppendBundle:output_type -> steeple.spire.v1.AppendBundleResponse
+	15,  // 258: steeple.spire.v1.Datastore.DeleteBundle:output_type -> steeple.spire.v1.DeleteBundleResponse
+	17,  // 259: steeple.spire.v1.Datastore.PruneBundle:output_type -> steeple.spire.v1.PruneBundleResponse
+	19,  // 260: steeple.spire.v1.Datastore.FetchBundle:output_type -> steeple.spire.v1.FetchBundleResponse
+	21,  // 261: steeple.spire.v1.Datastore.CountBundles:output_type -> steeple.spire.v1.CountBundlesResponse
+	23,  // 262: steeple.spire.v1.Datastore.ListBundles:output_type -> steeple.spire.v1.ListBundlesResponse
+	25,  // 263: steeple.spire.v1.Datastore.TaintX509CA:output_type -> steeple.spire.v1.TaintX509CAResponse
+	27,  // 264: steeple.spire.v1.Datastore.RevokeX509CA:output_type -> steeple.spire.v1.RevokeX509CAResponse
+	29,  // 265: steeple.spire.v1.Datastore.TaintJWTKey:output_type -> steeple.spire.v1.TaintJWTKeyResponse
+	31,  // 266: steeple.spire.v1.Datastore.RevokeJWTKey:output_type -> steeple.spire.v1.RevokeJWTKeyResponse
+	33,  // 267: steeple.spire.v1.Datastore.CreateRegistrationEntry:output_type -> steeple.spire.v1.CreateRegistrationEntryResponse
+	35,  // 268: steeple.spire.v1.Datastore.CreateOrReturnRegistrationEntry:output_type -> steeple.spire.v1.CreateOrReturnRegistrationEntryResponse
+	37,  // 269: steeple.spire.v1.Datastore.UpdateRegistrationEntry:output_type -> steeple.spire.v1.UpdateRegistrationEntryResponse
+	39,  // 270: steeple.spire.v1.Datastore.DeleteRegistrationEntry:output_type -> steeple.spire.v1.DeleteRegistrationEntryResponse
+	41,  // 271: steeple.spire.v1.Datastore.PruneRegistrationEntries:output_type -> steeple.spire.v1.PruneRegistrationEntriesResponse
+	44,  // 272: steeple.spire.v1.Datastore.FetchRegistrationEntry:output_type -> steeple.spire.v1.FetchRegistrationEntryResponse
+	46,  // 273: steeple.spire.v1.Datastore.FetchRegistrationEntries:output_type -> steeple.spire.v1.FetchRegistrationEntriesResponse
+	48,  // 274: steeple.spire.v1.Datastore.CountRegistrationEntries:output_type -> steeple.spire.v1.CountRegistrationEntriesResponse
+	50,  // 275: steeple.spire.v1.Datastore.ListRegistrationEntries:output_type -> steeple.spire.v1.ListRegistrationEntriesResponse
+	52,  // 276: steeple.spire.v1.Datastore.StreamRegistrationEntries:output_type -> steeple.spire.v1.StreamRegistrationEntriesResponse
+	54,  // 277: steeple.spire.v1.Datastore.ListRegistrationEntryEvents:output_type -> steeple.spire.v1.ListRegistrationEntryEventsResponse
+	55,  // 278: steeple.spire.v1.Datastore.StreamRegistrationEntryEvents:output_type -> steeple.spire.v1.StreamRegistrationEntryEventsResponse
+	57,  // 279: steeple.spire.v1.Datastore.FetchRegistrationEntryEvent:output_type -> steeple.spire.v1.FetchRegistrationEntryEventResponse
+	59,  // 280: steeple.spire.v1.Datastore.PruneRegistrationEntryEvents:output_type -> steeple.spire.v1.PruneRegistrationEntryEventsResponse
+	61,  // 281: steeple.spire.v1.Datastore.CreateAttestedNode:output_type -> steeple.spire.v1.CreateAttestedNodeResponse
+	63,  // 282: steeple.spire.v1.Datastore.UpdateAttestedNode:output_type -> steeple.spire.v1.UpdateAttestedNodeResponse
+	65,  // 283: steeple.spire.v1.Datastore.DeleteAttestedNode:output_type -> steeple.spire.v1.DeleteAttestedNodeResponse
+	67,  // 284: steeple.spire.v1.Datastore.PruneAttestedExpiredNodes:output_type -> steeple.spire.v1.PruneAttestedExpiredNodesResponse
+	69,  // 285: steeple.spire.v1.Datastore.FetchAttestedNode:output_type -> steeple.spire.v1.FetchAttestedNodeResponse
+	71,  // 286: steeple.spire.v1.Datastore.FetchAttestedNodes:output_type -> steeple.spire.v1.FetchAttestedNodesResponse
+	73,  // 287: steeple.spire.v1.Datastore.CountAttestedNodes:output_type -> steeple.spire.v1.CountAttestedNodesResponse
+	75,  // 288: steeple.spire.v1.Datastore.ListAttestedNodes:output_type -> steeple.spire.v1.ListAttestedNodesResponse
+	77,  // 289: steeple.spire.v1.Datastore.StreamAttestedNodes:output_type -> steeple.spire.v1.StreamAttestedNodesResponse
+	79,  // 290: steeple.spire.v1.Datastore.ListAttestedNodeEvents:output_type -> steeple.spire.v1.ListAttestedNodeEventsResponse
+	80,  // 291: steeple.spire.v1.Datastore.StreamAttestedNodeEvents:output_type -> steeple.spire.v1.StreamAttestedNodeEventsResponse
+	82,  // 292: steeple.spire.v1.Datastore.FetchAttestedNodeEvent:output_type -> steeple.spire.v1.FetchAttestedNodeEventResponse
+	84,  // 293: steeple.spire.v1.Datastore.PruneAttestedNodeEvents:output_type -> steeple.spire.v1.PruneAttestedNodeEventsResponse
+	86,  // 294: steeple.spire.v1.Datastore.FetchEventBounds:output_type -> steeple.spire.v1.FetchEventBoundsResponse
+	88,  // 295: steeple.spire.v1.Datastore.SetNodeSelectors:output_type -> steeple.spire.v1.SetNodeSelectorsResponse
+	90,  // 296: steeple.spire.v1.Datastore.GetNodeSelectors:output_type -> steeple.spire.v1.GetNodeSelectorsResponse
+	92,  // 297: steeple.spire.v1.Datastore.ListNodeSelectors:output_type -> steeple.spire.v1.ListNodeSelectorsResponse
+	93,  // 298: steeple.spire.v1.Datastore.StreamNodeSelectors:output_type -> steeple.spire.v1.StreamNodeSelectorsResponse
+	95,  // 299: steeple.spire.v1.Datastore.CreateJoinToken:output_type -> steeple.spire.v1.CreateJoinTokenResponse
+	97,  // 300: steeple.spire.v1.Datastore.DeleteJoinToken:output_type -> steeple.spire.v1.DeleteJoinTokenResponse
+	99,  // 301: steeple.spire.v1.Datastore.PruneJoinTokens:output_type -> steeple.spire.v1.PruneJoinTokensResponse
+	101, // 302: steeple.spire.v1.Datastore.FetchJoinToken:output_type -> steeple.spire.v1.FetchJoinTokenResponse
+	103, // 303: steeple.spire.v1.Datastore.CreateFederationRelationship:output_type -> steeple.spire.v1.CreateFederationRelationshipResponse
+	105, // 304: steeple.spire.v1.Datastore.UpdateFederationRelationship:output_type -> steeple.spire.v1.UpdateFederationRelationshipResponse
+	107, // 305: steeple.spire.v1.Datastore.DeleteFederationRelationship:output_type -> steeple.spire.v1.DeleteFederationRelationshipResponse
+	109, // 306: steeple.spire.v1.Datastore.FetchFederationRelationship:output_type -> steeple.spire.v1.FetchFederationRelationshipResponse
+	111, // 307: steeple.spire.v1.Datastore.ListFederationRelationships:output_type -> steeple.spire.v1.ListFederationRelationshipsResponse
+	113, // 308: steeple.spire.v1.Datastore.SetCAJournal:output_type -> steeple.spire.v1.SetCAJournalResponse
+	115, // 309: steeple.spire.v1.Datastore.PruneCAJournals:output_type -> steeple.spire.v1.PruneCAJournalsResponse
+	117, // 310: steeple.spire.v1.Datastore.FetchCAJournal:output_type -> steeple.spire.v1.FetchCAJournalResponse
+	119, // 311: steeple.spire.v1.Datastore.ListCAJournals:output_type -> steeple.spire.v1.ListCAJournalsResponse
+	123, // 312: steeple.spire.v1.Datastore.Batch:output_type -> steeple.spire.v1.BatchResponse
+	123, // 313: steeple.spire.v1.Datastore.StreamBatches:output_type -> steeple.spire.v1.BatchResponse
+	1,   // 314: steeple.spire.v1.Datastore.ImportRecords:output_type -> steeple.spire.v1.ImportRecordsResponse
+	3,   // 315: steeple.spire.v1.Datastore.FetchImport:output_type -> steeple.spire.v1.FetchImportResponse
+	5,   // 316: steeple.spire.v1.Datastore.ListJoinTokens:output_type -> steeple.spire.v1.ListJoinTokensResponse
+	254, // [254:317] is the sub-list for method output_type
+	191, // [191:254] is the sub-list for method input_type
 	191, // [191:191] is the sub-list for extension type_name
 	191, // [191:191] is the sub-list for extension extendee
 	0,   // [0:191] is the sub-list for field type_name

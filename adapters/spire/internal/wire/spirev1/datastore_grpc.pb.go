@@ -88,6 +88,7 @@ const (
 	Datastore_FetchCAJournal_FullMethodName                  = "/steeple.spire.v1.Datastore/FetchCAJournal"
 	Datastore_ListCAJournals_FullMethodName                  = "/steeple.spire.v1.Datastore/ListCAJournals"
 	Datastore_Batch_FullMethodName                           = "/steeple.spire.v1.Datastore/Batch"
+	Datastore_StreamBatches_FullMethodName                   = "/steeple.spire.v1.Datastore/StreamBatches"
 	Datastore_ImportRecords_FullMethodName                   = "/steeple.spire.v1.Datastore/ImportRecords"
 	Datastore_FetchImport_FullMethodName                     = "/steeple.spire.v1.Datastore/FetchImport"
 	Datastore_ListJoinTokens_FullMethodName                  = "/steeple.spire.v1.Datastore/ListJoinTokens"
@@ -222,6 +223,12 @@ type DatastoreClient interface {
 	// of its own. They are decided in the order given. Saves round trips and shares syncs; it is no transaction. Mutations
 	// that go in bounded steps (DeleteBundle) may finish after later ones.
 	Batch(ctx context.Context, in *BatchRequest, opts ...grpc.CallOption) (*BatchResponse, error)
+	// Carries out batches as they come, without waiting for the answers to earlier ones, and answers them in their order. All of
+	// them are about the namespace of the first; the others may leave theirs empty. The stream ends with an error instead of the
+	// answer to a batch of which nothing was decided here, for example because another node leads, or when a batch is not well
+	// formed. What became of batches that were sent and not answered is then not known: send them again, under the same request
+	// ids, on another stream. The first batch has to be sent before the stream is answered at all.
+	StreamBatches(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[BatchRequest, BatchResponse], error)
 	// Takes records over from another datastore with all that it had chosen for them, into a namespace that never held
 	// anything. Until the import is complete, the namespace takes no other mutation. A batch is taken over whole or not at all.
 	ImportRecords(ctx context.Context, in *ImportRecordsRequest, opts ...grpc.CallOption) (*ImportRecordsResponse, error)
@@ -874,6 +881,19 @@ func (c *datastoreClient) Batch(ctx context.Context, in *BatchRequest, opts ...g
 	return out, nil
 }
 
+func (c *datastoreClient) StreamBatches(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[BatchRequest, BatchResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Datastore_ServiceDesc.Streams[5], Datastore_StreamBatches_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[BatchRequest, BatchResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Datastore_StreamBatchesClient = grpc.BidiStreamingClient[BatchRequest, BatchResponse]
+
 func (c *datastoreClient) ImportRecords(ctx context.Context, in *ImportRecordsRequest, opts ...grpc.CallOption) (*ImportRecordsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ImportRecordsResponse)
@@ -1033,6 +1053,12 @@ type DatastoreServer interface {
 	// of its own. They are decided in the order given. Saves round trips and shares syncs; it is no transaction. Mutations
 	// that go in bounded steps (DeleteBundle) may finish after later ones.
 	Batch(context.Context, *BatchRequest) (*BatchResponse, error)
+	// Carries out batches as they come, without waiting for the answers to earlier ones, and answers them in their order. All of
+	// them are about the namespace of the first; the others may leave theirs empty. The stream ends with an error instead of the
+	// answer to a batch of which nothing was decided here, for example because another node leads, or when a batch is not well
+	// formed. What became of batches that were sent and not answered is then not known: send them again, under the same request
+	// ids, on another stream. The first batch has to be sent before the stream is answered at all.
+	StreamBatches(grpc.BidiStreamingServer[BatchRequest, BatchResponse]) error
 	// Takes records over from another datastore with all that it had chosen for them, into a namespace that never held
 	// anything. Until the import is complete, the namespace takes no other mutation. A batch is taken over whole or not at all.
 	ImportRecords(context.Context, *ImportRecordsRequest) (*ImportRecordsResponse, error)
@@ -1226,6 +1252,9 @@ func (UnimplementedDatastoreServer) ListCAJournals(context.Context, *ListCAJourn
 }
 func (UnimplementedDatastoreServer) Batch(context.Context, *BatchRequest) (*BatchResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Batch not implemented")
+}
+func (UnimplementedDatastoreServer) StreamBatches(grpc.BidiStreamingServer[BatchRequest, BatchResponse]) error {
+	return status.Error(codes.Unimplemented, "method StreamBatches not implemented")
 }
 func (UnimplementedDatastoreServer) ImportRecords(context.Context, *ImportRecordsRequest) (*ImportRecordsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ImportRecords not implemented")
@@ -2284,6 +2313,13 @@ func _Datastore_Batch_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Datastore_StreamBatches_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(DatastoreServer).StreamBatches(&grpc.GenericServerStream[BatchRequest, BatchResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Datastore_StreamBatchesServer = grpc.BidiStreamingServer[BatchRequest, BatchResponse]
+
 func _Datastore_ImportRecords_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ImportRecordsRequest)
 	if err := dec(in); err != nil {
@@ -2599,6 +2635,12 @@ var Datastore_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "StreamNodeSelectors",
 			Handler:       _Datastore_StreamNodeSelectors_Handler,
 			ServerStreams: true,
+		},
+		{
+			StreamName:    "StreamBatches",
+			Handler:       _Datastore_StreamBatches_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
 		},
 	},
 	Metadata: "steeple/spire/v1/datastore.proto",
