@@ -1,7 +1,9 @@
 //! Taking all that a stopped node has, for a group whose majority is lost for good.
 
-use std::io::{Read, Seek};
-use std::path::Path;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Read, Seek};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use steeple_engine::disk::RealDisk;
@@ -47,6 +49,12 @@ pub enum RescueError {
     /// The log or the base snapshot cannot be read.
     #[error(transparent)]
     Open(#[from] StartError),
+    /// What the records would be kept in meanwhile is there already, and may be somebody's.
+    #[error(
+        "{} is in the way: it is left over from an earlier attempt that was broken off, or not Steeple's; remove it, or name \
+         another file", .0.display()
+    )]
+    InTheWay(PathBuf),
     /// The snapshot cannot be written.
     #[error("cannot write the snapshot: {0}")]
     Write(String),
@@ -72,13 +80,24 @@ pub fn rescue(data: &Path, file: &Path) -> Result<Rescued, RescueError> {
     install::resume(&base, &identity, &mut writer).map_err(|error| StartError::from(Box::new(error)))?;
     let (committed, last) = (writer.hard_state().commit, log.last().index);
     open::check_rebuildable(&log, &base)?;
-    let records = Records::in_directory(file.with_extension("records"));
-    records.destroy().map_err(StartError::from)?;
+    let records = Records::in_directory(claim_beside(file)?);
     let written = open::rebuild(&options, &records, &log, &base, last)
         .map_err(RescueError::from)
         .and_then(|view| write(view, log, base::origin(&identity), file));
     records.destroy().map_err(StartError::from)?;
     Ok(Rescued { manifest: written?, committed: committed.min(last), last })
+}
+
+/// A new directory beside a file. One that is there already is never used: all of it is removed in the end.
+fn claim_beside(file: &Path) -> Result<PathBuf, RescueError> {
+    let mut name = file.file_name().map(OsString::from).unwrap_or_default();
+    name.push(".records");
+    let path = file.with_file_name(name);
+    match fs::create_dir(&path) {
+        Ok(()) => Ok(path),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(RescueError::InTheWay(path)),
+        Err(source) => Err(StartError::Directory { action: "create", path, source }.into()),
+    }
 }
 
 fn write(view: View, log: LogReader, origin: steeple_snapshot::Origin, file: &Path) -> Result<Manifest, RescueError> {
@@ -90,7 +109,7 @@ fn write(view: View, log: LogReader, origin: steeple_snapshot::Origin, file: &Pa
     steeple_snapshot::write(&source, &mut publication, options, &mut |_| {}).map_err(|error| failed(&error))?;
     let mut written = publication.file();
     written.rewind().map_err(|error| failed(&error))?;
-    let report = steeple_snapshot::verify(std::io::BufReader::new(written.by_ref()), &mut |_| {});
+    let report = steeple_snapshot::verify(io::BufReader::new(written.by_ref()), &mut |_| {});
     let report = report.map_err(|error| failed(&error))?;
     publication.publish().map_err(|error| failed(&error))?;
     Ok(report.manifest)
@@ -135,12 +154,21 @@ mod tests {
         lonely.await.unwrap();
         let from = data.path().join(number.to_string());
         let file = data.path().join("rescue.snapshot");
+        // What is somebody else's is left alone.
+        let beside = data.path().join("rescue.snapshot.records");
+        fs::create_dir(&beside).unwrap();
+        fs::write(beside.join("accounts"), "theirs").unwrap();
+        let refused = rescue(&from, &file);
+        assert!(matches!(&refused, Err(RescueError::InTheWay(path)) if *path == beside), "{refused:?}");
+        assert_eq!(fs::read(beside.join("accounts")).unwrap(), b"theirs");
+        assert!(!file.exists());
+        fs::remove_dir_all(&beside).unwrap();
         let rescued = rescue(&from, &file).unwrap();
         assert_eq!(rescued.manifest.state.revision, acknowledged.next());
         assert!(rescued.unconfirmed() >= 1, "{rescued:?}");
-        assert!(!file.with_extension("records").exists());
+        assert!(!beside.exists());
         let target = data.path().join("new");
-        let mut input = std::io::BufReader::new(std::fs::File::open(&file).unwrap());
+        let mut input = io::BufReader::new(fs::File::open(&file).unwrap());
         super::super::restore(&mut input, &target, RecordStoreKind::Sled, &mut |_| {}).unwrap();
         let node = Node::start(NodeOptions::at(&target), NodeParts::default()).unwrap();
         assert!(node.revision() >= acknowledged.next());
