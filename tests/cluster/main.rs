@@ -42,5 +42,6 @@ mod proxy;
 mod register;
 mod repair;
 mod settings;
+mod stores;
 mod wiped;
 mod writer;

@@ -205,8 +205,7 @@ impl World {
             Fault::FailedWrite => self.fail_disk(number, Failure::Once, "write failed half-way"),
             Fault::FailedStore => {
                 if self.machines[number].node.is_some() {
-                    self.machines[number].fail_stores();
-                    self.machines[number].is_failing = true;
+                    self.machines[number].fail_stores(&mut self.chance);
                     self.counters.fault("record store failed");
                 }
                 Ok(())
