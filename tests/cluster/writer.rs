@@ -50,8 +50,9 @@ fn a_stream_goes_on_at_the_next_leader() {
         }
         assert_eq!(revisions.len(), number);
         for node in cluster.numbers() {
-            let there = cluster.client(node).namespace(NAMESPACE).count_attested_nodes(AttestedNodeFilter::default());
-            assert_eq!(usize::try_from(there.await.expect("a count")).expect("not below zero"), number);
+            let namespace = cluster.client(node).namespace(NAMESPACE);
+            let there = namespace.count_attested_nodes(AttestedNodeFilter::default()).await.expect("a count");
+            assert_eq!(usize::try_from(there).expect("not below zero"), number);
         }
         cluster.assert_nobody_panicked();
     });
