@@ -400,7 +400,9 @@ impl Judgement<'_> {
     /// The first entry of this log in whose place another one is committed, or stands in a log that holds everything
     /// that is committed; or which follows on damage that such a log has and does not have itself.
     fn first_conflict(&self, pieces: &[Piece]) -> Option<LogIndex> {
-        let identified = pieces.iter().map(|piece| (piece.first, piece.last, piece.term));
+        // Where a snapshot with history from a rewritten log was taken over, a place may have another number here than there.
+        let comparable = pieces.iter().filter(|piece| !self.is_hopeless(piece));
+        let identified = comparable.map(|piece| (piece.first, piece.last, piece.term));
         let intact = self.own.outline.runs.iter().filter(|run| run.intact).map(|run| (run.first, run.last, run.term));
         let known: Vec<(LogIndex, LogIndex, Term)> =
             identified.chain(intact).filter_map(|(first, last, term)| Some((first, last, term?))).collect();

@@ -176,7 +176,10 @@ impl Patient {
     }
 
     fn hopeless(&self) -> Vec<(LogIndex, LogIndex)> {
-        let hopeless = self.writer.holes().iter().filter(|hole| hole.kind == HoleKind::Hopeless);
+        // What came with a snapshot and is not replicated is nobody else's entry of that number.
+        let replicated_from = self.writer.reader().contiguous_from();
+        let is_hopeless = |hole: &&Hole| hole.kind == HoleKind::Hopeless || hole.first < replicated_from;
+        let hopeless = self.writer.holes().iter().filter(is_hopeless);
         hopeless.map(|hole| (hole.first, hole.last)).collect()
     }
 

@@ -31,7 +31,8 @@ pub fn direction(bug: Bug) -> Option<Direction> {
         Bug::DamageCutOff => damaged_logs,
         Bug::RepairQuorumTooLow => |settings| Script::LonelyRepair.direct(settings),
         Bug::FeaturesRaisedTooEarly | Bug::OlderMemberAdmitted => upgrades,
-        Bug::VoteForgotten | Bug::VoteCountedBeforeDurable => elections,
+        Bug::VoteCountedBeforeDurable => |settings| Script::SlowVote.direct(settings),
+        Bug::VoteForgotten => elections,
         _ => return None,
     })
 }

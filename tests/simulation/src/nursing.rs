@@ -82,7 +82,11 @@ impl World {
                 self.fetch(number, Fetch { from: machine_of(source), wanted, answer });
                 Ok(())
             }
-            Ok(Need::Answers | Need::Patience(_)) => Ok(()),
+            Ok(Need::Answers) => Ok(()),
+            Ok(Need::Patience(obstacle)) => {
+                self.trace.explain(|| format!("member {number} cannot repair its log yet: {obstacle}"));
+                Ok(())
+            }
             Err(error) => self.fail_patient(number, &error),
         }
     }

@@ -152,7 +152,8 @@ impl World {
             let machine = &mut self.machines[number];
             if machine.rot(rot, &mut self.chance) {
                 (machine.is_rotten, machine.is_failing) = (true, true);
-                self.counters.fault(rot.name());
+                self.counters.fault("log damaged");
+                self.counters.branch(rot.name());
                 self.trace.explain(|| format!("member {number}: {}", rot.name()));
             }
         }

@@ -39,6 +39,9 @@ pub enum Script {
     /// A member is cut off, and the newest entries are committed by the two others. One of these dies, the newest entry of
     /// the other one is damaged, and only the one that never had it is there to ask.
     LonelyRepair,
+    /// One member is cut off, the leader is killed, and the third one is elected while its disk is slow. It is killed the moment it
+    /// leads, and then left alone with the one that was cut off.
+    SlowVote,
     /// A leader takes the vote from one of its two followers, which does not hear that this is committed, and then from the other
     /// one, which had lagged and gets both changes at once. That one is killed as soon as it has confirmed them, and the
     /// two who lost their votes are left to themselves.
@@ -160,6 +163,7 @@ impl World {
             (stage, Script::StaleLeader) => self.lead_stale_leader(&mut course, stage, now),
             (stage, Script::LateAnswer | Script::AnswerToEarlierRun) => self.lead_late_answer(&mut course, stage, now),
             (stage, Script::OvertakenSnapshot) => self.lead_overtaken_snapshot(&mut course, stage, now),
+            (stage, Script::SlowVote) => self.lead_slow_vote(&mut course, stage, now),
             (stage, Script::ForgottenMembers) => self.lead_forgotten_members(&mut course, stage, now),
             (stage, Script::LonelyRepair) => self.lead_lonely_repair(&mut course, stage, now),
             (stage, Script::RequestsInSnapshot) => self.lead_requests_in_snapshot(&mut course, stage, now),
@@ -193,6 +197,7 @@ impl World {
                 self.network.cut_off(leader, count);
                 self.machines[leader].paused_until = now + 4 * SECOND;
             }
+            Script::SlowVote => {}
             Script::LonelyRepair => self.network.cut_off(other, count),
             Script::LateAnswer | Script::AnswerToEarlierRun => self.withheld.answers = Some((leader, follower)),
             Script::OvertakenSnapshot | Script::RequestsInSnapshot | Script::ForgottenMembers => {
@@ -314,6 +319,33 @@ impl World {
                 Ok(())
             }
             5 if now > course.since + 2 * SECOND => self.give_up_script(course, now),
+            _ => Ok(()),
+        }
+    }
+
+    fn lead_slow_vote(&mut self, course: &mut Course, stage: u32, now: Instant) -> Checked {
+        let Course { leader, follower, other, .. } = *course;
+        let count = self.machines.len();
+        match stage {
+            1 => {
+                let last = |number: usize| self.machines[number].node.as_ref().map(SteppedNode::last);
+                if last(leader) != last(follower) || last(leader) != last(other) {
+                    return Ok(());
+                }
+                self.network.cut_off(other, count);
+                self.machines[follower].slow_until = now + PATIENCE;
+                course.go_on(now);
+                self.kill_for_script(leader, CrashLoss::Nothing)
+            }
+            2 if self.machines[follower].node.as_ref().is_some_and(|node| node.leadership().opened.is_some()) => {
+                self.counters.branch("script: killed the moment it leads");
+                course.go_on(now);
+                self.network.heal_partition();
+                self.network.cut_off(leader, count);
+                self.machines[follower].slow_until = now;
+                self.kill_for_script(follower, CrashLoss::Everything)
+            }
+            3 if now > course.since + 6 * SECOND => self.give_up_script(course, now),
             _ => Ok(()),
         }
     }

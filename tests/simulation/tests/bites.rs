@@ -60,6 +60,7 @@ fn scripts_come_to_their_end() {
         (Script::AnswerToEarlierRun, "script: late answer to a read"),
         (Script::OvertakenSnapshot, "script: snapshot that its receiver has overtaken"),
         (Script::LonelyRepair, "script: damaged member with nobody but one that lags"),
+        (Script::SlowVote, "script: killed the moment it leads"),
         (Script::ForgottenMembers, "script: killed after it has confirmed its own removal"),
         (Script::RequestsInSnapshot, "script: calls repeated behind a snapshot"),
     ] {
