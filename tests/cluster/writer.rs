@@ -23,7 +23,8 @@ fn creation(number: usize) -> Operation {
 fn a_stream_goes_on_at_the_next_leader() {
     run(async {
         let mut cluster = Cluster::start(3).await;
-        let addresses: Vec<_> = cluster.numbers().iter().map(|number| cluster.address(*number).to_string()).collect();
+        let addresses: Vec<_> =
+            cluster.numbers().iter().map(|number| cluster.node(*number).client_address.to_string()).collect();
         let client = Client::connect(addresses).await.expect("a node");
         let namespace = client.namespace(NAMESPACE);
         let writer = namespace.writer(WriterOptions { in_flight_max: IN_FLIGHT });
