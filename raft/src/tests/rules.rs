@@ -199,7 +199,7 @@ fn a_change_that_is_committed_is_known_to_be_by_who_confirms_what_follows_on_it(
         let mut hand = Hand::of(3);
         let change = change_entry(2, 2, vec![Step::Learner { node: 4, member: Some(member(4)) }]);
         // The leader may have folded the change, which is new here, and sends what follows with it.
-        let entries = vec![change, super::hand::event(3, 2)].into();
+        let entries = vec![change, super::hand::event(3, 2)];
         hand.take(with_entries(append(2, 2, (1, 1), &[], commit), entries));
         let write = hand.state().writes.front().expect("the entries are written");
         assert_eq!((write.committed, write.entries.len()), (expected, 2));

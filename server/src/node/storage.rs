@@ -89,7 +89,7 @@ impl Shelf {
 
     /// Makes one pair of every store unreadable; whether there was any.
     pub fn damage(&self, place: u64) -> bool {
-        self.stores.lock().values().fold(false, |any, store| store.damage(place) || any)
+        self.stores.lock().values().filter(|store| store.damage(place)).count() > 0
     }
 
     pub(super) fn numbers(&self) -> Vec<u64> {
