@@ -274,7 +274,7 @@ mod tests {
     use prost_types::FileDescriptorSet;
 
     /// Every source that declares calls.
-    const SOURCES: [&str; 11] = [
+    const SOURCES: [&str; 12] = [
         include_str!("admin.rs"),
         include_str!("batch.rs"),
         include_str!("bootstrap.rs"),
@@ -283,6 +283,7 @@ mod tests {
         include_str!("calls/bundles.rs"),
         include_str!("calls/entries.rs"),
         include_str!("calls/federation.rs"),
+        include_str!("calls/imports.rs"),
         include_str!("calls/journals.rs"),
         include_str!("calls/nodes.rs"),
         include_str!("calls/tokens.rs"),
