@@ -42,6 +42,5 @@ mod proxy;
 mod register;
 mod repair;
 mod settings;
-mod stores;
 mod wiped;
 mod writer;

@@ -406,7 +406,8 @@ fn use_store(
     was_stopped: bool,
 ) -> Result<View, StartError> {
     let store = records.open(options)?;
-    let look_through = |store: Arc<dyn RecordStore>| {
+    let Some(directory) = records.directory() else { return open_and_follow(store, log, up_to) };
+    stall::watch_over(directory, stall::PATIENCE, store, |store| {
         if !was_stopped {
             // Everything is read once, also what the view reads only when somebody asks for it: what a crash has left
             // behind shows now and not to a caller.
@@ -418,11 +419,7 @@ fn use_store(
             view.flush()?;
         }
         Ok(view)
-    };
-    match records.directory() {
-        Some(directory) => stall::watch_over(directory, stall::PATIENCE, store, look_through),
-        None => look_through(store),
-    }
+    })
 }
 
 fn open_and_follow(store: Arc<dyn RecordStore>, log: &LogReader, up_to: LogIndex) -> Result<View, StartError> {

@@ -22,12 +22,11 @@ use tokio::sync::watch;
 
 use super::base::Base;
 use super::errors::StartError;
-use super::install::{self, Arrived, Served};
 use super::open::{Directories, open_disk};
 use super::options::{ClusterOrigin, NodeOptions};
 use super::roster::Roster;
 use super::storage::Storage;
-use super::{records, stall};
+use super::{install, records, stall};
 use crate::peer::repair::{RepairClient, WantedEntries};
 use crate::peer::{BoxFuture, Delivered, Delivery, HandshakeError, Introduction, PeerIdentity, PeerSink};
 
@@ -52,7 +51,6 @@ const STARTING: &str = "the node is starting";
 /// A member whose log is damaged, with its log open.
 pub(crate) struct Damaged {
     pub(crate) identity: PeerIdentity,
-    storage: Storage,
     patient: SharedPatient,
     /// The other members, and where they are.
     peers: BTreeMap<NodeId, String>,
@@ -139,15 +137,7 @@ impl Damaged {
         let patient = Arc::new(Mutex::new(Some(Patient::new(writer, configuration))));
         let Introduction { incarnation, features, .. } = roster.own();
         let identity = PeerIdentity { cluster, group, node, incarnation, features };
-        let roster = Arc::new(roster);
-        let storage = storage.clone();
-        Ok(Some(Self { identity, storage, patient, peers, base, roster, silent: Mutex::default() }))
-    }
-
-    /// Whether nothing is wrong with the log.
-    pub(crate) fn is_whole(&self) -> bool {
-        let is_whole = |patient: &Patient| patient.statement().is_ok_and(|statement| statement.outline.is_whole());
-        self.patient.lock().as_ref().is_some_and(is_whole)
+        Ok(Some(Self { identity, patient, peers, base, roster: Arc::new(roster), silent: Mutex::default() }))
     }
 
     /// The other members.
@@ -171,15 +161,12 @@ impl Damaged {
         patient.map_or(Ok(()), |patient| patient.into_writer().close())
     }
 
-    /// Makes a snapshot of another member the base snapshot, and puts it in the place of a log that is not whole, which is
-    /// closed.
-    pub(super) fn take_over(&self, arrived: Arrived) -> Result<(), String> {
-        let has_lost_records = self.is_whole();
-        begin_from(&self.base, &self.patient, arrived)?;
-        if has_lost_records {
-            self.forget_records();
-        }
-        Ok(())
+    /// Puts a snapshot of another member in the place of the log, and closes that.
+    pub(super) fn replace_log(&self, snapshot: &[u8]) -> Result<(), StartError> {
+        let Some(patient) = self.patient.lock().take() else { return Ok(()) };
+        let mut writer = patient.into_writer();
+        install::replace_log_by_bytes(&self.base, snapshot, &mut writer).map_err(Box::new)?;
+        Ok(writer.close()?)
     }
 
     /// What takes up the questions of other members meanwhile.
@@ -232,9 +219,8 @@ impl Damaged {
         Ok(())
     }
 
-    /// Fetches a snapshot of what came before a log that is whole, for a member that has lost it. Asks until somebody has
-    /// one that reaches to where the log begins: one that reaches to its end nobody may be able to make, when what this
-    /// member has confirmed was committed with its word.
+    /// Fetches a snapshot in the place of a log that is whole, for a member that has lost what came before it. Asks until
+    /// somebody has one.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -243,27 +229,17 @@ impl Damaged {
         client: &RepairClient,
         progress: &watch::Sender<String>,
     ) -> Result<(), StartError> {
-        let at_least = self.on_log(|patient| Ok(patient.base())).await?;
+        let at_least = self.on_log(|patient| patient.statement()).await?.outline.last();
         while let Err(reason) = self.take_over_snapshot(client, at_least).await {
             tracing::warn!(reason, "records and base snapshot are lost; a snapshot of another member is needed");
             progress.send_replace(format!("a snapshot of another member is needed: {reason}"));
             tokio::time::sleep(ASK_PAUSE).await;
         }
-        self.forget_records();
         Ok(())
     }
 
-    /// Takes away records that were of no use: the next start makes them from the snapshot, and need not find out again.
-    fn forget_records(&self) {
-        for records in records::found(&self.storage).unwrap_or_default() {
-            if let Err(error) = records.destroy() {
-                tracing::warn!(%error, "a record store that is of no use is left over");
-            }
-        }
-    }
-
-    /// Makes a snapshot of another member the base snapshot, and puts it in the place of a log that is not whole. It holds
-    /// everything that such a log reached to, so that nothing confirmed is lost with it.
+    /// Puts a snapshot of another member in the place of the log. It holds everything that this log reached to, so that
+    /// nothing confirmed is lost with it.
     async fn take_over_snapshot(&self, client: &RepairClient, at_least: LogIndex) -> Result<(), String> {
         let target = self.base.incoming_path().ok_or("a node in memory has no snapshots")?;
         let mut last = "nobody has one".to_owned();
@@ -278,11 +254,14 @@ impl Damaged {
             let (target, base, patient) = (target.clone(), Arc::clone(&self.base), Arc::clone(&self.patient));
             let installing = tokio::task::spawn_blocking(move || {
                 fetched.publish().map_err(|error| error.to_string())?;
-                begin_from(&base, &patient, Arrived::File(target))
+                let patient = patient.lock().take().ok_or(STARTING)?;
+                let mut writer = patient.into_writer();
+                install::replace_log(&base, &target, &mut writer).map_err(|error| error.to_string())?;
+                writer.close().map_err(|error| error.to_string())
             });
-            let served = installing.await.map_err(|error| error.to_string())??;
-            tracing::info!(from = %node, ?served, "a snapshot has taken the place of what was lost");
-            return Ok(());
+            let installed = installing.await.map_err(|error| error.to_string())?;
+            tracing::info!(from = %node, "a snapshot has taken the place of the damaged log");
+            return installed;
         }
         Err(last)
     }
@@ -359,16 +338,6 @@ impl Damaged {
         let worked = working.await.map_err(|error| StartError::Failed(error.to_string()))?;
         Ok(worked.ok_or_else(|| StartError::Failed(STARTING.into()))??)
     }
-}
-
-/// Makes a snapshot that has arrived the base snapshot, and closes the log, which belongs to the node from now on.
-fn begin_from(base: &Arc<Base>, patient: &SharedPatient, arrived: Arrived) -> Result<Served, String> {
-    let mut slot = patient.lock();
-    let writer = slot.as_mut().ok_or(STARTING)?.writer_mut();
-    let served = install::begin_from(base, arrived, writer).map_err(|error| error.to_string())?;
-    let whole = slot.take().map(Patient::into_writer);
-    whole.map_or(Ok(()), |writer| writer.close()).map_err(|error| error.to_string())?;
-    Ok(served)
 }
 
 /// All of them at the same time, in order.

@@ -95,10 +95,8 @@ pub(crate) struct Machine {
     pub(crate) observed_revision: u64,
     /// Took part in a group that has since removed it.
     pub(crate) retired: bool,
-    /// Its disk was made to fail in this life, so that the process may end by itself.
+    /// Its disk or its record store was made to fail in this life, so that the process may end by itself.
     pub(crate) is_failing: bool,
-    /// Its record store was made to fail in this life.
-    store_failed: bool,
     /// Its disk has no room.
     pub(crate) is_full: bool,
     /// Its log is damaged, found so at a start, and being repaired with the help of the others.
@@ -152,7 +150,6 @@ impl Machine {
             observed_revision: 0,
             retired: false,
             is_failing: false,
-            store_failed: false,
             is_full: false,
             patient: None,
             rounds: 0,
@@ -233,7 +230,7 @@ impl Machine {
     pub(crate) fn crash(&mut self, loss: CrashLoss, chance: &mut Chance) {
         self.serving.clear();
         let was_taking_over = self.node.as_ref().is_some_and(SteppedNode::is_taking_over);
-        self.may_rebuild |= was_taking_over || self.is_failing || std::mem::take(&mut self.store_failed);
+        self.may_rebuild |= was_taking_over || self.is_failing;
         (self.node, self.patient, self.fetching) = (None, None, None);
         self.dying = None;
         drop(self.outbox.take());
@@ -304,16 +301,12 @@ impl Machine {
 
     /// Whether its disk or record store may be to blame when the process ends.
     pub(crate) fn is_broken(&self) -> bool {
-        self.is_failing || self.store_failed && self.storage.stores.has_failed()
+        self.is_failing
     }
 
-    /// Breaks every record store of the machine, at once or at the next flush.
-    pub(crate) fn fail_stores(&mut self, chance: &mut Chance) {
-        self.store_failed = true;
-        match chance.happens(500) {
-            true => self.storage.stores.fail("simulated failure"),
-            false => self.storage.stores.fail_at_flush("simulated failure of a flush"),
-        }
+    /// Breaks every record store of the machine.
+    pub(crate) fn fail_stores(&self) {
+        self.storage.stores.fail("simulated failure");
     }
 
     pub(crate) fn serve(&mut self, future: Serving) {

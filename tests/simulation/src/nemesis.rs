@@ -205,7 +205,8 @@ impl World {
             Fault::FailedWrite => self.fail_disk(number, Failure::Once, "write failed half-way"),
             Fault::FailedStore => {
                 if self.machines[number].node.is_some() {
-                    self.machines[number].fail_stores(&mut self.chance);
+                    self.machines[number].fail_stores();
+                    self.machines[number].is_failing = true;
                     self.counters.fault("record store failed");
                 }
                 Ok(())

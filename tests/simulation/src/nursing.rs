@@ -110,7 +110,7 @@ impl World {
         let Some(bytes) = fetched.ok().and_then(Result::ok).and_then(|fetched| fetched.memory()) else {
             return Ok(false);
         };
-        let replaced = machine.patient.as_ref().map_or(Ok(()), |patient| patient.take_over(bytes));
+        let replaced = machine.patient.as_ref().map_or(Ok(()), |patient| patient.replace_log(&bytes));
         machine.may_rebuild = true;
         match replaced {
             Ok(()) => {

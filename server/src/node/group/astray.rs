@@ -15,9 +15,7 @@ use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 use steeple_engine::ids::{LogIndex, NodeId};
-use steeple_engine::simulation::reached;
 
-use super::failed_store::FailedStore;
 use super::fold::Noted;
 use super::snapshots::{Takeover, arrived, target};
 use super::{Failure, Group, Message};
@@ -83,20 +81,16 @@ pub(super) struct Astray {
     mended: Option<Mended>,
     /// Ticks until the next attempt.
     wait: u32,
-    /// The store has failed, so that nothing can be folded into it.
-    pub(super) failed: Option<FailedStore>,
-    /// How often one has failed in this run, or could not be made.
-    pub(super) failures: u32,
 }
 
 #[derive(Debug, Default)]
 enum Stage {
     #[default]
     Sound,
-    /// They are to be made anew from what is here. Nothing was found wrong with them when their store has failed.
-    Rebuild(Option<Finding>),
+    /// They are to be made anew from what is here.
+    Rebuild(Finding),
     /// They are to be made anew from the leader's.
-    Fetch(Option<Finding>),
+    Fetch(Finding),
     /// That did not help.
     GivenUp,
 }
@@ -111,14 +105,7 @@ enum Mended {
 impl Astray {
     /// A replica that was astray when it was stopped, and could not be mended by what it has.
     pub(super) fn since(finding: Option<Finding>) -> Self {
-        Self { stage: finding.map_or(Stage::Sound, |finding| Stage::Fetch(Some(finding))), ..Self::default() }
-    }
-
-    /// Other records are needed, whatever is wrong with these.
-    pub(super) fn need_other_records(&mut self) {
-        if matches!(self.stage, Stage::Sound | Stage::GivenUp) {
-            self.stage = Stage::Rebuild(None);
-        }
+        Self { stage: finding.map_or(Stage::Sound, Stage::Fetch), ..Self::default() }
     }
 }
 
@@ -147,8 +134,8 @@ impl Group {
             return;
         }
         self.astray.stage = match self.astray.mended {
-            None => Stage::Rebuild(Some(finding.clone())),
-            Some(Mended::FromOwn) => Stage::Fetch(Some(finding.clone())),
+            None => Stage::Rebuild(finding.clone()),
+            Some(Mended::FromOwn) => Stage::Fetch(finding.clone()),
             Some(Mended::FromLeader) => Stage::GivenUp,
             Some(Mended::OwnAreRight) => {
                 tracing::error!(
@@ -188,16 +175,14 @@ impl Group {
     }
 
     /// Does what is next to get the right records, unless something is under way.
-    pub(super) fn mend_records(&mut self) {
+    fn mend_records(&mut self) {
         if self.is_taking_over() || self.astray.wait > 0 {
             return;
         }
         match &self.astray.stage {
             Stage::Sound | Stage::GivenUp => {}
             Stage::Rebuild(finding) => self.rebuild_records(finding.clone()),
-            Stage::Fetch(finding) => {
-                self.fetch_records(finding.as_ref().map_or(LogIndex::ZERO, Finding::index));
-            }
+            Stage::Fetch(finding) => self.fetch_records(finding.index()),
         }
     }
 
@@ -206,7 +191,7 @@ impl Group {
         self.mend_records();
     }
 
-    fn rebuild_records(&mut self, finding: Option<Finding>) {
+    fn rebuild_records(&mut self, finding: Finding) {
         tracing::warn!("making the records anew from base snapshot and log");
         let Some(inbox) = self.shared.inbox_sender() else { return };
         self.takeover = Takeover::Preparing;
@@ -214,7 +199,7 @@ impl Group {
         self.shared.work.spawn(async move {
             let alone = install::alone(&shared).await;
             let work = Arc::clone(&shared.work);
-            let rebuilt = work.blocking(move || Rebuilding::prepare(shared, finding.as_ref(), alone)).await;
+            let rebuilt = work.blocking(move || Rebuilding::prepare(shared, &finding, alone)).await;
             drop(inbox.send(Message::Rebuilt(flat(rebuilt).map(Box::new))).await);
         });
     }
@@ -257,31 +242,16 @@ impl Group {
             Ok(core) => {
                 self.stop_leading();
                 self.core = core;
-                self.fold_what_waited()?;
-                if self.astray.failed.is_some() {
-                    // The new store has failed as well.
-                    self.astray.wait = AGAIN_TICKS;
-                    return Ok(());
-                }
-                reached("records: made anew while the node ran");
                 self.settle_astray(mended);
                 self.serve_readers();
                 self.open_term()
             }
             Err(error) => {
                 tracing::warn!(error, "the records were not made anew this way");
-                if self.astray.failed.is_some() {
-                    self.count_failure(&error)?;
-                }
-                let has_others = self.transport.is_some() && !self.is_only_voter();
                 match std::mem::take(&mut self.astray.stage) {
-                    Stage::Rebuild(finding) if has_others || finding.is_some() => {
-                        self.astray.stage = Stage::Fetch(finding);
-                    }
+                    Stage::Rebuild(finding) => self.astray.stage = Stage::Fetch(finding),
                     stage => {
-                        // There may be nobody to fetch them from, and what was in the way here may be gone.
-                        let is_stuck = self.astray.failed.is_some() && matches!(stage, Stage::Fetch(None));
-                        self.astray.stage = if is_stuck { Stage::Rebuild(None) } else { stage };
+                        self.astray.stage = stage;
                         self.astray.wait = AGAIN_TICKS;
                     }
                 }
@@ -300,7 +270,7 @@ impl Group {
     }
 
     fn settle_astray(&mut self, mended: Mended) {
-        self.astray = Astray { mended: Some(mended), failures: self.astray.failures, ..Astray::default() };
+        self.astray = Astray { mended: Some(mended), ..Astray::default() };
         // What was noted was noted of the old records.
         self.checks.forget();
         if let Err(error) = self.core.base.unmark_astray() {
@@ -318,7 +288,7 @@ impl Group {
 
     /// The only one who votes has nobody to compare its records with, and nobody else could lead.
     pub(super) fn settle_astray_alone(&mut self) {
-        if self.is_astray() && self.astray.failed.is_none() && self.is_only_voter() {
+        if self.is_astray() && self.is_only_voter() {
             tracing::error!(
                 "the records differed from those of a leader that is no member any more; they are served as they are"
             );

@@ -6,7 +6,6 @@
 
 mod astray;
 mod changes;
-mod failed_store;
 mod fold;
 mod reads;
 mod sink;
@@ -16,8 +15,6 @@ mod snapshots;
 mod astray_tests;
 #[cfg(test)]
 mod catching_up_tests;
-#[cfg(test)]
-mod failed_store_tests;
 #[cfg(test)]
 mod founding_tests;
 #[cfg(test)]
@@ -94,8 +91,6 @@ pub(super) enum Message {
     Prepared(Result<Box<Installation>, String>),
     /// The log holds what the snapshot holds, or does not.
     Filled(Box<Installation>, Result<LogPosition, InstallError>),
-    /// The record store of this core has failed, and how.
-    StoreFailed(Arc<Core>, String),
     /// The records have been built anew, or have not.
     Rebuilt(Result<Box<Rebuilding>, String>),
     /// Another member, whose log is damaged, asks what this one's holds.
@@ -125,8 +120,6 @@ pub(super) struct Group {
     checks: fold::Checks,
     takeover: Takeover,
     astray: Astray,
-    /// The newest membership entry that the replica has applied.
-    membership_applied: LogIndex,
     writing: VecDeque<WriteNumber>,
     ticks: u64,
     /// The commit index that the log was told last.
@@ -161,8 +154,6 @@ pub(super) enum Failure {
     WriterGone,
     #[error("a snapshot could not be taken over: {0}")]
     Install(String),
-    #[error("the record store has failed too often and is tried again at the next start: {0}")]
-    Records(String),
     #[error("{0}")]
     LogLost(MessageRefused),
 }
@@ -203,7 +194,6 @@ impl Group {
             checks: fold::Checks::default(),
             takeover: Takeover::default(),
             astray: Astray::default(),
-            membership_applied: LogIndex::ZERO,
             writing: VecDeque::new(),
             ticks: 0,
             noted: LogIndex::ZERO,
@@ -311,7 +301,6 @@ impl Group {
             Message::Status(answer) => drop(answer.send(self.status())),
             Message::Prepared(prepared) => self.take_over(prepared)?,
             Message::Filled(installation, filled) => self.finish_takeover(*installation, filled)?,
-            Message::StoreFailed(core, error) => self.store_failed_in(&core, &error)?,
             Message::Rebuilt(rebuilt) => self.finish_rebuilding(rebuilt)?,
             Message::Describe(question, answer) => self.describe(&question, answer)?,
             Message::Stop => self.begin_to_stop(),
