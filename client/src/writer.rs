@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use steeple_wire::MESSAGE_BYTES_MAX;
 use steeple_wire::common::v1::RequestContext;
 use steeple_wire::spire::v1::{BatchRequest, BatchResponse, Mutation};
 use steeple_wire::status::ErrorKind;
@@ -27,6 +28,9 @@ const MESSAGE_MUTATIONS_MAX: usize = 256;
 
 /// Bytes of a message, behind which no more is put into it.
 const MESSAGE_BYTES: usize = 512 << 10;
+
+/// Bytes of one mutation at the most: a message that holds nothing else has room for it.
+const MUTATION_BYTES_MAX: usize = MESSAGE_BYTES_MAX - (64 << 10);
 
 /// Messages that are sent and not answered. What comes meanwhile travels together.
 const MESSAGES_MAX: usize = 8;
@@ -129,6 +133,13 @@ impl Writer {
         let mutation = Mutation { operation: Some(operation) };
         let bytes = prost::Message::encoded_len(&mutation);
         let (answer, outcome) = oneshot::channel();
+        if bytes > MUTATION_BYTES_MAX {
+            // No node would take it, and it would break the stream for the others.
+            let message = format!("the mutation is {bytes} bytes long, {MUTATION_BYTES_MAX} are allowed");
+            let refused = Error::Unsuitable { kind: ErrorKind::LimitExceeded, message };
+            drop(answer.send(Outcome { revision: 0, answer: Err(refused) }));
+            return Written { id, outcome };
+        }
         let now = Instant::now();
         let deadline = later(now, self.deadline);
         // Should the task be gone, the outcome says so.
@@ -174,7 +185,11 @@ impl Slot {
         drop(self.answer.send(outcome));
     }
 
-    fn fail(self, error: &Error) {
+    /// Ends with a refusal of the whole stream. That says nothing about an earlier attempt that may have been carried out.
+    fn refuse(self, error: &Error) {
+        if self.doubtful_since.is_some() {
+            return self.give_up(&error.to_string());
+        }
         let error = share(Some(error), self.id);
         self.settle(Outcome { revision: 0, answer: Err(error) });
     }
@@ -224,7 +239,7 @@ impl Task {
                 (backoff, at_once) = (self.namespace.client().options().backoff(), 0);
             }
             match sort(&status) {
-                Failure::Final(error) => self.waiting.drain(..).for_each(|slot| slot.fail(&error)),
+                Failure::Final(error) => self.waiting.drain(..).for_each(|slot| slot.refuse(&error)),
                 Failure::Transient { message, .. } => {
                     tracing::debug!(%message, "a stream of mutations broke");
                     self.pause(&mut backoff, &mut at_once, elsewhere, &status, &message).await;
@@ -269,8 +284,8 @@ impl Task {
     fn take_back(&mut self, status: &Status) {
         let may_have_happened = match sort(status) {
             Failure::Transient { may_have_happened, .. } => may_have_happened,
-            // A node that refuses the stream says nothing about what it has taken before.
-            Failure::Final(_) => true,
+            // Said in the place of the answer to the oldest message, of which nothing was carried out.
+            Failure::Final(_) => false,
         };
         for (place, mut message) in std::mem::take(&mut self.sent).into_iter().enumerate().rev() {
             // The status is about the oldest message.

@@ -372,3 +372,23 @@ async fn a_writer_takes_no_more_than_it_is_told_to_and_goes_on_when_there_is_roo
         assert_eq!(written.await.revision, revision);
     }
 }
+
+#[tokio::test]
+async fn a_refusal_for_good_leaves_open_what_an_earlier_attempt_may_have_done() {
+    let fake = Fake::new([Reply::Break, Reply::Refuse(ErrorKind::NamespaceUnknown.status("no such namespace"))]);
+    let writer = fake.client().await.namespace("prod").writer(WriterOptions::default());
+    let written = write(&writer, &["a"]).await.remove(0);
+    let id = written.request_id();
+    let error = written.await.answer.unwrap_err();
+    assert!(matches!(error, Error::OutcomeUnknown { request, .. } if request == id), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_mutation_that_no_message_can_hold_is_refused_and_does_not_disturb_the_others() {
+    let fake = Fake::new([outcomes(&[deleted(1)])]);
+    let writer = fake.client().await.namespace("prod").writer(WriterOptions::default());
+    let large = "x".repeat(steeple_wire::MESSAGE_BYTES_MAX);
+    let mut written = write(&writer, &[&large, "a"]).await.into_iter();
+    assert_eq!(written.next().unwrap().await.answer.unwrap_err().kind(), Some(ErrorKind::LimitExceeded));
+    assert_eq!(written.next().unwrap().await.revision, 1);
+}
