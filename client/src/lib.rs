@@ -65,7 +65,7 @@ pub use batch::{Operation, Outcome};
 pub use bootstrap::{Bootstrap, BootstrapState};
 pub use calls::entries::{Created, PrunedEntries};
 pub use calls::imports::ImportBatch;
-pub use calls::nodes::Pruned;
+pub use calls::nodes::{DeletedNode, Pruned};
 pub use client::{Client, Options};
 pub use dialer::Endpoints;
 pub use error::Error;

@@ -7,8 +7,8 @@ use steeple_client::tls::TlsFiles;
 
 use crate::hcl::{self, Value};
 
-const KNOWN: [&str; 7] =
-    ["endpoints", "ca_file", "cert_file", "key_file", "startup_timeout", "call_timeout", "namespace"];
+const KNOWN: [&str; 8] =
+    ["endpoints", "ca_file", "cert_file", "key_file", "server_name", "startup_timeout", "call_timeout", "namespace"];
 
 const ENDPOINTS_MAX: usize = 64;
 
@@ -46,6 +46,7 @@ struct Reading {
     ca_file: Option<PathBuf>,
     cert_file: Option<PathBuf>,
     key_file: Option<PathBuf>,
+    server_name: Option<String>,
     startup_timeout: Option<Duration>,
     call_timeout: Option<Duration>,
 }
@@ -62,6 +63,7 @@ impl Reading {
             "ca_file" => self.ca_file = self.text(key, value).map(PathBuf::from),
             "cert_file" => self.cert_file = self.text(key, value).map(PathBuf::from),
             "key_file" => self.key_file = self.text(key, value).map(PathBuf::from),
+            "server_name" => self.server_name = self.text(key, value),
             "startup_timeout" => self.startup_timeout = self.duration(key, value),
             "call_timeout" => self.call_timeout = self.duration(key, value),
             _ => self.fault(format!("unknown key {key:?}; known are {}", KNOWN.join(", "))),
@@ -125,18 +127,19 @@ impl Reading {
     }
 
     fn tls(&mut self) -> Option<TlsFiles> {
-        let identity = (self.cert_file.take(), self.key_file.take());
+        let (certificate, key) = (self.cert_file.take(), self.key_file.take());
+        let server_name = self.server_name.take();
         let Some(authority) = self.ca_file.take() else {
-            if identity != (None, None) {
+            if certificate.is_some() || key.is_some() || server_name.is_some() {
                 self.fault(
                     "ca_file is missing: without an authority that vouches for the nodes, connections are not \
-                     encrypted, and cert_file and key_file have no effect",
+                     encrypted, and cert_file, key_file and server_name have no effect",
                 );
             }
             return None;
         };
-        let files = TlsFiles::new(authority);
-        let files = match identity {
+        let files = TlsFiles { server_name, ..TlsFiles::new(authority) };
+        let files = match (certificate, key) {
             (Some(certificate), Some(key)) => files.with_identity(certificate, key),
             (None, None) => files,
             _ => {
@@ -145,7 +148,7 @@ impl Reading {
             }
         };
         if let Err(error) = files.load() {
-            self.fault(format!("ca_file, cert_file, key_file: {error}"));
+            self.fault(format!("ca_file, cert_file, key_file, server_name: {error}"));
         }
         Some(files)
     }
@@ -203,5 +206,8 @@ mod tests {
         let files = "endpoints = [\"a:1\"]\nca_file = \"/does/not/exist\"\ncert_file = \"x\"";
         assert!(faults(files).contains("belong together"));
         assert!(faults("endpoints = [\"a:1\"]\nca_file = \"/does/not/exist\"").contains("/does/not/exist"));
+        assert!(faults("endpoints = [\"a:1\"]\nserver_name = \"db\"").contains("ca_file is missing"));
+        let name = "endpoints = [\"a:1\"]\nca_file = \"/does/not/exist\"\nserver_name = \"no name\"";
+        assert!(faults(name).contains("`no name` is neither a host name"));
     }
 }

@@ -48,13 +48,24 @@ fn timeout(metadata: &MetadataMap) -> Option<Duration> {
 }
 
 macro_rules! datastore {
-    ($($call:ident: $Request:ident => $Response:ident,)*) => {
+    (
+        answered: { $($call:ident: $Request:ident => $Response:ident,)* }
+        refused: { $($refused:ident: $RefusedRequest:ident => $RefusedResponse:ident,)* }
+    ) => {
         #[tonic::async_trait]
         impl DataStore for Service {
             $(
                 async fn $call(&self, request: Request<v1::$Request>) -> Result<Response<v1::$Response>, Status> {
                     let spire = self.begin(request.metadata())?;
-                    spire.$call(request.into_inner()).await.map(Response::new)
+                    spire.$call(request.into_inner()).await.map(Response::new).map_err(|failure| spire.status(failure))
+                }
+            )*
+            $(
+                async fn $refused(
+                    &self,
+                    _: Request<v1::$RefusedRequest>,
+                ) -> Result<Response<v1::$RefusedResponse>, Status> {
+                    Err(Status::unimplemented("events come of what happens, and cannot be written or deleted one by one"))
                 }
             )*
         }
@@ -62,62 +73,66 @@ macro_rules! datastore {
 }
 
 datastore! {
-    append_bundle: AppendBundleRequest => AppendBundleResponse,
-    create_bundle: CreateBundleRequest => CreateBundleResponse,
-    set_bundle: SetBundleRequest => SetBundleResponse,
-    update_bundle: UpdateBundleRequest => UpdateBundleResponse,
-    count_bundles: CountBundlesRequest => CountBundlesResponse,
-    delete_bundle: DeleteBundleRequest => DeleteBundleResponse,
-    fetch_bundle: FetchBundleRequest => FetchBundleResponse,
-    list_bundles: ListBundlesRequest => ListBundlesResponse,
-    prune_bundle: PruneBundleRequest => PruneBundleResponse,
-    taint_x509ca: TaintX509caRequest => TaintX509caResponse,
-    revoke_x509ca: RevokeX509caRequest => RevokeX509caResponse,
-    taint_jwt_key: TaintJwtKeyRequest => TaintJwtKeyResponse,
-    revoke_jwt_key: RevokeJwtKeyRequest => RevokeJwtKeyResponse,
-    count_registration_entries: CountRegistrationEntriesRequest => CountRegistrationEntriesResponse,
-    create_registration_entry: CreateRegistrationEntryRequest => CreateRegistrationEntryResponse,
-    create_or_return_registration_entry:
-        CreateOrReturnRegistrationEntryRequest => CreateOrReturnRegistrationEntryResponse,
-    delete_registration_entry: DeleteRegistrationEntryRequest => DeleteRegistrationEntryResponse,
-    fetch_registration_entry: FetchRegistrationEntryRequest => FetchRegistrationEntryResponse,
-    fetch_registration_entries: FetchRegistrationEntriesRequest => FetchRegistrationEntriesResponse,
-    list_registration_entries: ListRegistrationEntriesRequest => ListRegistrationEntriesResponse,
-    prune_registration_entries: PruneRegistrationEntriesRequest => PruneRegistrationEntriesResponse,
-    update_registration_entry: UpdateRegistrationEntryRequest => UpdateRegistrationEntryResponse,
-    list_registration_entry_events: ListRegistrationEntryEventsRequest => ListRegistrationEntryEventsResponse,
-    prune_registration_entry_events: PruneRegistrationEntryEventsRequest => PruneRegistrationEntryEventsResponse,
-    fetch_registration_entry_event: FetchRegistrationEntryEventRequest => FetchRegistrationEntryEventResponse,
-    create_registration_entry_event: CreateRegistrationEntryEventRequest => CreateRegistrationEntryEventResponse,
-    delete_registration_entry_event: DeleteRegistrationEntryEventRequest => DeleteRegistrationEntryEventResponse,
-    count_attested_nodes: CountAttestedNodesRequest => CountAttestedNodesResponse,
-    create_attested_node: CreateAttestedNodeRequest => CreateAttestedNodeResponse,
-    delete_attested_node: DeleteAttestedNodeRequest => DeleteAttestedNodeResponse,
-    fetch_attested_node: FetchAttestedNodeRequest => FetchAttestedNodeResponse,
-    list_attested_nodes: ListAttestedNodesRequest => ListAttestedNodesResponse,
-    update_attested_node: UpdateAttestedNodeRequest => UpdateAttestedNodeResponse,
-    prune_attested_expired_nodes: PruneAttestedExpiredNodesRequest => PruneAttestedExpiredNodesResponse,
-    list_attested_node_events: ListAttestedNodeEventsRequest => ListAttestedNodeEventsResponse,
-    prune_attested_node_events: PruneAttestedNodeEventsRequest => PruneAttestedNodeEventsResponse,
-    fetch_attested_node_event: FetchAttestedNodeEventRequest => FetchAttestedNodeEventResponse,
-    create_attested_node_event: CreateAttestedNodeEventRequest => CreateAttestedNodeEventResponse,
-    delete_attested_node_event: DeleteAttestedNodeEventRequest => DeleteAttestedNodeEventResponse,
-    get_node_selectors: GetNodeSelectorsRequest => GetNodeSelectorsResponse,
-    list_node_selectors: ListNodeSelectorsRequest => ListNodeSelectorsResponse,
-    set_node_selectors: SetNodeSelectorsRequest => SetNodeSelectorsResponse,
-    create_join_token: CreateJoinTokenRequest => CreateJoinTokenResponse,
-    delete_join_token: DeleteJoinTokenRequest => DeleteJoinTokenResponse,
-    fetch_join_token: FetchJoinTokenRequest => FetchJoinTokenResponse,
-    prune_join_tokens: PruneJoinTokensRequest => PruneJoinTokensResponse,
-    create_federation_relationship: CreateFederationRelationshipRequest => CreateFederationRelationshipResponse,
-    fetch_federation_relationship: FetchFederationRelationshipRequest => FetchFederationRelationshipResponse,
-    delete_federation_relationship: DeleteFederationRelationshipRequest => DeleteFederationRelationshipResponse,
-    list_federation_relationships: ListFederationRelationshipsRequest => ListFederationRelationshipsResponse,
-    update_federation_relationship: UpdateFederationRelationshipRequest => UpdateFederationRelationshipResponse,
-    set_ca_journal: SetCaJournalRequest => SetCaJournalResponse,
-    fetch_ca_journal: FetchCaJournalRequest => FetchCaJournalResponse,
-    prune_ca_journals: PruneCaJournalsRequest => PruneCaJournalsResponse,
-    list_ca_journals: ListCaJournalsRequest => ListCaJournalsResponse,
+    answered: {
+        append_bundle: AppendBundleRequest => AppendBundleResponse,
+        create_bundle: CreateBundleRequest => CreateBundleResponse,
+        set_bundle: SetBundleRequest => SetBundleResponse,
+        update_bundle: UpdateBundleRequest => UpdateBundleResponse,
+        count_bundles: CountBundlesRequest => CountBundlesResponse,
+        delete_bundle: DeleteBundleRequest => DeleteBundleResponse,
+        fetch_bundle: FetchBundleRequest => FetchBundleResponse,
+        list_bundles: ListBundlesRequest => ListBundlesResponse,
+        prune_bundle: PruneBundleRequest => PruneBundleResponse,
+        taint_x509ca: TaintX509caRequest => TaintX509caResponse,
+        revoke_x509ca: RevokeX509caRequest => RevokeX509caResponse,
+        taint_jwt_key: TaintJwtKeyRequest => TaintJwtKeyResponse,
+        revoke_jwt_key: RevokeJwtKeyRequest => RevokeJwtKeyResponse,
+        count_registration_entries: CountRegistrationEntriesRequest => CountRegistrationEntriesResponse,
+        create_registration_entry: CreateRegistrationEntryRequest => CreateRegistrationEntryResponse,
+        create_or_return_registration_entry:
+            CreateOrReturnRegistrationEntryRequest => CreateOrReturnRegistrationEntryResponse,
+        delete_registration_entry: DeleteRegistrationEntryRequest => DeleteRegistrationEntryResponse,
+        fetch_registration_entry: FetchRegistrationEntryRequest => FetchRegistrationEntryResponse,
+        fetch_registration_entries: FetchRegistrationEntriesRequest => FetchRegistrationEntriesResponse,
+        list_registration_entries: ListRegistrationEntriesRequest => ListRegistrationEntriesResponse,
+        prune_registration_entries: PruneRegistrationEntriesRequest => PruneRegistrationEntriesResponse,
+        update_registration_entry: UpdateRegistrationEntryRequest => UpdateRegistrationEntryResponse,
+        list_registration_entry_events: ListRegistrationEntryEventsRequest => ListRegistrationEntryEventsResponse,
+        prune_registration_entry_events: PruneRegistrationEntryEventsRequest => PruneRegistrationEntryEventsResponse,
+        fetch_registration_entry_event: FetchRegistrationEntryEventRequest => FetchRegistrationEntryEventResponse,
+        count_attested_nodes: CountAttestedNodesRequest => CountAttestedNodesResponse,
+        create_attested_node: CreateAttestedNodeRequest => CreateAttestedNodeResponse,
+        delete_attested_node: DeleteAttestedNodeRequest => DeleteAttestedNodeResponse,
+        fetch_attested_node: FetchAttestedNodeRequest => FetchAttestedNodeResponse,
+        list_attested_nodes: ListAttestedNodesRequest => ListAttestedNodesResponse,
+        update_attested_node: UpdateAttestedNodeRequest => UpdateAttestedNodeResponse,
+        prune_attested_expired_nodes: PruneAttestedExpiredNodesRequest => PruneAttestedExpiredNodesResponse,
+        list_attested_node_events: ListAttestedNodeEventsRequest => ListAttestedNodeEventsResponse,
+        prune_attested_node_events: PruneAttestedNodeEventsRequest => PruneAttestedNodeEventsResponse,
+        fetch_attested_node_event: FetchAttestedNodeEventRequest => FetchAttestedNodeEventResponse,
+        get_node_selectors: GetNodeSelectorsRequest => GetNodeSelectorsResponse,
+        list_node_selectors: ListNodeSelectorsRequest => ListNodeSelectorsResponse,
+        set_node_selectors: SetNodeSelectorsRequest => SetNodeSelectorsResponse,
+        create_join_token: CreateJoinTokenRequest => CreateJoinTokenResponse,
+        delete_join_token: DeleteJoinTokenRequest => DeleteJoinTokenResponse,
+        fetch_join_token: FetchJoinTokenRequest => FetchJoinTokenResponse,
+        prune_join_tokens: PruneJoinTokensRequest => PruneJoinTokensResponse,
+        create_federation_relationship: CreateFederationRelationshipRequest => CreateFederationRelationshipResponse,
+        fetch_federation_relationship: FetchFederationRelationshipRequest => FetchFederationRelationshipResponse,
+        delete_federation_relationship: DeleteFederationRelationshipRequest => DeleteFederationRelationshipResponse,
+        list_federation_relationships: ListFederationRelationshipsRequest => ListFederationRelationshipsResponse,
+        update_federation_relationship: UpdateFederationRelationshipRequest => UpdateFederationRelationshipResponse,
+        set_ca_journal: SetCaJournalRequest => SetCaJournalResponse,
+        fetch_ca_journal: FetchCaJournalRequest => FetchCaJournalResponse,
+        prune_ca_journals: PruneCaJournalsRequest => PruneCaJournalsResponse,
+        list_ca_journals: ListCaJournalsRequest => ListCaJournalsResponse,
+    }
+    refused: {
+        create_registration_entry_event: CreateRegistrationEntryEventRequest => CreateRegistrationEntryEventResponse,
+        delete_registration_entry_event: DeleteRegistrationEntryEventRequest => DeleteRegistrationEntryEventResponse,
+        create_attested_node_event: CreateAttestedNodeEventRequest => CreateAttestedNodeEventResponse,
+        delete_attested_node_event: DeleteAttestedNodeEventRequest => DeleteAttestedNodeEventResponse,
+    }
 }
 
 #[cfg(test)]

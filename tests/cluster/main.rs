@@ -33,6 +33,7 @@ mod embedded;
 mod faults;
 mod gauges;
 mod history;
+mod imports;
 mod load;
 mod lost_majority;
 mod members;

@@ -170,6 +170,7 @@ fn a_host_introduces_itself_configures_calls_and_ends_it() {
             "Connected to Steeple",
             "The namespace did not exist and was created empty",
             "Pruned an expired registration",
+            "Cascade-deleted registration entry on attested node deletion",
         ] {
             assert!(said.contains(line), "no `{line}` in {said}");
         }
@@ -430,6 +431,7 @@ async fn registration_entries(datastore: &mut DataStoreClient<Channel>) {
 
 async fn attested_nodes(datastore: &mut DataStoreClient<Channel>) {
     const ID: &str = "spiffe://td.example/spire/agent/one";
+    const BY_TOKEN: &str = "spiffe://td.example/spire/agent/join_token/one";
     let node = v1::AttestedNode {
         spiffe_id: ID.into(),
         attestation_data_type: "k8s_psat".into(),
@@ -500,6 +502,28 @@ async fn attested_nodes(datastore: &mut DataStoreClient<Channel>) {
     datastore.prune_attested_expired_nodes(prune).await.expect("pruned");
     let count = datastore.count_attested_nodes(v1::CountAttestedNodesRequest::default()).await.expect("a count");
     assert_eq!(count.into_inner().count, 0);
+
+    // The entry that gives an agent with a join token its name goes with it, and its going is told.
+    let by_token = v1::AttestedNode {
+        spiffe_id: BY_TOKEN.into(),
+        attestation_data_type: "join_token".into(),
+        cert_not_after: 5_000,
+        ..Default::default()
+    };
+    datastore.create_attested_node(v1::CreateAttestedNodeRequest { node: Some(by_token) }).await.expect("a node");
+    let alias = v1::RegistrationEntry {
+        parent_id: BY_TOKEN.into(),
+        selectors: vec![v1::Selector { r#type: "spiffe_id".into(), value: BY_TOKEN.into() }],
+        ..entry("alias")
+    };
+    datastore
+        .create_registration_entry(v1::CreateRegistrationEntryRequest { entry: Some(alias) })
+        .await
+        .expect("an entry");
+    let delete = v1::DeleteAttestedNodeRequest { spiffe_id: BY_TOKEN.into() };
+    datastore.delete_attested_node(delete).await.expect("a node");
+    let fetch = v1::FetchRegistrationEntryRequest { entry_id: "alias".into() };
+    assert_eq!(datastore.fetch_registration_entry(fetch).await.expect("nothing").into_inner().entry, None);
 }
 
 async fn tokens_relationships_and_journals(datastore: &mut DataStoreClient<Channel>) {

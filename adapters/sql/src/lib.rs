@@ -9,7 +9,6 @@ mod error;
 #[cfg(any(test, feature = "fixture"))]
 pub mod fixture;
 mod location;
-mod protobuf;
 mod reader;
 mod source;
 mod times;

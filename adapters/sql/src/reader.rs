@@ -3,16 +3,17 @@
 
 use std::collections::HashMap;
 
+use steeple_wire::serialized;
 use steeple_wire::spire::v1::imported_record::Record;
 use steeple_wire::spire::v1::{
-    AttestedNode, CaJournal, FederationRelationship, ImportedRecord, JoinToken, NodeSelectors, RegistrationEntry,
-    Selector,
+    AdditionalAttributes, AttestedNode, CaJournal, FederationRelationship, ImportedRecord, JoinToken, NodeSelectors,
+    RegistrationEntry, Selector,
 };
 
 use crate::columns::{Column, Kind};
 use crate::connection::{Row, Value};
 use crate::source::{Found, Source};
-use crate::{Error, ZoneOffset, protobuf, times};
+use crate::{Error, ZoneOffset, times};
 
 /// Entries that are read together, with all that belongs to them.
 const ENTRIES_STEP: usize = 1_000;
@@ -178,7 +179,7 @@ const BUNDLE: &[Column] = &[("id", Kind::Number), ("trust_domain", Kind::Text), 
 
 fn bundle(fields: &mut Fields) -> Result<Record, String> {
     let (trust_domain_id, data) = (fields.text(), fields.bytes());
-    let bundle = protobuf::bundle(&data).map_err(|error| format!("its data is no bundle: {error}"))?;
+    let bundle = serialized::bundle(&data).map_err(|error| format!("its data is no bundle: {error}"))?;
     if bundle.trust_domain_id != trust_domain_id {
         return Err(format!("it stands under {trust_domain_id:?} and is that of {:?}", bundle.trust_domain_id));
     }
@@ -239,12 +240,17 @@ fn entry(fields: &mut Fields, parts: Parts) -> Result<Record, String> {
         revision_number: fields.number(),
         hint: fields.text(),
         created_at: times::rounded_seconds(fields.time("created_at")?),
-        additional_attributes: protobuf::additional_attributes(&fields.bytes())
-            .map_err(|error| format!("its additional_attributes are none: {error}"))?,
+        additional_attributes: attributes(&fields.bytes())?,
         selectors: parts.selectors,
         dns_names: parts.dns_names,
         federates_with: parts.federates_with,
     }))
+}
+
+/// None when they say nothing, as a server reads them.
+fn attributes(data: &[u8]) -> Result<Option<AdditionalAttributes>, String> {
+    let read = serialized::attributes(data).map_err(|error| format!("its additional_attributes are none: {error}"))?;
+    Ok(Some(read).filter(|read| *read != AdditionalAttributes::default()))
 }
 
 const NODE: &[Column] = &[

@@ -49,6 +49,19 @@ pub struct Pruned {
     pub more: bool,
     /// Entries that went with them; the first 10000.
     pub cascaded: Vec<PrunedEntry>,
+    /// Whether there may have been more than `cascaded` has.
+    pub cascaded_truncated: bool,
+}
+
+/// A node that was deleted, and what went with it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeletedNode {
+    /// The node as it was.
+    pub node: AttestedNode,
+    /// Alias entries that went with it, as they do for one attested by join token; the first 10000.
+    pub cascaded: Vec<PrunedEntry>,
+    /// Whether there may have been more than `cascaded` has.
+    pub cascaded_truncated: bool,
 }
 
 /// Attested nodes and node selectors.
@@ -80,8 +93,18 @@ impl Namespace {
     /// # Errors
     /// `NotFound` when there is none; see also [`Error`].
     pub async fn delete_attested_node(&self, spiffe_id: impl Into<String>) -> Result<AttestedNode, Error> {
+        self.delete_attested_node_cascade(spiffe_id).await.map(|deleted| deleted.node)
+    }
+
+    /// As [`Namespace::delete_attested_node`], and tells which entries went with it.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none; see also [`Error`].
+    pub async fn delete_attested_node_cascade(&self, spiffe_id: impl Into<String>) -> Result<DeletedNode, Error> {
         let request = DeleteAttestedNodeRequest { context: None, spiffe_id: spiffe_id.into() };
-        required(self.mutate(request).await?.node, "node")
+        let answer = self.mutate(request).await?;
+        let (cascaded, cascaded_truncated) = (answer.cascaded, answer.cascaded_truncated);
+        Ok(DeletedNode { node: required(answer.node, "node")?, cascaded, cascaded_truncated })
     }
 
     /// Deletes up to `batch_size` (1000 when not positive) nodes whose certificates expired before an instant.
@@ -101,7 +124,12 @@ impl Namespace {
             batch_size,
         };
         let answer = self.mutate(request).await?;
-        Ok(Pruned { pruned: answer.pruned, more: answer.more, cascaded: answer.cascaded })
+        Ok(Pruned {
+            pruned: answer.pruned,
+            more: answer.more,
+            cascaded: answer.cascaded,
+            cascaded_truncated: answer.cascaded_truncated,
+        })
     }
 
     /// One node without selectors, if there is one.

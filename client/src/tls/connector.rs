@@ -11,11 +11,11 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
-use tokio_rustls::rustls::pki_types::ServerName;
 use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint};
 use tower::Service;
 
+use super::files::server_name;
 use super::{TlsError, TlsFiles};
 
 /// An encrypted connection.
@@ -28,22 +28,24 @@ const PORT_DEFAULT: u16 = 443;
 type Source = Arc<dyn Fn() -> Result<Arc<ClientConfig>, TlsError> + Send + Sync>;
 
 /// Connects to the host of an address and verifies that its certificate names that host: as `dNSName` where the address
-/// has a name, as `iPAddress` where it has a number.
+/// has a name, as `iPAddress` where it has a number. Where the files come with a name, it names that one instead.
 #[derive(Clone)]
 pub struct Connector {
     source: Source,
+    server_name: Option<String>,
 }
 
 impl Connector {
     /// Asks `source` for the settings of every connection.
     pub fn new(source: impl Fn() -> Result<Arc<ClientConfig>, TlsError> + Send + Sync + 'static) -> Self {
-        Self { source: Arc::new(source) }
+        Self { source: Arc::new(source), server_name: None }
     }
 
     /// Reads the files for every connection.
     #[must_use]
     pub fn from_files(files: TlsFiles) -> Self {
-        Self::new(move || files.load())
+        let server_name = files.server_name.clone();
+        Self { server_name, ..Self::new(move || files.load()) }
     }
 
     /// A channel that connects now.
@@ -63,7 +65,7 @@ impl Connector {
     async fn open(self, address: Uri) -> Result<Encrypted, TlsError> {
         let host = address.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = address.port_u16().unwrap_or(PORT_DEFAULT);
-        let name = ServerName::try_from(host.clone()).map_err(|_| TlsError::Name(host.clone()))?;
+        let name = server_name(self.server_name.as_ref().unwrap_or(&host))?;
         let source = Arc::clone(&self.source);
         // Reads files.
         let config = tokio::task::spawn_blocking(move || source()).await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, version};
 
 use super::{PemFile, TlsError};
@@ -17,6 +17,8 @@ pub struct TlsFiles {
     pub authority: PathBuf,
     /// Who the client is; none to stay anonymous, which nodes that know roles refuse.
     pub identity: Option<IdentityFiles>,
+    /// The name to expect in nodes' certificates; none for that of the address.
+    pub server_name: Option<String>,
 }
 
 /// A certificate and its key.
@@ -32,7 +34,7 @@ impl TlsFiles {
     /// Verifies nodes by the authorities in this file.
     #[must_use]
     pub fn new(authority: impl Into<PathBuf>) -> Self {
-        Self { authority: authority.into(), identity: None }
+        Self { authority: authority.into(), identity: None, server_name: None }
     }
 
     /// With this certificate and key to show to nodes.
@@ -42,11 +44,19 @@ impl TlsFiles {
         self
     }
 
+    /// Expects this name in the certificates of all nodes, whatever their addresses are.
+    #[must_use]
+    pub fn with_server_name(mut self, name: impl Into<String>) -> Self {
+        self.server_name = Some(name.into());
+        self
+    }
+
     /// Reads the files.
     ///
     /// # Errors
-    /// When one of them is of no use, or the key is not the certificate's.
+    /// When one of them is of no use, the key is not the certificate's, or no certificate can have the name that is expected.
     pub fn load(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        self.server_name.as_deref().map(server_name).transpose()?;
         let authorities = PemFile::read(&self.authority)?.authorities()?;
         let identity = self.identity.as_ref().map(|files| {
             let certificates = PemFile::read(&files.certificate)?.certificates()?;
@@ -54,6 +64,11 @@ impl TlsFiles {
         });
         client_config(authorities, identity.transpose()?)
     }
+}
+
+/// A name that certificates can have.
+pub(super) fn server_name(name: &str) -> Result<ServerName<'static>, TlsError> {
+    ServerName::try_from(name.to_owned()).map_err(|_| TlsError::Name(name.to_owned()))
 }
 
 /// The cryptography that both sides use.

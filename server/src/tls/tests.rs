@@ -165,6 +165,21 @@ async fn a_certificate_of_the_authority_tells_who_calls() {
 }
 
 #[tokio::test]
+async fn the_name_in_certificates_may_be_another_than_that_of_the_address() {
+    let authority = authority("one");
+    let server = Side::node(&authority);
+    let greeter = greet(Some(server.load().unwrap())).await;
+    let (_side, files) = client(&authority, named("spiffe://td/a"));
+    // This machine, by an address that no certificate has.
+    let refusal = greeter.connect_to("0.0.0.0", &files).await.unwrap_err().to_string();
+    assert!(refusal.contains("NotValidForName"), "{refusal}");
+    let expecting = files.clone().with_server_name("localhost");
+    assert!(greeter.connect_to("0.0.0.0", &expecting).await.is_ok());
+    let refusal = greeter.refusal(&files.with_server_name("elsewhere.example")).await;
+    assert!(refusal.contains("NotValidForName"), "{refusal}");
+}
+
+#[tokio::test]
 async fn who_shows_no_certificate_is_turned_away() {
     let authority = authority("one");
     let server = Side::node(&authority);

@@ -110,7 +110,8 @@ impl Throwaway {
     /// What the operator's client needs.
     #[must_use]
     pub fn client(&self) -> steeple_client::tls::TlsFiles {
-        steeple_client::tls::TlsFiles { authority: self.authority.clone(), identity: Some(self.operator.clone()) }
+        let IdentityFiles { certificate, key } = self.operator.clone();
+        steeple_client::tls::TlsFiles::new(&self.authority).with_identity(certificate, key)
     }
 
     pub(crate) fn files_of(&self, identity: &IdentityFiles) -> TlsFiles {

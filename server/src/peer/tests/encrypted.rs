@@ -52,7 +52,7 @@ async fn whoever_is_no_node_is_refused_whatever_the_authority_says() {
     let (address, _) = serve(&certificates).await;
     let call = async |files: &IdentityFiles| {
         let files =
-            steeple_client::tls::TlsFiles { authority: certificates.authority.clone(), identity: Some(files.clone()) };
+            steeple_client::tls::TlsFiles::new(&certificates.authority).with_identity(&files.certificate, &files.key);
         let endpoint = peer_endpoint("https", &address).expect("it is an address");
         let channel = Connector::from_files(files).connect(&endpoint).await.expect("it lets in");
         let requests = tokio_stream::iter([ExchangeRequest::default()]);

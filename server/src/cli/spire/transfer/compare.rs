@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use prost::Message as _;
 use serde_json::{Value, json};
-use steeple_client::Namespace;
 use steeple_client::types::imported_record::Record;
+use steeple_client::{Error, Namespace};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::judge::{Judge, normal};
@@ -19,6 +19,9 @@ use crate::cli::json::changed_fields;
 
 /// Differences that are told one by one.
 const TOLD_MAX: usize = 20;
+
+/// How often the namespace is read again because a node ended in the middle of it.
+const READ_AGAIN_MAX: u32 = 5;
 
 /// What a comparison found.
 #[derive(Debug, Default)]
@@ -86,8 +89,23 @@ impl Comparison {
         self.equal.total() == self.source.total() && self.extra.total() == 0 && self.misplaced.total() == 0
     }
 
+    /// Reads the namespace, from the beginning again when a list breaks off with the node that it came from.
     async fn read_target(&mut self, namespace: &Namespace) -> Result<HashMap<(Kind, String), Held>, CommandError> {
+        let mut again = 0;
+        loop {
+            match self.try_to_read_target(namespace).await {
+                Err(CommandError::Node(Error::Unavailable { .. })) if again < READ_AGAIN_MAX => again += 1,
+                read => return read,
+            }
+        }
+    }
+
+    async fn try_to_read_target(
+        &mut self,
+        namespace: &Namespace,
+    ) -> Result<HashMap<(Kind, String), Held>, CommandError> {
         let (mut held, mut place) = (HashMap::new(), 0);
+        self.target = Counts::default();
         target::read(namespace, |record| {
             let (kind, key) = (Kind::of(&record), key(&record));
             self.target.add(kind);
