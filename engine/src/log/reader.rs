@@ -14,6 +14,7 @@ use super::frame::{FRAME_HEADER_BYTES, FrameError, FrameHeader, decode_frame};
 use super::record::PersistRecord;
 use super::segment::SEGMENT_HEADER_BYTES;
 use super::shared::{Filled, Shared};
+use super::terms::TermTable;
 use super::walk::{FrameWalk, Step};
 use super::{Entry, EntryKind, Fault, FaultKind, LogError};
 use crate::disk::DiskFile;
@@ -145,11 +146,8 @@ impl LogReader {
     /// When the entry is damaged or cannot be read.
     pub fn read(&self, index: LogIndex) -> Result<Option<Entry>, LogError> {
         self.retry_when_changed(|| {
-            let filled = {
-                let view = self.shared.read();
-                view.place_of(index).map(|place| view.segments[place].clone())
-            };
-            filled.map_or(Ok(None), |filled| filled.find(Wanted::Index(index)))
+            let held = self.shared.read().segment_of(index);
+            held.map_or(Ok(None), |(filled, terms)| filled.find(Wanted::Index(index), &terms))
         })
     }
 
@@ -160,14 +158,15 @@ impl LogReader {
     pub fn read_tag(&self, tag: u64) -> Result<Option<Entry>, LogError> {
         self.retry_when_changed(|| {
             // Entries of one tag may span segments: an event and the empty entries behind it.
-            let candidates: Vec<Filled> = {
+            let (candidates, terms): (Vec<Filled>, TermTable) = {
                 let view = self.shared.read();
                 let start = view.segments.partition_point(|filled| filled.tail.last_tag < tag);
                 let touching = view.segments[start..].iter();
-                touching.take_while(|filled| filled.segment.header.previous_tag <= tag).cloned().collect()
+                let touching = touching.take_while(|filled| filled.segment.header.previous_tag <= tag);
+                (touching.cloned().collect(), view.terms)
             };
             for filled in candidates {
-                if let Some(entry) = filled.find(Wanted::Tag(tag))? {
+                if let Some(entry) = filled.find(Wanted::Tag(tag), &terms)? {
                     return Ok(Some(entry));
                 }
             }
@@ -190,20 +189,20 @@ impl LogReader {
             if index == last.index {
                 return Ok(Some(last.term));
             }
+            let is_there = |place: usize| view.segments[place].segment.is_dense();
+            if let Some(term) = view.terms.term_of(index).filter(|_| view.place_of(index).is_some_and(is_there)) {
+                return Ok(Some(term));
+            }
         }
         self.retry_when_changed(|| {
-            let filled = {
-                let view = self.shared.read();
-                view.place_of(index).map(|place| view.segments[place].clone())
-            };
-            let Some(filled) = filled else { return Ok(None) };
+            let Some((filled, terms)) = self.shared.read().segment_of(index) else { return Ok(None) };
             if filled.tail.last.index == index {
                 return Ok(Some(filled.tail.last.term));
             }
-            if let Some(record) = filled.record_of(index) {
+            if let Some(record) = filled.record_of(index, &terms) {
                 return Ok(Some(record.position.term));
             }
-            Ok(filled.find(Wanted::Index(index))?.map(|entry| entry.position.term))
+            Ok(filled.find(Wanted::Index(index), &terms)?.map(|entry| entry.position.term))
         })
     }
 
@@ -213,7 +212,7 @@ impl LogReader {
     /// As [`LogReader::read`].
     pub fn tag(&self, index: LogIndex) -> Result<Option<u64>, LogError> {
         self.retry_when_changed(|| {
-            let filled = {
+            let held = {
                 let view = self.shared.read();
                 let (last, last_tag) = view.last();
                 if index == view.base.index {
@@ -222,13 +221,13 @@ impl LogReader {
                 if index == last.index {
                     return Ok(Some(last_tag));
                 }
-                view.place_of(index).map(|place| view.segments[place].clone())
+                view.segment_of(index)
             };
-            let Some(filled) = filled else { return Ok(None) };
+            let Some((filled, terms)) = held else { return Ok(None) };
             if filled.tail.last.index == index {
                 return Ok(Some(filled.tail.last_tag));
             }
-            Ok(filled.find(Wanted::Index(index))?.map(|entry| entry.tag))
+            Ok(filled.find(Wanted::Index(index), &terms)?.map(|entry| entry.tag))
         })
     }
 
@@ -245,10 +244,7 @@ impl LogReader {
         let mut next = from.max(self.first());
         while next <= last {
             let revision = self.shared.read().revision;
-            let Some(filled) = ({
-                let view = self.shared.read();
-                view.place_of(next).map(|place| view.segments[place].clone())
-            }) else {
+            let Some((filled, terms)) = ({ self.shared.read().segment_of(next) }) else {
                 // Purged or cut off meanwhile: go on with what there is.
                 let first = self.first();
                 if first <= next {
@@ -257,7 +253,7 @@ impl LogReader {
                 next = first;
                 continue;
             };
-            match filled.scan(next, last, visit) {
+            match filled.scan(next, last, &terms, visit) {
                 Ok(ControlFlow::Break(())) => return Ok(()),
                 Ok(ControlFlow::Continue(())) => next = filled.tail.last.index.min(last).next(),
                 Err((reached, error)) => {
@@ -326,31 +322,31 @@ impl Filled {
         })
     }
 
-    /// The persist record of an index, if it is intact.
-    fn record_of(&self, index: LogIndex) -> Option<PersistRecord> {
+    /// The persist record of an index, if it is intact and not one of an earlier entry there.
+    fn record_of(&self, index: LogIndex, terms: &TermTable) -> Option<PersistRecord> {
         let file = self.segment.file.as_deref()?;
         if self.segment.is_dense() {
-            let record = self.segment.record(file, index.0.checked_sub(self.segment.header.first().0)?)?;
-            return (record.position.index == index).then_some(record);
+            let slot = index.0.checked_sub(self.segment.header.first().0)?;
+            return self.segment.record(file, slot).filter(|record| self.holds(slot, record.position, terms));
         }
-        let (_, record) = self.last_record_below(file, Wanted::Index(index.next()))?;
+        let (_, record) = self.last_record_below(file, Wanted::Index(index.next()), terms)?;
         (record.position.index == index).then_some(record)
     }
 
     /// Where the frame of an entry ends, with the entry's position and tag.
-    pub(super) fn frame_end(&self, index: LogIndex) -> Result<(u64, LogPosition, u64), LogError> {
-        if let Some(record) = self.record_of(index) {
+    pub(super) fn frame_end(&self, index: LogIndex, terms: &TermTable) -> Result<(u64, LogPosition, u64), LogError> {
+        if let Some(record) = self.record_of(index, terms) {
             return Ok((u64::from(record.offset) + record.frame_bytes(), record.position, record.tag));
         }
         let file = self.file()?;
         let wanted = Wanted::Index(index);
-        let (mut slot, offset) = match self.last_record_below(file.as_ref(), wanted) {
+        let (mut slot, offset) = match self.last_record_below(file.as_ref(), wanted, terms) {
             Some((slot, record)) => (slot + 1, u64::from(record.offset) + record.frame_bytes()),
             None => (0, SEGMENT_HEADER_BYTES as u64),
         };
         let mut walk = self.walk(file, offset);
         loop {
-            let (header, _) = self.step(&mut walk, slot, wanted)?;
+            let (header, _) = self.step(&mut walk, slot, wanted, terms)?;
             if header.position.index >= index {
                 return Ok((walk.offset, header.position, header.tag));
             }
@@ -359,21 +355,21 @@ impl Filled {
     }
 
     /// Finds an entry: directly by its record where that is intact, else by walking from the nearest one before it.
-    fn find(&self, wanted: Wanted) -> Result<Option<Entry>, LogError> {
+    fn find(&self, wanted: Wanted, terms: &TermTable) -> Result<Option<Entry>, LogError> {
         let file = self.file()?;
         if let Wanted::Index(index) = wanted
-            && let Some(record) = self.record_of(index)
+            && let Some(record) = self.record_of(index, terms)
         {
             return self.read_frame(file, &record).map(Some);
         }
-        let (mut slot, offset) = match self.last_record_below(file.as_ref(), wanted) {
+        let (mut slot, offset) = match self.last_record_below(file.as_ref(), wanted, terms) {
             // The record's own entry is before the wanted one, so it is stepped over unread.
             Some((slot, record)) => (slot + 1, u64::from(record.offset) + record.frame_bytes()),
             None => (0, SEGMENT_HEADER_BYTES as u64),
         };
         let mut walk = self.walk(file, offset);
         while slot < self.tail.entries {
-            let (header, payload) = self.step(&mut walk, slot, wanted)?;
+            let (header, payload) = self.step(&mut walk, slot, wanted, terms)?;
             if wanted.is_met_by(&header) {
                 return Ok(Some(entry(&header, Bytes::copy_from_slice(&payload))));
             }
@@ -385,12 +381,20 @@ impl Filled {
         Ok(None)
     }
 
-    /// The last slot with an intact record whose key is below the wanted one. Damaged records are passed over.
-    fn last_record_below(&self, file: &dyn DiskFile, wanted: Wanted) -> Option<(u64, PersistRecord)> {
+    /// The last slot with an intact record whose key is below the wanted one. Damaged records are passed over, and those
+    /// of entries that were there earlier.
+    fn last_record_below(
+        &self,
+        file: &dyn DiskFile,
+        wanted: Wanted,
+        terms: &TermTable,
+    ) -> Option<(u64, PersistRecord)> {
+        let record_in =
+            |slot| self.segment.record(file, slot).filter(|record| self.holds(slot, record.position, terms));
         if let (Wanted::Index(index), true) = (wanted, self.segment.is_dense()) {
             // The record before it is the usual answer; only damage makes a search necessary.
             let slot = index.0.checked_sub(self.segment.header.first().0)?.checked_sub(1)?;
-            if let Some(record) = self.segment.record(file, slot) {
+            if let Some(record) = record_in(slot) {
                 return Some((slot, record));
             }
         }
@@ -398,7 +402,7 @@ impl Filled {
         let mut best = None;
         while low < high {
             let middle = low + (high - low) / 2;
-            let probe = (middle..high).find_map(|slot| Some((slot, self.segment.record(file, slot)?)));
+            let probe = (middle..high).find_map(|slot| Some((slot, record_in(slot)?)));
             match probe {
                 Some((slot, record)) if wanted.key_of_record(&record) < wanted.key() => {
                     best = Some((slot, record));
@@ -408,6 +412,16 @@ impl Filled {
             }
         }
         best
+    }
+
+    /// Whether a slot may hold an entry with that position, as far as that is known. Of a segment with gaps only the range
+    /// is.
+    fn holds(&self, slot: u64, position: LogPosition, terms: &TermTable) -> bool {
+        let header = &self.segment.header;
+        if !self.segment.is_dense() {
+            return position.index > header.previous.index && position.index <= self.tail.last.index;
+        }
+        position.index.0 == header.first().0 + slot && terms.agrees_with(position)
     }
 
     fn read_frame(&self, file: &Arc<dyn DiskFile>, record: &PersistRecord) -> Result<Entry, LogError> {
@@ -440,10 +454,19 @@ impl Filled {
         FrameWalk::new(file.clone(), header.generation, offset, header.records_offset)
     }
 
-    /// One step of a walk; a bad frame on the way is an error, because what follows it cannot be told.
-    fn step(&self, walk: &mut FrameWalk, slot: u64, wanted: Wanted) -> Result<(FrameHeader, Bytes), LogError> {
+    /// One step of a walk; a bad frame on the way is an error, because what follows it cannot be told. So is an intact one
+    /// of another entry: a write went astray, or one was lost and the disk holds what was there before.
+    fn step(
+        &self,
+        walk: &mut FrameWalk,
+        slot: u64,
+        wanted: Wanted,
+        terms: &TermTable,
+    ) -> Result<(FrameHeader, Bytes), LogError> {
+        let offset = walk.offset;
         let found = match walk.step() {
-            Step::Frame(header, payload) => return Ok((header, payload)),
+            Step::Frame(header, payload) if self.holds(slot, header.position, terms) => return Ok((header, payload)),
+            Step::Frame(header, _) => format!("found entry {} instead", header.position),
             Step::Bad(FrameError::Checksum { expected, found }) => {
                 format!("header says {found:08x}, content has {expected:08x}")
             }
@@ -461,7 +484,7 @@ impl Filled {
         };
         Err(LogError::corrupt(Fault {
             segment: self.segment.name.clone(),
-            offset: Some(walk.offset),
+            offset: Some(offset),
             first,
             last: Some(if self.segment.is_dense() { first } else { self.tail.last.index }),
             identity: None,
@@ -474,17 +497,19 @@ impl Filled {
         &self,
         from: LogIndex,
         last: LogIndex,
+        terms: &TermTable,
         visit: &mut dyn FnMut(Entry) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, (LogIndex, LogError)> {
         let mut next = from;
         let file = self.file().map_err(|error| (next, error))?;
-        let (mut slot, offset) = match self.last_record_below(file.as_ref(), Wanted::Index(from)) {
+        let (mut slot, offset) = match self.last_record_below(file.as_ref(), Wanted::Index(from), terms) {
             Some((slot, record)) => (slot + 1, u64::from(record.offset) + record.frame_bytes()),
             None => (0, SEGMENT_HEADER_BYTES as u64),
         };
         let mut walk = self.walk(file, offset);
         while slot < self.tail.entries {
-            let (header, payload) = self.step(&mut walk, slot, Wanted::Index(next)).map_err(|error| (next, error))?;
+            let stepped = self.step(&mut walk, slot, Wanted::Index(next), terms);
+            let (header, payload) = stepped.map_err(|error| (next, error))?;
             slot += 1;
             if header.position.index < from {
                 continue;

@@ -455,6 +455,7 @@ fn writer(
         base_tag: state.base_tag,
         segments,
         settled: state.renumbered_to,
+        terms: state.known_terms(),
         durable,
         spare_bytes: 0,
         revision: 0,
@@ -533,13 +534,14 @@ impl Opening {
         let from = told.max(state.base.index).next();
         let found = if from > reader.last().index { Ok(Outline::default()) } else { reader.outline(from) };
         match found {
-            Ok(outline) => outline.runs.iter().for_each(|run| {
-                let first = LogPosition { index: run.first, term: run.term.unwrap_or_default() };
-                state.terms.note(first, run.last);
+            Ok(outline) => outline.runs.iter().for_each(|run| match run.term {
+                Some(term) => state.terms.note(LogPosition { index: run.first, term }, run.last),
+                // Better no table than one with a gap.
+                None => state.terms.clear(),
             }),
-            // Better no table than one with a gap.
             Err(_) => state.terms.clear(),
         }
+        self.writer.shared.write().terms = self.writer.state.terms;
     }
 
     /// Makes everything durable that the survey took for granted, before anything is built on it.

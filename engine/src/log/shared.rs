@@ -5,6 +5,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use super::segment::{Segment, Tail};
+use super::terms::TermTable;
 use crate::ids::{LogIndex, LogPosition};
 
 /// One segment and how far it is filled.
@@ -33,6 +34,8 @@ pub(super) struct View {
     /// Up to here entries may be missing, or have other numbers than they had in the group's log: a rewrite has left
     /// holes, or the entries were taken over from a snapshot that had some.
     pub(super) settled: LogIndex,
+    /// Which terms the newest entries are of: an intact frame of another term is what the disk held there earlier.
+    pub(super) terms: TermTable,
     /// Everything up to here is on the disk for good. Never beyond the last entry.
     pub(super) durable: LogPosition,
     /// Files that wait for reuse take this much.
@@ -54,6 +57,11 @@ impl View {
     pub(super) fn holes_end(&self) -> LogIndex {
         let newest = self.segments.iter().rfind(|filled| filled.has_holes());
         newest.map_or(LogIndex::ZERO, |filled| filled.tail.last.index)
+    }
+
+    /// The segment whose range contains the index, with what is known about the terms.
+    pub(super) fn segment_of(&self, index: LogIndex) -> Option<(Filled, TermTable)> {
+        self.place_of(index).map(|place| (self.segments[place].clone(), self.terms))
     }
 
     /// The place of the segment whose range contains the index.

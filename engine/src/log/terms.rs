@@ -40,9 +40,17 @@ impl TermTable {
         self.up_to
     }
 
-    /// Takes note of entries of one term. Those that it is about already are passed over; entries that do not follow on
-    /// them begin a new table.
+    /// Whether an entry with that position may be the one that the log holds there: nothing is known of it, or the same.
+    pub(super) fn agrees_with(&self, position: LogPosition) -> bool {
+        self.term_of(position.index).is_none_or(|term| term == position.term)
+    }
+
+    /// Takes note of entries of one term. Those that it is about already are passed over, unless others have taken their
+    /// place; entries that do not follow on them begin a new table.
     pub(super) fn note(&mut self, first: LogPosition, last: LogIndex) {
+        if !self.agrees_with(first) {
+            self.cut_from(first.index);
+        }
         if last <= self.up_to {
             return;
         }

@@ -288,7 +288,9 @@ impl LogWriter {
             .map_err(LogError::io("append to", &segment.name))?;
         self.frames.shrink_to(BUFFER_KEPT_BYTES);
         self.unsynced_entries = self.unsynced_entries.saturating_add(u32::try_from(entries.len()).unwrap_or(u32::MAX));
-        if let Some(filled) = self.shared.write().segments.last_mut() {
+        let mut view = self.shared.write();
+        view.terms = self.state.terms;
+        if let Some(filled) = view.segments.last_mut() {
             filled.tail = tail.2;
         }
         Ok(())
@@ -553,6 +555,7 @@ impl LogWriter {
             view.base = position;
             view.base_tag = tag;
             view.durable = position;
+            view.terms = self.state.terms;
             view.settled = refill.renumbered_to;
             view.revision += 1;
             std::mem::replace(&mut view.segments, vec![filled])
@@ -597,17 +600,18 @@ impl LogWriter {
             return self.cut_unusable(place, from);
         }
         let Some(tail) = self.tail_before(place, from)? else { return Ok(()) };
+        self.forget_terms_from(from);
         let dropped = {
             let mut view = self.shared.write();
             let dropped = view.segments.split_off(place + 1);
             view.segments[place].tail = tail;
             view.durable = tail.last;
+            view.terms = self.state.terms;
             view.revision += 1;
             dropped
         };
         let Some(Filled { segment, .. }) = self.newest() else { return Ok(()) };
         self.state.cut_from = Some(from);
-        self.forget_terms_from(from);
         self.state.newest_segment = segment.header.last_sequence;
         self.state.newest_first = segment.header.first();
         self.state.durable = tail.last.index;
@@ -660,6 +664,7 @@ impl LogWriter {
             let dropped = view.segments.split_off(place);
             view.segments.push(started);
             view.durable = last;
+            view.terms = self.state.terms;
             view.revision += 1;
             dropped
         };
@@ -686,7 +691,7 @@ impl LogWriter {
             return Ok(Some(Tail::empty(&filled.segment.header)));
         }
         let before = LogIndex(from.0 - 1);
-        let end = filled.frame_end(before)?;
+        let end = filled.frame_end(before, &self.state.terms)?;
         Ok(Some(Tail {
             entries: before.0 - filled.segment.header.previous.index.0,
             frames_end: end.0,

@@ -1,9 +1,12 @@
 //! Writes that were lost: old but valid content in the place of new.
 
-use super::support::{all, entries, open};
+use std::ops::ControlFlow;
+
+use super::support::{all, entries, entry, open};
 use crate::disk::SimulatedDisk;
 use crate::ids::{LogIndex, LogPosition, Term};
-use crate::log::{Entry, FaultKind, HardState, LogError};
+use crate::log::frame::frame_bytes;
+use crate::log::{Entry, FaultKind, HardState, LogError, LogReader, LogWriter};
 
 const SEGMENT: &str = "segment-0000000000000001";
 const FRAMES: usize = 8192;
@@ -14,7 +17,7 @@ fn state(term: u64) -> HardState {
 }
 
 /// A log whose entries 3 and 4 have taken the place of others, and the disk before that.
-fn replaced() -> (SimulatedDisk, SimulatedDisk, Vec<Entry>) {
+fn replaced_and_open() -> (SimulatedDisk, SimulatedDisk, LogWriter, LogReader) {
     let disk = SimulatedDisk::new();
     let (mut writer, reader, _) = open(&disk).unwrap();
     writer.save_hard_state(state(1)).unwrap();
@@ -25,6 +28,12 @@ fn replaced() -> (SimulatedDisk, SimulatedDisk, Vec<Entry>) {
     writer.truncate_suffix(LogIndex(3)).unwrap();
     writer.append(&entries(3..=4, 2)).unwrap();
     writer.sync().unwrap();
+    (disk, before, writer, reader)
+}
+
+/// The same, closed, with what it holds.
+fn replaced() -> (SimulatedDisk, SimulatedDisk, Vec<Entry>) {
+    let (disk, before, writer, reader) = replaced_and_open();
     let expected = all(&reader);
     writer.close().unwrap();
     (disk, before, expected)
@@ -32,10 +41,61 @@ fn replaced() -> (SimulatedDisk, SimulatedDisk, Vec<Entry>) {
 
 /// Puts a part of the segment back as it was.
 fn bring_back(disk: &SimulatedDisk, before: &SimulatedDisk, from: usize, to: usize) {
-    let (mut now, then) = (disk.contents(SEGMENT).unwrap(), before.contents(SEGMENT).unwrap());
+    let (now, then) = (disk.contents(SEGMENT).unwrap(), before.contents(SEGMENT).unwrap());
     assert_ne!(now[from..to], then[from..to], "there is nothing to bring back");
-    now[from..to].copy_from_slice(&then[from..to]);
-    disk.place(SEGMENT, &now);
+    assert!(disk.overwrite(SEGMENT, from as u64, &then[from..to]));
+}
+
+fn scanned(reader: &LogReader) -> (Vec<Entry>, Result<(), LogError>) {
+    let mut found = Vec::new();
+    let scanned = reader.scan(LogIndex(1), &mut |entry| {
+        found.push(entry);
+        ControlFlow::Continue(())
+    });
+    (found, scanned)
+}
+
+#[test]
+fn readers_of_an_open_log_are_not_given_an_entry_that_was_cut_off() {
+    for with_records in [false, true] {
+        let (disk, before, _writer, reader) = replaced_and_open();
+        let expected = all(&reader);
+        bring_back(&disk, &before, FRAMES, if with_records { RECORDS + 8 * 48 } else { RECORDS });
+        let (found, outcome) = scanned(&reader);
+        assert_eq!(found, expected[..2]);
+        assert!(matches!(outcome, Err(LogError::Corrupt { .. })), "{outcome:?}");
+        for index in [3, 4] {
+            assert!(matches!(reader.read(LogIndex(index)), Err(LogError::Corrupt { .. })), "{index}");
+            assert!(matches!(reader.read_tag(index), Err(LogError::Corrupt { .. })), "{index}");
+        }
+        assert_eq!(reader.read(LogIndex(2)).unwrap().as_ref(), Some(&expected[1]));
+    }
+}
+
+#[test]
+fn readers_of_an_open_log_get_by_without_a_record_that_is_old() {
+    let (disk, before, _writer, reader) = replaced_and_open();
+    let expected = all(&reader);
+    bring_back(&disk, &before, RECORDS, RECORDS + 8 * 48);
+    let (found, outcome) = scanned(&reader);
+    assert_eq!((found, outcome.is_ok()), (expected.clone(), true));
+    for entry in &expected {
+        assert_eq!(reader.read(entry.position.index).unwrap().as_ref(), Some(entry));
+        assert_eq!(reader.term(entry.position.index).unwrap(), Some(entry.position.term));
+    }
+}
+
+#[test]
+fn readers_of_an_open_log_are_not_given_an_entry_of_another_place() {
+    let disk = SimulatedDisk::new();
+    let (mut writer, reader, _) = open(&disk).unwrap();
+    writer.append(&[entry(1, 1, "of"), entry(2, 1, "as"), entry(3, 1, "so")]).unwrap();
+    let frame = usize::try_from(frame_bytes(2)).unwrap();
+    let bytes = disk.contents(SEGMENT).unwrap();
+    assert!(disk.overwrite(SEGMENT, (FRAMES + frame) as u64, &bytes[FRAMES..FRAMES + frame]));
+    let (found, outcome) = scanned(&reader);
+    assert_eq!(found.len(), 1);
+    assert!(matches!(outcome, Err(LogError::Corrupt { .. })), "{outcome:?}");
 }
 
 fn first_fault(disk: &SimulatedDisk) -> (LogIndex, FaultKind) {
