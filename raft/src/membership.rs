@@ -243,6 +243,17 @@ impl MembershipChange {
         Ok(change)
     }
 
+    /// The members that the change names, with where they are.
+    pub fn named(&self) -> impl Iterator<Item = (u64, Member)> + '_ {
+        let founding = self.founding.iter().flatten().map(|(node, member)| (*node, member.clone()));
+        let steps = self.steps.iter().filter_map(|step| match step {
+            Step::Voter { node, member } | Step::Learner { node, member } => Some((*node, member.clone()?)),
+            Step::Address { node, member } => Some((*node, member.clone())),
+            Step::Remove { .. } | Step::Incarnation { .. } | Step::Features { .. } => None,
+        });
+        founding.chain(steps)
+    }
+
     /// The membership after the change, to see whether it makes sense before it is proposed.
     #[must_use]
     pub fn voters_after(&self, membership: &Membership) -> BTreeSet<u64> {
@@ -538,4 +549,25 @@ fn check_member(member: &Member) -> Result<(), MembershipError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_names_whomever_it_says_an_address_of() {
+        let member = |host: &str| Member { peer_address: format!("{host}:1"), ..Member::default() };
+        let founding = MembershipChange::founding([(1, member("a")), (2, member("b"))].into());
+        assert_eq!(founding.named().collect::<Vec<_>>(), [(1, member("a")), (2, member("b"))]);
+        let steps = vec![
+            Step::Voter { node: 3, member: Some(member("c")) },
+            Step::Voter { node: 1, member: None },
+            Step::Remove { node: 2 },
+            Step::Learner { node: 4, member: Some(member("d")) },
+            Step::Address { node: 1, member: member("e") },
+        ];
+        let named: Vec<_> = MembershipChange::of(steps).named().collect();
+        assert_eq!(named, [(3, member("c")), (4, member("d")), (1, member("e"))]);
+    }
 }

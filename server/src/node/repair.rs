@@ -17,7 +17,10 @@ use steeple_engine::log::{
 };
 use steeple_engine::record_store::RecordStore;
 use steeple_engine::view::View;
-use steeple_raft::{Configuration, Incarnation, Membership, Need, Obstacle, Patient, Question, Statement, Wanted};
+use steeple_raft::{
+    Configuration, Incarnation, Member, Membership, MembershipChange, Need, Obstacle, Patient, Question, Statement,
+    Wanted,
+};
 use tokio::sync::watch;
 
 use super::base::Base;
@@ -103,18 +106,6 @@ impl Damaged {
         let identity = read_identity(disk.as_ref())?.ok_or(LogError::Missing)?;
         let (features, fresh) = (options.cluster.features, Incarnation(rand::random()));
         let roster = Roster::open(Arc::clone(&disk), identity.node, features, fresh, false, true)?;
-        let membership = stored_membership(options, storage);
-        let origin = match &options.cluster.origin {
-            ClusterOrigin::Founding { members, .. } | ClusterOrigin::Joining { members, .. } => members.clone(),
-            ClusterOrigin::Alone(_) => BTreeMap::new(),
-        };
-        let members = membership.as_ref().map_or(origin, |(membership, _)| membership.members.clone());
-        let own = identity.node.0;
-        let others = members.into_iter().filter(|(node, member)| *node != own && !member.peer_address.is_empty());
-        let peers: BTreeMap<_, _> = others.map(|(node, member)| (NodeId(node), member.peer_address)).collect();
-        if peers.is_empty() {
-            return Ok(None);
-        }
         let log_options = LogOptions {
             faults: FaultPolicy::Report,
             verification: Verification::Everything,
@@ -122,16 +113,19 @@ impl Damaged {
             ..options.log
         };
         let (writer, log, recovery) = Log::open(disk, log_options, identity)?;
+        let told = ToldMembers::by(stored_membership(options, storage), &log);
+        let peers = told.peers(options, identity.node);
+        if peers.is_empty() {
+            return Ok(None);
+        }
         recovery.check_term()?;
         recovery.faults.iter().take(FAULTS_SHOWN_MAX).for_each(|fault| tracing::warn!(%fault, "the log is damaged"));
         tracing::warn!(places = recovery.faults.len(), "the log is damaged; other members are asked for help");
-        if let Some((membership, _)) = &membership {
+        if let Some(membership) = &told.membership {
             roster.set_membership(membership);
         }
-        let configuration = membership.and_then(|(membership, folded)| {
-            let is_settled = !may_change_members(&log, folded) && roster.is_confirmed();
-            is_settled.then(|| Configuration::of(&membership))
-        });
+        let is_settled = !told.is_changed && roster.is_confirmed();
+        let configuration = told.membership.filter(|_| is_settled).map(|membership| Configuration::of(&membership));
         let LogIdentity { cluster, group, node, .. } = identity;
         let base = Arc::new(Base::open(storage));
         let patient = Arc::new(Mutex::new(Some(Patient::new(writer, configuration))));
@@ -381,15 +375,49 @@ fn stored_membership(options: &NodeOptions, storage: &Storage) -> Option<(Member
     Some((Membership::decode(&membership).ok()?, folded))
 }
 
-/// Whether the log holds a change of members that the records do not know. What is damaged is not looked at: if it was
-/// such a change and is committed, a majority of the others has it.
-fn may_change_members(log: &LogReader, folded: LogIndex) -> bool {
-    let last = log.last().index;
-    let changes = |index: u64| {
-        let entry = log.read(LogIndex(index));
-        entry.is_ok_and(|entry| entry.is_some_and(|entry| entry.kind == EntryKind::Membership))
-    };
-    last.0.saturating_sub(folded.0) > UNFOLDED_MAX || (folded.0 + 1..=last.0).any(changes)
+/// What records and log together say about the members.
+struct ToldMembers {
+    /// Who belonged to the group when the records were folded last.
+    membership: Option<Membership>,
+    /// Whom the log names behind that, and where they are.
+    named: BTreeMap<u64, Member>,
+    /// Whether the log holds a change of members that the records do not know.
+    is_changed: bool,
+}
+
+impl ToldMembers {
+    /// Goes on from what was folded with the entries behind it that can be read. What is damaged is not looked at: if it
+    /// was a change and is committed, a majority of the others has it.
+    fn by(stored: Option<(Membership, LogIndex)>, log: &LogReader) -> Self {
+        let (membership, folded) = stored.map_or((None, LogIndex::ZERO), |(membership, at)| (Some(membership), at));
+        let last = log.last().index;
+        let oldest = folded.next().max(log.first());
+        let nearest = LogIndex(last.0.saturating_sub(UNFOLDED_MAX)).next();
+        let mut told = Self { membership, named: BTreeMap::new(), is_changed: oldest < nearest };
+        for index in oldest.max(nearest).0..=last.0 {
+            let Ok(Some(entry)) = log.read(LogIndex(index)) else { continue };
+            if entry.kind == EntryKind::Membership {
+                told.is_changed = true;
+                // One that this build cannot read names nobody.
+                let change = MembershipChange::decode_payload(&entry.payload).ok().flatten();
+                told.named.extend(change.iter().flat_map(MembershipChange::named));
+            }
+        }
+        told
+    }
+
+    /// Whom to ask, and where. Also those who may have left: where records were lost with it, the log may know of members
+    /// that came later, and the start of the group may be all that is known else.
+    fn peers(&self, options: &NodeOptions, own: NodeId) -> BTreeMap<NodeId, String> {
+        let mut members = match (&self.membership, &options.cluster.origin) {
+            (Some(membership), _) => membership.members.clone(),
+            (None, ClusterOrigin::Founding { members, .. } | ClusterOrigin::Joining { members, .. }) => members.clone(),
+            (None, ClusterOrigin::Alone(_)) => BTreeMap::new(),
+        };
+        members.extend(self.named.clone());
+        let others = members.into_iter().filter(|(node, member)| *node != own.0 && !member.peer_address.is_empty());
+        others.map(|(node, member)| (NodeId(node), member.peer_address)).collect()
+    }
 }
 
 /// Answers other members for a damaged one. What they say as if it took part is passed over.
