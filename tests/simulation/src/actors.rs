@@ -432,12 +432,12 @@ impl World {
                 let is_missing = rejection.code() == Code::NotFound;
                 if let (Some(key), true) = (operation.call.key(), is_missing) {
                     linearizability::check_held(&self.history, key, revision.0, None)?;
-                    if operation.uncertain {
-                        // An earlier attempt may have been carried out, and this is about what followed.
-                        self.register.unanswered(&operation.call, operation.began, true);
-                    } else {
-                        self.register.answered(&operation.call, operation.began, self.time.now(), Answered::Missing);
-                    }
+                }
+                if operation.uncertain {
+                    // An earlier attempt may have been carried out, or may arrive yet; this says nothing about that.
+                    self.register.unanswered(&operation.call, operation.began, true);
+                } else if is_missing {
+                    self.register.answered(&operation.call, operation.began, self.time.now(), Answered::Missing);
                 }
                 self.trace.explain(|| format!("client {number} is refused: {rejection}"));
                 self.clients[number].seen = self.clients[number].seen.max(revision.0);
