@@ -26,6 +26,9 @@ use crate::{grpc, http};
 /// How long open connections may take to end at shutdown.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// How often a member is repaired in one start: entries may be found to be missing, then records, and each once more.
+const REPAIRS_MAX: u32 = 4;
+
 /// Pause between two looks at whether this node may open the configured namespace.
 const NAMESPACE_PAUSE: Duration = Duration::from_millis(200);
 
@@ -223,24 +226,25 @@ async fn start_member(mut options: NodeOptions, parts: &NodeParts, faces: &Faces
         options.log.verification = Verification::Everything;
     }
     let cautious = NodeOptions { log: LogOptions { faults: FaultPolicy::Refuse, ..options.log }, ..options.clone() };
-    let node = match start_node(&cautious, parts).await {
-        Err(RunError::Start(StartError::Log(LogError::Corrupt { faults }))) => {
-            if repair_log(&options, faces, Loss::Entries).await? {
-                start_node(&cautious, parts).await?
-            } else if options.log.faults == FaultPolicy::CutUndecided {
-                // It has nobody to ask, and its operator has decided.
-                start_node(&options, parts).await?
-            } else {
-                return Err(StartError::Log(LogError::Corrupt { faults }).into());
-            }
+    let mut repairs = 0;
+    let node = loop {
+        let (loss, refused) = match start_node(&cautious, parts).await {
+            Err(RunError::Start(refused @ StartError::Log(LogError::Corrupt { .. }))) => (Loss::Entries, refused),
+            Err(RunError::Start(refused @ StartError::MissingEvents { .. })) => (Loss::Records, refused),
+            started => break started?,
+        };
+        if repairs == REPAIRS_MAX {
+            return Err(refused.into());
         }
-        Err(RunError::Start(error @ StartError::MissingEvents { .. })) => {
-            if !repair_log(&options, faces, Loss::Records).await? {
-                return Err(error.into());
-            }
-            start_node(&cautious, parts).await?
+        repairs += 1;
+        if repair_log(&options, faces, loss).await? {
+            continue;
         }
-        started => started?,
+        // It has nobody to ask; its operator may have decided.
+        if loss == Loss::Entries && options.log.faults == FaultPolicy::CutUndecided {
+            break start_node(&options, parts).await?;
+        }
+        return Err(refused.into());
     };
     if is_suspect {
         repair::clear_suspicion(&options);
@@ -284,7 +288,9 @@ async fn repair_log(options: &NodeOptions, faces: &Faces<'_>, loss: Loss) -> Res
     serving.spawn(async move { waiting.await.map_err(|error| error.to_string()) });
     let repaired = match loss {
         Loss::Entries => damaged.repair(&client, &progress).await,
-        Loss::Records => damaged.replace_by_snapshot(&client, &progress).await,
+        // All of the log is read now: it may be damaged where the start did not look.
+        Loss::Records if damaged.is_whole() => damaged.replace_by_snapshot(&client, &progress).await,
+        Loss::Records => damaged.repair(&client, &progress).await,
     };
     leave.send_replace(true);
     // Whoever still holds a connection is cut off: the node itself listens now.

@@ -22,21 +22,21 @@ const SEED_STEP: u64 = 10_000;
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Everything is given up that nobody follows any more and that is older than a minute.
-const FORGETFUL: &str = "[log]\nsegment_bytes = \"1MiB\"\nsegment_entries = 128\n\
+pub(crate) const FORGETFUL: &str = "[log]\nsegment_bytes = \"1MiB\"\nsegment_entries = 128\n\
     [retention]\nhistory = \"1m\"\nfollowers = \"1m\"\nrequest_ids = \"1m\"\n\
     [compaction]\ninterval = \"200ms\"\nbase_interval_bytes = \"1MiB\"\n\
     [store]\nflush_interval = \"100ms\"\n[tracing]\nlevel = \"info\"\n";
 
 /// Longer than anything is kept.
-const JUMP_MICROS: i64 = 3_600_000_000;
+pub(crate) const JUMP_MICROS: i64 = 3_600_000_000;
 
 /// Entries in one request, and bytes of each.
-const BATCH: u64 = 100;
+pub(crate) const BATCH: u64 = 100;
 const ENTRY_BYTES: usize = 4_000;
 
 /// Requests before events are pruned, and after.
-const BATCHES_PRUNED: u64 = 6;
-const BATCHES_KEPT: u64 = 4;
+pub(crate) const BATCHES_PRUNED: u64 = 6;
+pub(crate) const BATCHES_KEPT: u64 = 4;
 
 /// How often the node may miss the moment to be killed.
 const ROUNDS_MAX: u64 = 8;
@@ -243,7 +243,8 @@ impl Scene {
     }
 }
 
-fn filler(number: u64) -> Operation {
+/// An entry of some size.
+pub(crate) fn filler(number: u64) -> Operation {
     let entry = RegistrationEntry {
         entry_id: format!("filler-{number}"),
         parent_id: "spiffe://cluster.test/agent".into(),

@@ -43,5 +43,6 @@ mod proxy;
 mod register;
 mod repair;
 mod settings;
+mod stores;
 mod wiped;
 mod writer;

@@ -27,6 +27,11 @@ pub(crate) fn chaos_seconds(usual: u64) -> u64 {
     number_from("STEEPLE_TEST_CHAOS_SECONDS").unwrap_or(usual)
 }
 
+/// How often log, snapshot and records are damaged, if the environment does not ask for more.
+pub(crate) fn store_cases(usual: u64) -> u64 {
+    number_from("STEEPLE_TEST_STORE_CASES").unwrap_or(usual)
+}
+
 /// What all clients' choices follow from.
 pub(crate) fn seed() -> u64 {
     static SEED: OnceLock<u64> = OnceLock::new();

@@ -1,6 +1,6 @@
 //! A record store in memory, for tests and for the simulator.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -18,6 +18,10 @@ struct Contents {
     pairs: BTreeMap<Vec<u8>, Bytes>,
     /// One per batch applied since the last flush, oldest first. Stays empty when crashes are not simulated.
     unflushed: Vec<Undo>,
+    /// Keys that cannot be read any more.
+    unreadable: BTreeSet<Vec<u8>>,
+    /// Why it cannot be flushed any more, if it cannot.
+    flush_fails: Option<String>,
 }
 
 /// An ordered map in memory.
@@ -62,10 +66,49 @@ impl MemoryStore {
             }
         }
         Self {
-            contents: RwLock::new(Contents { pairs, unflushed: Vec::new() }),
+            contents: RwLock::new(Contents {
+                pairs,
+                unflushed: Vec::new(),
+                unreadable: contents.unreadable.clone(),
+                flush_fails: contents.flush_fails.clone(),
+            }),
             remembers_unflushed: self.remembers_unflushed,
             poison: Poison::default(),
         }
+    }
+
+    /// Makes the next flush fail, and every call after it, in this life and in those after a [`MemoryStore::crash`]: what is
+    /// on its disk can be read from one end to the other, and cannot be written.
+    pub fn fail_at_flush(&self, detail: &str) {
+        self.contents.write().flush_fails = Some(detail.to_owned());
+    }
+
+    /// Makes whoever comes to one of its pairs fail, and every call after that, in this life and in those after a crash, as
+    /// a damaged block would. `place` is taken around in a circle; whether there was any pair.
+    pub fn damage(&self, place: u64) -> bool {
+        let mut contents = self.contents.write();
+        let Some(place) = place.checked_rem(contents.pairs.len() as u64) else { return false };
+        let key = contents.pairs.keys().nth(usize::try_from(place).unwrap_or_default()).cloned();
+        key.is_some_and(|key| contents.unreadable.insert(key))
+    }
+
+    /// Whether it fails.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.poison.is_set()
+    }
+
+    /// Whether it fails, or will when it is flushed or read.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        let contents = self.contents.read();
+        self.has_failed() || contents.flush_fails.is_some() || !contents.unreadable.is_empty()
+    }
+
+    fn meet_damage(&self) -> RecordStoreError {
+        let error = RecordStoreError::Failed { action: "read a key", detail: "it is damaged".to_owned() };
+        self.poison.set(&error);
+        error
     }
 
     /// Makes every later call fail, as a broken disk would.
@@ -86,7 +129,11 @@ impl RecordStore for MemoryStore {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, RecordStoreError> {
         self.poison.check()?;
         // Recursive, because a visitor of `scan` may look up other keys while a writer waits.
-        Ok(self.contents.read_recursive().pairs.get(key).cloned())
+        let contents = self.contents.read_recursive();
+        if contents.unreadable.contains(key) {
+            return Err(self.meet_damage());
+        }
+        Ok(contents.pairs.get(key).cloned())
     }
 
     fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), RecordStoreError> {
@@ -96,6 +143,9 @@ impl RecordStore for MemoryStore {
         }
         let contents = self.contents.read_recursive();
         for (key, value) in contents.pairs.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to))) {
+            if contents.unreadable.contains(key) {
+                return Err(self.meet_damage());
+            }
             if visit(key, value).is_break() {
                 break;
             }
@@ -122,7 +172,13 @@ impl RecordStore for MemoryStore {
 
     fn flush(&self) -> Result<(), RecordStoreError> {
         self.poison.check()?;
-        self.contents.write().unflushed.clear();
+        let mut contents = self.contents.write();
+        if let Some(detail) = &contents.flush_fails {
+            let error = RecordStoreError::Failed { action: "flush", detail: detail.clone() };
+            self.poison.set(&error);
+            return Err(error);
+        }
+        contents.unflushed.clear();
         Ok(())
     }
 
@@ -168,6 +224,32 @@ mod tests {
         assert_eq!(value_of(&all, "a"), None);
         assert_eq!(value_of(&all, "d").as_deref(), Some(&b"3"[..]));
         assert_eq!(all.unflushed_batches(), 0);
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_flushed_is_read_until_then_also_after_a_crash() {
+        let store = MemoryStore::crashing();
+        apply(&store, &[("a", Some("1"))]);
+        store.fail_at_flush("a slot is lost");
+        for store in [store.crash(1), store] {
+            assert_eq!(value_of(&store, "a").as_deref(), Some(&b"1"[..]));
+            assert!(matches!(store.flush(), Err(RecordStoreError::Failed { action: "flush", .. })));
+            assert!(store.get(b"a").is_err());
+        }
+    }
+
+    #[test]
+    fn whoever_comes_to_a_damaged_pair_fails_and_nobody_else() {
+        let store = MemoryStore::crashing();
+        assert!(!store.damage(3), "there is nothing");
+        apply(&store, &[("a", Some("1")), ("b", Some("1")), ("c", Some("1"))]);
+        assert!(store.damage(4));
+        for store in [store.crash(1), store] {
+            assert_eq!(value_of(&store, "a").as_deref(), Some(&b"1"[..]));
+            store.scan(b"a", b"b", &mut |_, _| std::ops::ControlFlow::Continue(())).unwrap();
+            assert!(store.scan(b"a", b"d", &mut |_, _| std::ops::ControlFlow::Continue(())).is_err());
+            assert!(store.get(b"a").is_err(), "from then on nothing it says counts");
+        }
     }
 
     #[test]

@@ -86,6 +86,14 @@ impl SledStore {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
                 outcome => outcome.map(Some),
             })
+        });
+        // The directory is claimed, so nobody else works with it: what holds its files is a store of this process that has
+        // failed and was leaked.
+        let original = original.map_err(|error| match error {
+            RecordStoreError::InUse { .. } => {
+                RecordStoreError::failed("open", &"a store of this process that has failed still holds its files")
+            }
+            error => error,
         })?;
         Ok(Self {
             clones: Some(Mutex::new(Clones { original, idle: Vec::new() })),
@@ -191,5 +199,28 @@ impl RecordStore for SledStore {
         // A directory that cannot be looked at says nothing about what the store holds.
         self.poison.check()?;
         catch("measure itself", || allocated_bytes(&self.claim.data))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{RecordStoreKind, SLED_MARKER, destroy, directory, open};
+    use super::*;
+
+    #[test]
+    fn a_store_that_has_failed_and_is_leaked_is_replaced_and_not_taken_for_one_in_use() {
+        let place = tempfile::tempdir().unwrap();
+        let claim = || directory::claim(place.path(), SLED_MARKER);
+        let options = RecordStoreOptions::default();
+        let failed = SledStore::open(claim().unwrap(), &options).unwrap();
+        failed.poison.set(&RecordStoreError::failed("flush", &"a slot is lost"));
+        drop(failed);
+        let again = SledStore::open(claim().unwrap(), &options).err().unwrap();
+        assert!(matches!(again, RecordStoreError::Failed { action: "open", .. }), "{again}");
+        destroy(place.path()).unwrap();
+        let anew = open(RecordStoreKind::Sled, place.path(), &options).unwrap();
+        assert!(anew.get(b"key").unwrap().is_none());
+        anew.flush().unwrap();
+        assert!(matches!(claim(), Err(RecordStoreError::InUse { .. })), "this one is in use");
     }
 }

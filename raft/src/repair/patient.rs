@@ -61,6 +61,17 @@ impl Patient {
         self.writer
     }
 
+    /// The log, for whoever puts a snapshot in its place.
+    pub fn writer_mut(&mut self) -> &mut LogWriter {
+        &mut self.writer
+    }
+
+    /// The entry behind which the log goes on as the group has it.
+    #[must_use]
+    pub fn base(&self) -> LogIndex {
+        LogIndex(self.writer.reader().contiguous_from().0.saturating_sub(1))
+    }
+
     /// Damage that is left.
     #[must_use]
     pub fn holes(&self) -> &[Hole] {

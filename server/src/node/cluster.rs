@@ -239,6 +239,8 @@ fn reason_not_ready(node: NodeId, group: &GroupStatus) -> Option<String> {
     } else if !group.awaited.is_empty() {
         let awaited: Vec<_> = group.awaited.iter().map(ToString::to_string).collect();
         Some(format!("it founds the group as soon as node {} has been heard of", awaited.join(" and node ")))
+    } else if group.store_failed {
+        Some("its record store has failed and is being made anew".into())
     } else if group.astray {
         Some("its records differ from the leader's and are being made anew".into())
     } else if group.fetching {

@@ -199,8 +199,10 @@ pub enum QueryError {
     /// Nobody confirmed in time that the node's state is current. What it has may still be read as a stale answer.
     #[error("the node cannot tell whether its state is current: {0}")]
     NotConfirmed(String),
-    /// The node's records differ from the leader's and are being made anew.
-    #[error("the records of this node differ from the leader's and are being made anew; ask another node")]
+    /// The node's records differ from the leader's, or their store has failed, and they are being made anew.
+    #[error(
+        "the records of this node are wrong, or lost, and are being made anew; ask another node, or this one later"
+    )]
     Astray,
     /// The node has not reached that revision and did not in time.
     #[error("revision {wanted} was asked for, this node is at {reached}")]

@@ -20,7 +20,7 @@ mod tests;
 
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -251,8 +251,8 @@ impl Drop for Installation {
     }
 }
 
-/// The record store being made anew, after its records were found to be wrong; log and vote stay. Dropped, it leaves the
-/// node as it is.
+/// The record store being made anew, after its records were found to be wrong or it has failed; log and vote stay. Dropped,
+/// it leaves the node as it is.
 pub(crate) struct Rebuilding {
     shared: Arc<Shared>,
     verdict: Verdict,
@@ -263,8 +263,8 @@ pub(crate) struct Rebuilding {
 
 impl Rebuilding {
     /// Fills a record store from base snapshot and log beside the one in use, as far as that one is folded, and judges
-    /// it by what a check has found, while the others are kept out ([`alone`]). Waits for the disk, not for the thread
-    /// that folds.
+    /// it by what a check has found, if one has, while the others are kept out ([`alone`]). Waits for the disk, not for
+    /// the thread that folds.
     ///
     /// # Errors
     /// [`InstallError::NotMended`] when the records are no better, or nobody can tell, and [`StartError::MissingEvents`]
@@ -272,13 +272,18 @@ impl Rebuilding {
     /// [`InstallError`] for the rest. The node is as it was.
     pub(super) fn prepare(
         shared: Arc<Shared>,
-        finding: &Finding,
+        finding: Option<&Finding>,
         alone: OwnedMutexGuard<()>,
     ) -> Result<Self, InstallError> {
         let core = shared.core();
         open::check_rebuildable(&core.log, &core.base)?;
         let records = records::beside(&shared.storage)?;
-        let rebuilt = open::rebuild_and_judge(&shared.options, &records, &core.log, &core.base, finding);
+        let (options, log, base) = (&shared.options, &core.log, &core.base);
+        let rebuilt = match finding {
+            Some(finding) => open::rebuild_and_judge(options, &records, log, base, finding),
+            None => open::rebuild(options, &records, log, base, core.view.folded().index)
+                .map(|view| (view, Verdict::Mended)),
+        };
         let (view, verdict) = rebuilt.inspect_err(|_| clear_away(&records))?;
         // From here on the store goes with it.
         let rebuilding = Self { shared, verdict, built: Some((view, records)), _alone: alone };
@@ -458,31 +463,53 @@ pub(super) fn resume(base: &Base, identity: &LogIdentity, writer: &mut LogWriter
     Ok(true)
 }
 
-/// Puts a snapshot from a peer, which holds all that was confirmed here, in the place of a log that cannot be repaired
-/// otherwise. The records are rebuilt from it when the node starts.
+/// What a snapshot from a peer was needed for, and did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Served {
+    /// It is the base snapshot, and the log, which is whole, goes on behind it.
+    AsBase,
+    /// It has taken the place of the log as well.
+    AsLog,
+}
+
+/// Makes a snapshot from a peer the base snapshot of a node that cannot start without one; the records are rebuilt from it
+/// when it starts. A whole log that goes on where the snapshot ends stays as it is: what this node has confirmed to others
+/// may be nowhere else. Any other log is replaced, if the snapshot holds all that was confirmed here.
 ///
 /// # Errors
 /// When the snapshot is of no use, or the log cannot be written. Trying again is safe.
-pub(super) fn replace_log(base: &Base, fetched: &Path, writer: &mut LogWriter) -> Result<(), InstallError> {
-    base.replace_by(fetched)?;
-    replace_log_by_base(base, writer)
-}
-
-/// As [`replace_log`], for a node that has no files of the operating system.
-pub(super) fn replace_log_by_bytes(base: &Base, fetched: &[u8], writer: &mut LogWriter) -> Result<(), InstallError> {
-    base.replace_by_bytes(fetched)?;
-    replace_log_by_base(base, writer)
-}
-
-fn replace_log_by_base(base: &Base, writer: &mut LogWriter) -> Result<(), InstallError> {
-    let manifest = base.manifest().ok_or_else(|| InstallError::Load("it cannot be read".into()))?;
-    if manifest.origin != base::origin(&writer.identity()) {
-        return Err(InstallError::Foreign { id: manifest.id });
-    }
-    if manifest.term.is_none() || !manifest.includes_history {
+pub(super) fn begin_from(base: &Arc<Base>, arrived: Arrived, writer: &mut LogWriter) -> Result<Served, InstallError> {
+    let manifest = verify(&arrived, &writer.identity(), LogIndex::ZERO)?;
+    if !manifest.includes_history {
         return Err(InstallError::NoTerm { id: manifest.id });
     }
-    fill_log(base.read().map_err(InstallError::Load)?, &manifest, writer).map(drop)
+    let (end, log) = (manifest.state.index, writer.reader());
+    let is_whole = writer.holes().is_empty() && !writer.is_end_unknown();
+    if is_whole && check_followed(&manifest, &log).is_ok() {
+        publish(arrived, base)?;
+        base.advance(end);
+        return Ok(Served::AsBase);
+    }
+    if !may_replace(&manifest, writer, is_whole)? {
+        return Err(InstallError::Apart { id: manifest.id, end });
+    }
+    let source = publish(arrived, base)?;
+    fill_log(source.read()?, &manifest, writer)?;
+    Ok(Served::AsLog)
+}
+
+/// Whether a snapshot holds all that may have been committed with this node's word: all that its log reached to, or at least
+/// an entry in whose place the log has another one, so that nothing behind that was ever committed.
+fn may_replace(manifest: &Manifest, writer: &LogWriter, is_whole: bool) -> Result<bool, LogError> {
+    let end = manifest.state.index;
+    if writer.is_end_unknown() || end < writer.hard_state().commit {
+        return Ok(false);
+    }
+    if end >= writer.outline()?.last() {
+        return Ok(true);
+    }
+    let differs = |term| manifest.term.is_some_and(|expected| expected != term);
+    Ok(is_whole && writer.reader().term(end)?.is_some_and(differs))
 }
 
 /// Whether the log lacks what the base snapshot holds. Those that the node writes itself have no history and never do.

@@ -23,12 +23,13 @@ use steeple_engine::ids::{
 use steeple_engine::log::{EntryKind, LogError, LogWriter, Rewritten, SegmentInfo};
 use steeple_engine::simulation::{Bug, is_planted, reached};
 use steeple_engine::spire;
-use steeple_engine::view::{Digest, Reader};
+use steeple_engine::view::{Digest, Reader, ViewError};
 use steeple_snapshot::{LiveSource, Publication, SnapshotId, SnapshotOptions};
 use thiserror::Error;
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::base::origin;
+use super::group::Message;
 use super::log_writer::Task;
 use super::work::CutOff;
 use super::{Node, QueryError, Shared, SubmitError};
@@ -177,6 +178,7 @@ impl Node {
     /// When the store fails.
     pub async fn flush(&self) -> Result<(), CompactError> {
         let core = self.shared.core();
+        let failing = Arc::clone(&core);
         let flushing = self.shared.work.blocking(move || {
             let folded = match is_planted(Bug::FlushNotDone) {
                 true => core.view.folded().index,
@@ -186,7 +188,14 @@ impl Node {
             *flushed = flushed.max(folded);
             Ok(())
         });
-        flushing.await.map_err(|_| CompactError::Stopped)?
+        let flushed = flushing.await.map_err(|_| CompactError::Stopped)?;
+        if let Err(CompactError::Store(ViewError::Store(error))) = &flushed
+            && let Some(inbox) = self.shared.inbox_sender()
+        {
+            // A group that has stopped needs no records.
+            drop(inbox.send(Message::StoreFailed(failing, error.to_string())).await);
+        }
+        flushed
     }
 
     /// Prunes what the settings say, and gives back the space that nothing wants any more, at whatever cost.

@@ -11,6 +11,7 @@ mod recent;
 mod base;
 mod records;
 mod roster;
+mod contacts;
 pub(crate) mod core;
 pub mod cluster;
 mod open;

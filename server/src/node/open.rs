@@ -406,8 +406,7 @@ fn use_store(
     was_stopped: bool,
 ) -> Result<View, StartError> {
     let store = records.open(options)?;
-    let Some(directory) = records.directory() else { return open_and_follow(store, log, up_to) };
-    stall::watch_over(directory, stall::PATIENCE, store, |store| {
+    let look_through = |store: Arc<dyn RecordStore>| {
         if !was_stopped {
             // Everything is read once, also what the view reads only when somebody asks for it: what a crash has left
             // behind shows now and not to a caller.
@@ -419,7 +418,11 @@ fn use_store(
             view.flush()?;
         }
         Ok(view)
-    })
+    };
+    match records.directory() {
+        Some(directory) => stall::watch_over(directory, stall::PATIENCE, store, look_through),
+        None => look_through(store),
+    }
 }
 
 fn open_and_follow(store: Arc<dyn RecordStore>, log: &LogReader, up_to: LogIndex) -> Result<View, StartError> {
@@ -436,7 +439,7 @@ pub(super) fn check_rebuildable(log: &LogReader, base: &Base) -> Result<(), Star
         let found = base.verify();
         if !found.as_ref().is_ok_and(|covers| *covers >= log_base) {
             let base = found.map_or_else(|problem| problem, |covers| format!("it covers the log up to {covers}"));
-            return Err(StartError::MissingEvents { folded: LogIndex::ZERO, first: log.first(), base });
+            return Err(StartError::MissingEvents { folded: LogIndex::ZERO, first: log.contiguous_from(), base });
         }
     }
     Ok(())

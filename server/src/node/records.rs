@@ -25,6 +25,9 @@ const NAME: &str = "records";
 pub(super) struct Records {
     place: Place,
     retired: Arc<AtomicBool>,
+    /// Its stores fail, when a test asks for that.
+    #[cfg(test)]
+    broken: Arc<AtomicBool>,
 }
 
 #[derive(Clone)]
@@ -36,7 +39,12 @@ enum Place {
 
 impl Records {
     fn at(place: Place) -> Self {
-        Self { place, retired: Arc::default() }
+        Self {
+            place,
+            retired: Arc::default(),
+            #[cfg(test)]
+            broken: Arc::default(),
+        }
     }
 
     /// One that belongs to no node.
@@ -65,9 +73,7 @@ impl Records {
     /// Opens what is there, or an empty store.
     pub(super) fn open(&self, options: &NodeOptions) -> Result<Arc<dyn RecordStore>, StartError> {
         let store: Arc<dyn RecordStore> = match &self.place {
-            Place::Memory => {
-                return Ok(record_store::open(RecordStoreKind::Memory, Path::new(""), &options.store_options)?);
-            }
+            Place::Memory => record_store::open(RecordStoreKind::Memory, Path::new(""), &options.store_options)?,
             Place::Directory(directory) => {
                 fs::create_dir_all(directory).map_err(failed("create", directory))?;
                 record_store::open(options.store, directory, &options.store_options)?
@@ -87,6 +93,12 @@ impl Records {
                 Ok(())
             }
         }
+    }
+
+    /// Makes the store fail from now on.
+    #[cfg(test)]
+    pub(super) fn break_down(&self) {
+        self.broken.store(true, Ordering::SeqCst);
     }
 
     /// Lets the directory go away with the last user of its store.
@@ -162,6 +174,10 @@ struct Owned {
 
 impl Owned {
     fn store(&self) -> Result<&dyn RecordStore, RecordStoreError> {
+        #[cfg(test)]
+        if self.records.broken.load(Ordering::SeqCst) {
+            return Err(RecordStoreError::Failed { action: "use it", detail: "a test has broken it".into() });
+        }
         let closed = || RecordStoreError::Failed { action: "use it", detail: "it was closed".into() };
         self.store.as_deref().ok_or_else(closed)
     }

@@ -25,11 +25,12 @@ use tokio::sync::watch;
 
 use super::base::Base;
 use super::errors::StartError;
+use super::install::{self, Arrived, Served};
 use super::open::{Directories, open_disk};
 use super::options::{ClusterOrigin, NodeOptions};
 use super::roster::Roster;
 use super::storage::Storage;
-use super::{install, records, stall};
+use super::{records, stall};
 use crate::peer::repair::{RepairClient, WantedEntries};
 use crate::peer::{BoxFuture, Delivered, Delivery, HandshakeError, Introduction, PeerIdentity, PeerSink};
 
@@ -54,6 +55,7 @@ const STARTING: &str = "the node is starting";
 /// A member whose log is damaged, with its log open.
 pub(crate) struct Damaged {
     pub(crate) identity: PeerIdentity,
+    storage: Storage,
     patient: SharedPatient,
     /// The other members, and where they are.
     peers: BTreeMap<NodeId, String>,
@@ -114,7 +116,9 @@ impl Damaged {
         };
         let (writer, log, recovery) = Log::open(disk, log_options, identity)?;
         let told = ToldMembers::by(stored_membership(options, storage), &log);
-        let peers = told.peers(options, identity.node);
+        let mut peers = told.peers(options, identity.node);
+        // What the log named may have been purged.
+        peers.extend(roster.remembered().into_iter().map(|(node, address)| (NodeId(node), address)));
         if peers.is_empty() {
             return Ok(None);
         }
@@ -131,7 +135,15 @@ impl Damaged {
         let patient = Arc::new(Mutex::new(Some(Patient::new(writer, configuration))));
         let Introduction { incarnation, features, .. } = roster.own();
         let identity = PeerIdentity { cluster, group, node, incarnation, features };
-        Ok(Some(Self { identity, patient, peers, base, roster: Arc::new(roster), silent: Mutex::default() }))
+        let roster = Arc::new(roster);
+        let storage = storage.clone();
+        Ok(Some(Self { identity, storage, patient, peers, base, roster, silent: Mutex::default() }))
+    }
+
+    /// Whether nothing is wrong with the log.
+    pub(crate) fn is_whole(&self) -> bool {
+        let is_whole = |patient: &Patient| patient.statement().is_ok_and(|statement| statement.outline.is_whole());
+        self.patient.lock().as_ref().is_some_and(is_whole)
     }
 
     /// The other members.
@@ -155,12 +167,15 @@ impl Damaged {
         patient.map_or(Ok(()), |patient| patient.into_writer().close())
     }
 
-    /// Puts a snapshot of another member in the place of the log, and closes that.
-    pub(super) fn replace_log(&self, snapshot: &[u8]) -> Result<(), StartError> {
-        let Some(patient) = self.patient.lock().take() else { return Ok(()) };
-        let mut writer = patient.into_writer();
-        install::replace_log_by_bytes(&self.base, snapshot, &mut writer).map_err(Box::new)?;
-        Ok(writer.close()?)
+    /// Makes a snapshot of another member the base snapshot, and puts it in the place of a log that is not whole, which is
+    /// closed.
+    pub(super) fn take_over(&self, arrived: Arrived) -> Result<(), String> {
+        let has_lost_records = self.is_whole();
+        begin_from(&self.base, &self.patient, arrived)?;
+        if has_lost_records {
+            self.forget_records();
+        }
+        Ok(())
     }
 
     /// What takes up the questions of other members meanwhile.
@@ -213,8 +228,9 @@ impl Damaged {
         Ok(())
     }
 
-    /// Fetches a snapshot in the place of a log that is whole, for a member that has lost what came before it. Asks until
-    /// somebody has one.
+    /// Fetches a snapshot of what came before a log that is whole, for a member that has lost it. Asks until somebody has
+    /// one that reaches to where the log begins: one that reaches to its end nobody may be able to make, when what this
+    /// member has confirmed was committed with its word.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -223,17 +239,27 @@ impl Damaged {
         client: &RepairClient,
         progress: &watch::Sender<String>,
     ) -> Result<(), StartError> {
-        let at_least = self.on_log(|patient| patient.statement()).await?.outline.last();
+        let at_least = self.on_log(|patient| Ok(patient.base())).await?;
         while let Err(reason) = self.take_over_snapshot(client, at_least).await {
             tracing::warn!(reason, "records and base snapshot are lost; a snapshot of another member is needed");
             progress.send_replace(format!("a snapshot of another member is needed: {reason}"));
             tokio::time::sleep(ASK_PAUSE).await;
         }
+        self.forget_records();
         Ok(())
     }
 
-    /// Puts a snapshot of another member in the place of the log. It holds everything that this log reached to, so that
-    /// nothing confirmed is lost with it.
+    /// Takes away records that were of no use: the next start makes them from the snapshot, and need not find out again.
+    fn forget_records(&self) {
+        for records in records::found(&self.storage).unwrap_or_default() {
+            if let Err(error) = records.destroy() {
+                tracing::warn!(%error, "a record store that is of no use is left over");
+            }
+        }
+    }
+
+    /// Makes a snapshot of another member the base snapshot, and puts it in the place of a log that is not whole. It holds
+    /// everything that such a log reached to, so that nothing confirmed is lost with it.
     async fn take_over_snapshot(&self, client: &RepairClient, at_least: LogIndex) -> Result<(), String> {
         let target = self.base.incoming_path().ok_or("a node in memory has no snapshots")?;
         let mut last = "nobody has one".to_owned();
@@ -248,14 +274,11 @@ impl Damaged {
             let (target, base, patient) = (target.clone(), Arc::clone(&self.base), Arc::clone(&self.patient));
             let installing = tokio::task::spawn_blocking(move || {
                 fetched.publish().map_err(|error| error.to_string())?;
-                let patient = patient.lock().take().ok_or(STARTING)?;
-                let mut writer = patient.into_writer();
-                install::replace_log(&base, &target, &mut writer).map_err(|error| error.to_string())?;
-                writer.close().map_err(|error| error.to_string())
+                begin_from(&base, &patient, Arrived::File(target))
             });
-            let installed = installing.await.map_err(|error| error.to_string())?;
-            tracing::info!(from = %node, "a snapshot has taken the place of the damaged log");
-            return installed;
+            let served = installing.await.map_err(|error| error.to_string())??;
+            tracing::info!(from = %node, ?served, "a snapshot has taken the place of what was lost");
+            return Ok(());
         }
         Err(last)
     }
@@ -332,6 +355,16 @@ impl Damaged {
         let worked = working.await.map_err(|error| StartError::Failed(error.to_string()))?;
         Ok(worked.ok_or_else(|| StartError::Failed(STARTING.into()))??)
     }
+}
+
+/// Makes a snapshot that has arrived the base snapshot, and closes the log, which belongs to the node from now on.
+fn begin_from(base: &Arc<Base>, patient: &SharedPatient, arrived: Arrived) -> Result<Served, String> {
+    let mut slot = patient.lock();
+    let writer = slot.as_mut().ok_or(STARTING)?.writer_mut();
+    let served = install::begin_from(base, arrived, writer).map_err(|error| error.to_string())?;
+    let whole = slot.take().map(Patient::into_writer);
+    whole.map_or(Ok(()), |writer| writer.close()).map_err(|error| error.to_string())?;
+    Ok(served)
 }
 
 /// All of them at the same time, in order.

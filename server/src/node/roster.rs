@@ -24,6 +24,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::contacts::{Addresses, Contacts};
 use crate::peer::{HandshakeError, Introduction};
 
 /// The file, in the directory of the log.
@@ -89,6 +90,7 @@ struct Kept {
 pub(crate) struct Roster {
     own: Introduction,
     disk: Arc<dyn Disk>,
+    contacts: Contacts,
     confirmed: AtomicBool,
     state: Mutex<State>,
     /// Told whenever another node has introduced itself or was recorded.
@@ -130,10 +132,12 @@ impl Roster {
                 kept
             }
         };
+        let contacts = Contacts::open(Arc::clone(&disk), own);
         let own = Introduction { node: own, incarnation: kept.incarnation, features, log_end: None };
         Ok(Self {
             own,
             disk,
+            contacts,
             confirmed: AtomicBool::new(kept.confirmed),
             state: Mutex::new(State {
                 kept,
@@ -174,6 +178,21 @@ impl Roster {
         state.membership = membership.clone();
         drop(state);
         self.changed.send_replace(());
+    }
+
+    /// Whether it has to be written down where the members are.
+    pub(super) fn forgets_contacts(&self) -> bool {
+        self.contacts.is_behind(&self.state.lock().membership)
+    }
+
+    /// Remembers durably where the members are. Waits for the disk.
+    pub(super) fn keep_contacts(&self) {
+        self.contacts.follow(|| self.state.lock().membership.clone());
+    }
+
+    /// Where the other members are, as far as that was remembered.
+    pub(super) fn remembered(&self) -> Addresses {
+        self.contacts.addresses()
     }
 
     /// Whether another node may take part. A member that is not known yet is remembered durably before this returns.

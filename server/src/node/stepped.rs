@@ -20,12 +20,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use steeple_engine::ids::{LogIndex, LogPosition, NodeId};
 use steeple_engine::log::{Entry, LogError};
 use steeple_raft::{Leadership, Membership, MembershipChange, Need, Question, Statement};
 use tokio::sync::mpsc::{Receiver, Sender};
 
 use super::group::{Failure, Group, Message};
+use super::install::Arrived;
 use super::log_writer::LogWork;
 use super::random::Random;
 use super::repair::Damaged;
@@ -117,12 +119,25 @@ impl SteppedPatient {
         self.0.with(|patient| patient.receive(entries)).unwrap_or(Ok(0))
     }
 
-    /// Puts a snapshot of another member in the place of the log.
+    /// Whether nothing is wrong with the log: then records and base snapshot are lost, and it takes a snapshot of another
+    /// member that holds at least [`SteppedPatient::base`].
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.0.is_whole()
+    }
+
+    /// The entry behind which the log begins.
+    #[must_use]
+    pub fn base(&self) -> LogIndex {
+        self.0.with(|patient| patient.base()).unwrap_or_default()
+    }
+
+    /// Makes a snapshot of another member the base snapshot, and puts it in the place of a log that is not whole.
     ///
     /// # Errors
-    /// When it is of no use, or the log cannot be written.
-    pub fn replace_log(&self, snapshot: &[u8]) -> Result<(), StartError> {
-        self.0.replace_log(snapshot)
+    /// In words, when it is of no use, or the log cannot be written.
+    pub fn take_over(&self, snapshot: Bytes) -> Result<(), String> {
+        self.0.take_over(Arrived::Memory(snapshot))
     }
 
     /// Closes the log, for the next start to open.
@@ -352,5 +367,75 @@ impl SteppedNode {
             self.group.end();
             self.has_ended = true;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use steeple_engine::disk::SimulatedDisk;
+    use steeple_engine::disk::simulated::CrashLoss;
+
+    use super::super::tests::create;
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(50);
+
+    fn started(storage: &Arc<SimulatedStorage>) -> SteppedNode {
+        SteppedNode::start(NodeOptions::in_memory(), &NodeParts::default(), Arc::clone(storage), 1).unwrap()
+    }
+
+    /// Drives a node until something is done.
+    fn until_done<T>(node: &mut SteppedNode, future: impl Future<Output = T>) -> T {
+        let (mut future, mut context) = (pin!(future), Context::from_waker(Waker::noop()));
+        for _ in 0..10_000 {
+            if let Poll::Ready(done) = future.as_mut().poll(&mut context) {
+                return done;
+            }
+            node.tick();
+            node.pass(TICK);
+            while node.turn() || node.work() || node.has_writes() {
+                node.write();
+            }
+        }
+        panic!("it is not done");
+    }
+
+    #[test]
+    fn what_a_crash_has_left_is_flushed_before_it_is_served() {
+        let disk = SimulatedDisk::new();
+        let before =
+            SimulatedStorage { log: Arc::new(disk.clone()), base: SimulatedDisk::new(), stores: Shelf::default() };
+        let before = Arc::new(before);
+        let mut node = started(&before);
+        let handle = node.node().clone();
+        until_done(&mut node, async {
+            let namespace = handle.open_namespace("one").await.unwrap();
+            create(&handle, namespace, 0..20).await;
+            handle.flush().await.unwrap();
+            create(&handle, namespace, 20..30).await;
+        });
+        let expected = handle.view().folded();
+        drop((node, handle));
+        // Killed in the middle of a flush: what is there can be read from one end to the other, and not be written.
+        before.stores.fail_at_flush("a slot is lost");
+        let after = Arc::new(SimulatedStorage {
+            log: Arc::new(disk.crash(CrashLoss::Nothing, 1)),
+            base: before.base.crash(CrashLoss::Nothing, 1),
+            stores: before.stores.crash(|unflushed| unflushed),
+        });
+        let mut node = started(&after);
+        let handle = node.node().clone();
+        let status = handle.status();
+        assert!(
+            status.rebuilt.is_some_and(|reason| reason.contains("a slot is lost")),
+            "{:?}",
+            handle.status().rebuilt
+        );
+        assert_eq!((status.revision, status.digest), (expected.revision, expected.digest));
+        until_done(&mut node, async { handle.flush().await }).unwrap();
+        assert!(handle.check_records().is_ok());
     }
 }

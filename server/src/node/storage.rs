@@ -65,9 +65,37 @@ impl Shelf {
         Self { stores: Mutex::new(crashed.collect()) }
     }
 
+    /// The stores, the newest first.
+    #[must_use]
+    pub fn stores(&self) -> Vec<Arc<MemoryStore>> {
+        self.stores.lock().values().rev().cloned().collect()
+    }
+
     /// Makes every store fail from now on, as a broken disk would.
     pub fn fail(&self, detail: &str) {
         self.stores.lock().values().for_each(|store| store.fail(detail));
+    }
+
+    /// Makes every store fail at its next flush, in this life or a later one.
+    pub fn fail_at_flush(&self, detail: &str) {
+        self.stores.lock().values().for_each(|store| store.fail_at_flush(detail));
+    }
+
+    /// Whether one of them fails.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.stores.lock().values().any(|store| store.has_failed())
+    }
+
+    /// Whether one of them fails, or will at some flush or read, in this life or a later one.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        self.stores.lock().values().any(|store| store.is_damaged())
+    }
+
+    /// Makes one pair of every store unreadable; whether there was any.
+    pub fn damage(&self, place: u64) -> bool {
+        self.stores.lock().values().filter(|store| store.damage(place)).count() > 0
     }
 
     pub(super) fn numbers(&self) -> Vec<u64> {

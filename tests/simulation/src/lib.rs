@@ -31,6 +31,7 @@ mod consumer;
 mod nemesis;
 mod rot;
 mod nursing;
+mod copies;
 mod actors;
 mod observe;
 pub mod world;

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use raft::eraftpb::Message;
 use steeple_engine::disk::simulated::{CrashLoss, Failure};
 use steeple_engine::disk::{Disk, SimulatedDisk};
-use steeple_engine::ids::NodeId;
+use steeple_engine::ids::{LogIndex, NodeId};
 use steeple_engine::log::{FaultPolicy, LogError, Verification};
 use steeple_server::node::stepped::{Shelf, SimulatedStorage, SteppedNode, SteppedPatient};
 use steeple_server::node::{Connect, NodeOptions, NodeParts, StartError};
@@ -56,6 +56,9 @@ impl Wake for Woken {
     }
 }
 
+/// The file with the base snapshot.
+const BASE_SNAPSHOT: &str = "base.snapshot";
+
 /// What a loss of power may do to what was not synced.
 const POWER_LOSSES: [CrashLoss; 4] = [CrashLoss::Everything, CrashLoss::Suffix, CrashLoss::Sectors, CrashLoss::Bytes];
 
@@ -95,8 +98,14 @@ pub(crate) struct Machine {
     pub(crate) observed_revision: u64,
     /// Took part in a group that has since removed it.
     pub(crate) retired: bool,
-    /// Its disk or its record store was made to fail in this life, so that the process may end by itself.
+    /// Its disk was made to fail in this life, so that the process may end by itself.
     pub(crate) is_failing: bool,
+    /// Its record store was made to fail in this life.
+    store_failed: bool,
+    /// Its base snapshot was damaged, and was of no use at the last start.
+    base_spoilt: bool,
+    /// It has lost records and base snapshot, and needs the records of another member to start.
+    pub(crate) lacks_records: bool,
     /// Its disk has no room.
     pub(crate) is_full: bool,
     /// Its log is damaged, found so at a start, and being repaired with the help of the others.
@@ -150,6 +159,9 @@ impl Machine {
             observed_revision: 0,
             retired: false,
             is_failing: false,
+            store_failed: false,
+            base_spoilt: false,
+            lacks_records: false,
             is_full: false,
             patient: None,
             rounds: 0,
@@ -175,6 +187,9 @@ impl Machine {
         self.life += 1;
         self.version = self.next_version;
         self.is_failing = self.is_full || self.is_rotten;
+        self.lacks_records = false;
+        self.may_rebuild |= self.storage.stores.is_damaged();
+        self.base_spoilt &= self.base_covers().is_none();
         (self.turn_due, self.write_due, self.work_due) = (false, false, false);
         (self.observed, self.observed_revision) = (0, 0);
         self.connected = Connected::default();
@@ -200,18 +215,37 @@ impl Machine {
                 (self.is_rotten, self.is_failing) = (false, self.is_full);
                 Ok(Started::Runs)
             }
-            Err(StartError::Log(LogError::Corrupt { faults })) if self.is_rotten && !self.disk.has_stopped() => {
-                self.patient = SteppedPatient::open(&options, Arc::clone(&self.storage))?;
-                let refused = || StartError::Log(LogError::Corrupt { faults });
-                self.patient.is_some().then_some(Started::IsPatient).ok_or_else(refused)
+            Err(refused @ StartError::Log(LogError::Corrupt { .. })) if self.is_rotten && !self.disk.has_stopped() => {
+                self.wait_for_help(&options, refused)
             }
             Err(StartError::Log(_)) if !self.is_rotten && !self.disk.has_stopped() => {
                 options.log.faults = FaultPolicy::CutUndecided;
-                self.node = Some(start(options)?);
-                Ok(Started::Decided)
+                match start(options.clone()) {
+                    Ok(node) => {
+                        self.node = Some(node);
+                        Ok(Started::Decided)
+                    }
+                    Err(refused) => self.ask_for_records(&options, refused),
+                }
             }
-            Err(error) => Err(error),
+            Err(refused) => self.ask_for_records(&options, refused),
         }
+    }
+
+    /// Others are to help a member that does not start, if it has any.
+    fn wait_for_help(&mut self, options: &NodeOptions, refused: StartError) -> Result<Started, StartError> {
+        self.patient = SteppedPatient::open(options, Arc::clone(&self.storage))?;
+        self.patient.is_some().then_some(Started::IsPatient).ok_or(refused)
+    }
+
+    /// Others are to help a member that does not start because its records and its base snapshot were taken away.
+    fn ask_for_records(&mut self, options: &NodeOptions, refused: StartError) -> Result<Started, StartError> {
+        let is_explained = self.may_rebuild && self.base_spoilt && !self.disk.has_stopped();
+        if !is_explained || !matches!(refused, StartError::MissingEvents { .. }) {
+            return Err(refused);
+        }
+        self.lacks_records = true;
+        self.wait_for_help(options, refused)
     }
 
     /// Lets the power go in the middle of one of the next writes to its disks, before or after a sync.
@@ -230,7 +264,7 @@ impl Machine {
     pub(crate) fn crash(&mut self, loss: CrashLoss, chance: &mut Chance) {
         self.serving.clear();
         let was_taking_over = self.node.as_ref().is_some_and(SteppedNode::is_taking_over);
-        self.may_rebuild |= was_taking_over || self.is_failing;
+        self.may_rebuild |= was_taking_over || self.is_failing || std::mem::take(&mut self.store_failed);
         (self.node, self.patient, self.fetching) = (None, None, None);
         self.dying = None;
         drop(self.outbox.take());
@@ -296,17 +330,35 @@ impl Machine {
         let names = self.base.list().unwrap_or_default();
         let Some(name) = names.first() else { return false };
         let bytes = self.base.contents(name).map_or(0, |bytes| bytes.len() as u64);
-        bytes > 0 && self.base.flip(name, chance.below(bytes), 1 << chance.below(8))
+        let is_damaged = bytes > 0 && self.base.flip(name, chance.below(bytes), 1 << chance.below(8));
+        self.base_spoilt |= is_damaged;
+        is_damaged
+    }
+
+    /// The entry up to which the base snapshot holds everything, if it is of use.
+    pub(crate) fn base_covers(&self) -> Option<LogIndex> {
+        let bytes = self.base.contents(BASE_SNAPSHOT)?;
+        let report = steeple_snapshot::verify(&bytes[..], &mut |_| {}).ok()?;
+        Some(report.manifest.state.index)
+    }
+
+    /// Whether it has a record store that is of use, as far as faults tell.
+    pub(crate) fn keeps_records(&self) -> bool {
+        !self.storage.stores.stores().is_empty() && !self.storage.stores.is_damaged()
     }
 
     /// Whether its disk or record store may be to blame when the process ends.
     pub(crate) fn is_broken(&self) -> bool {
-        self.is_failing
+        self.is_failing || self.store_failed && self.storage.stores.has_failed()
     }
 
-    /// Breaks every record store of the machine.
-    pub(crate) fn fail_stores(&self) {
-        self.storage.stores.fail("simulated failure");
+    /// Breaks every record store of the machine, at once or at the next flush.
+    pub(crate) fn fail_stores(&mut self, chance: &mut Chance) {
+        self.store_failed = true;
+        match chance.happens(500) {
+            true => self.storage.stores.fail("simulated failure"),
+            false => self.storage.stores.fail_at_flush("simulated failure of a flush"),
+        }
     }
 
     pub(crate) fn serve(&mut self, future: Serving) {

@@ -9,6 +9,7 @@ use steeple_raft::{Membership, MembershipChange, Step};
 use steeple_server::node::ClusterOrigin;
 use steeple_server::node::cluster::ClusterChange;
 
+use crate::copies::Lost;
 use crate::machine::{Machine, NEWEST_VERSION, Serving};
 use crate::network::machine_of;
 use crate::time::{MILLISECOND, SECOND};
@@ -204,9 +205,8 @@ impl World {
             Fault::FailedSync => self.fail_disk(number, Failure::Sync, "sync failed"),
             Fault::FailedWrite => self.fail_disk(number, Failure::Once, "write failed half-way"),
             Fault::FailedStore => {
-                if self.machines[number].node.is_some() {
-                    self.machines[number].fail_stores();
-                    self.machines[number].is_failing = true;
+                if self.machines[number].node.is_some() && self.may_lose(number, Lost::Records) {
+                    self.machines[number].fail_stores(&mut self.chance);
                     self.counters.fault("record store failed");
                 }
                 Ok(())
@@ -262,13 +262,17 @@ impl World {
     }
 
     /// A process ends, and its record store is gone; in half of the runs its base snapshot is damaged instead. Each can be
-    /// had from the other and the log, so that both at once are more than a member alone can mend.
+    /// had from the other and the log; both together, if a store fails besides, from another member only.
     fn lose_records(&mut self, number: usize) -> Checked {
         let machine = &self.machines[number];
         if machine.node.as_ref().is_none_or(steeple_server::node::stepped::SteppedNode::is_taking_over) {
             return Ok(());
         }
-        if !self.settings.spoils_base {
+        let lost = if self.settings.spoils_base { Lost::Base } else { Lost::Records };
+        if !self.may_lose(number, lost) {
+            return Ok(());
+        }
+        if lost == Lost::Records {
             self.counters.fault("record store lost");
             self.crash_with(number, CrashLoss::Nothing)?;
             self.machines[number].lose_stores();
@@ -315,7 +319,8 @@ impl World {
             return Ok(());
         }
         let is_open = *self.changes_under_way.lock() > 0
-            || self.machines.iter().any(|it| (it.wiped || it.is_rotten) && !it.retired);
+            || self.machines.iter().any(|it| (it.wiped || it.is_rotten) && !it.retired)
+            || self.is_anyone_without_records();
         let Some(leader) = self.leader().filter(|_| !is_open && self.settings.intervals.joint_change == 0) else {
             return Ok(());
         };
@@ -422,7 +427,9 @@ impl World {
     fn change_members(&mut self) -> Checked {
         let Some(leader) = self.leader() else { return Ok(()) };
         let Some(node) = &self.machines[leader].node else { return Ok(()) };
-        if self.machines.iter().any(|machine| (machine.wiped || machine.is_rotten) && !machine.retired) {
+        if self.machines.iter().any(|machine| (machine.wiped || machine.is_rotten) && !machine.retired)
+            || self.is_anyone_without_records()
+        {
             // Whoever is to be taken out first, or is to be repaired, does not count as a member that lives.
             return Ok(());
         }
@@ -460,8 +467,9 @@ impl World {
     /// Asks whoever leads to change the roles of several members at once, which takes two steps. No operator's call does
     /// that so far; the code can, and a log may hold it.
     fn change_jointly(&mut self) -> Checked {
-        let is_anyone_rotten = self.machines.iter().any(|machine| machine.is_rotten && !machine.retired);
-        let Some(leader) = self.leader().filter(|_| !is_anyone_rotten) else { return Ok(()) };
+        let is_anyone_damaged = self.machines.iter().any(|machine| machine.is_rotten && !machine.retired)
+            || self.is_anyone_without_records();
+        let Some(leader) = self.leader().filter(|_| !is_anyone_damaged) else { return Ok(()) };
         let Some(node) = &mut self.machines[leader].node else { return Ok(()) };
         let membership = node.membership();
         let known = |id: &u64| membership.incarnations.contains_key(id);

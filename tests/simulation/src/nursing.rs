@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use steeple_engine::disk::simulated::CrashLoss;
+use steeple_engine::ids::{LogIndex, NodeId};
 use steeple_engine::log::Entry;
 use steeple_raft::{Need, Question, Statement, Wanted};
 use steeple_server::node::stepped::SteppedPatient;
@@ -46,6 +47,9 @@ impl World {
         if self.machines[number].paused_until > self.time.now() || self.take_over_while_damaged(number)? {
             return Ok(());
         }
+        if self.fetch_records(number) {
+            return Ok(());
+        }
         self.treat(number)?;
         let Some(patient) = &self.machines[number].patient else { return Ok(()) };
         let asked = patient.ask().map(|question| (question, patient.peers()));
@@ -76,10 +80,7 @@ impl World {
             Ok(Need::Snapshot { .. }) if self.machines[number].fetching.is_some() => Ok(()),
             Ok(Need::Snapshot { sources, at_least }) => {
                 let Some(source) = self.chance.choose(&sources).copied() else { return Ok(()) };
-                let (answer, fetched) = oneshot::channel();
-                self.machines[number].fetching = Some(fetched);
-                let wanted = WantedSnapshot { minimum: at_least };
-                self.fetch(number, Fetch { from: machine_of(source), wanted, answer });
+                self.fetch_for_patient(number, source, at_least);
                 Ok(())
             }
             Ok(Need::Answers) => Ok(()),
@@ -89,6 +90,28 @@ impl World {
             }
             Err(error) => self.fail_patient(number, &error),
         }
+    }
+
+    /// Lets a member whose log is whole fetch the records that it has lost; whether it is one.
+    fn fetch_records(&mut self, number: usize) -> bool {
+        let machine = &self.machines[number];
+        let Some(patient) = machine.patient.as_ref().filter(|patient| machine.lacks_records && patient.is_whole())
+        else {
+            return false;
+        };
+        if machine.fetching.is_none() {
+            let (peers, minimum) = (patient.peers(), patient.base());
+            if let Some(source) = self.chance.choose(&peers).copied() {
+                self.fetch_for_patient(number, source, minimum);
+            }
+        }
+        true
+    }
+
+    fn fetch_for_patient(&mut self, number: usize, source: NodeId, minimum: LogIndex) {
+        let (answer, fetched) = oneshot::channel();
+        self.machines[number].fetching = Some(fetched);
+        self.fetch(number, Fetch { from: machine_of(source), wanted: WantedSnapshot { minimum }, answer });
     }
 
     fn want(&mut self, number: usize, wanted: &Wanted) {
@@ -110,11 +133,14 @@ impl World {
         let Some(bytes) = fetched.ok().and_then(Result::ok).and_then(|fetched| fetched.memory()) else {
             return Ok(false);
         };
-        let replaced = machine.patient.as_ref().map_or(Ok(()), |patient| patient.replace_log(&bytes));
+        let replaced = machine.patient.as_ref().map_or(Ok(()), |patient| patient.take_over(bytes));
         machine.may_rebuild = true;
         match replaced {
             Ok(()) => {
-                self.counters.branch("log: replaced by a snapshot because peers have purged what is missing");
+                self.counters.branch(match self.machines[number].lacks_records {
+                    true => "records: fetched by a member that had lost its base snapshot as well",
+                    false => "log: replaced by a snapshot because peers have purged what is missing",
+                });
                 self.discharge(number)?;
             }
             // The next start goes on from the snapshot, or repairs again.

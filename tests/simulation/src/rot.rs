@@ -181,6 +181,7 @@ impl World {
         let votes = target.node.is_some() && membership.voters.contains(&target.id().0);
         let is_whole = !target.is_rotten && !target.wiped;
         let sound = membership.voters.iter().filter(is_sound).count();
-        is_settled && votes && is_whole && sound > membership.voters.len() / 2
+        let are_complete = !self.is_anyone_without_records();
+        is_settled && are_complete && votes && is_whole && sound > membership.voters.len() / 2
     }
 }

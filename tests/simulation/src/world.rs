@@ -400,7 +400,10 @@ impl World {
             Ok(Started::Runs) => {}
             Ok(Started::Decided) => self.counters.branch("start: an operator decided about the last batch"),
             Ok(Started::IsPatient) => {
-                self.counters.branch("start: the log is damaged and is to be repaired");
+                self.counters.branch(match self.machines[number].lacks_records {
+                    true => "start: records and base snapshot are lost",
+                    false => "start: the log is damaged and is to be repaired",
+                });
                 self.put(MILLISECOND, Event::Nurse(number, life));
                 return Ok(());
             }

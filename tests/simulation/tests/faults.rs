@@ -59,7 +59,7 @@ const EFFECTS: &[(&str, &[&str], Effect)] = &[
     ("full_disk", &[], failed_processes),
     ("failed_sync", &[], failed_processes),
     ("failed_write", &[], failed_processes),
-    ("failed_store", &[], failed_processes),
+    ("failed_store", &[], |counters| branch(counters, "records: made anew while the node ran")),
     ("blackout", &[], elections),
     ("joint_change", &["membership"], |counters| branch(counters, "members: joint configuration to be left")),
     ("lost_records", &["flush", "compact"], |counters| branch(counters, "records: rebuilt at the start")),

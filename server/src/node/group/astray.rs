@@ -15,7 +15,9 @@ use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 use steeple_engine::ids::{LogIndex, NodeId};
+use steeple_engine::simulation::reached;
 
+use super::failed_store::FailedStore;
 use super::fold::Noted;
 use super::snapshots::{Takeover, arrived, target};
 use super::{Failure, Group, Message};
@@ -81,16 +83,20 @@ pub(super) struct Astray {
     mended: Option<Mended>,
     /// Ticks until the next attempt.
     wait: u32,
+    /// The store has failed, so that nothing can be folded into it.
+    pub(super) failed: Option<FailedStore>,
+    /// How often one has failed in this run, or could not be made.
+    pub(super) failures: u32,
 }
 
 #[derive(Debug, Default)]
 enum Stage {
     #[default]
     Sound,
-    /// They are to be made anew from what is here.
-    Rebuild(Finding),
+    /// They are to be made anew from what is here. Nothing was found wrong with them when their store has failed.
+    Rebuild(Option<Finding>),
     /// They are to be made anew from the leader's.
-    Fetch(Finding),
+    Fetch(Option<Finding>),
     /// That did not help.
     GivenUp,
 }
@@ -105,7 +111,14 @@ enum Mended {
 impl Astray {
     /// A replica that was astray when it was stopped, and could not be mended by what it has.
     pub(super) fn since(finding: Option<Finding>) -> Self {
-        Self { stage: finding.map_or(Stage::Sound, Stage::Fetch), ..Self::default() }
+        Self { stage: finding.map_or(Stage::Sound, |finding| Stage::Fetch(Some(finding))), ..Self::default() }
+    }
+
+    /// Other records are needed, whatever is wrong with these.
+    pub(super) fn need_other_records(&mut self) {
+        if matches!(self.stage, Stage::Sound | Stage::GivenUp) {
+            self.stage = Stage::Rebuild(None);
+        }
     }
 }
 
@@ -134,8 +147,8 @@ impl Group {
             return;
         }
         self.astray.stage = match self.astray.mended {
-            None => Stage::Rebuild(finding.clone()),
-            Some(Mended::FromOwn) => Stage::Fetch(finding.clone()),
+            None => Stage::Rebuild(Some(finding.clone())),
+            Some(Mended::FromOwn) => Stage::Fetch(Some(finding.clone())),
             Some(Mended::FromLeader) => Stage::GivenUp,
             Some(Mended::OwnAreRight) => {
                 tracing::error!(
@@ -175,14 +188,14 @@ impl Group {
     }
 
     /// Does what is next to get the right records, unless something is under way.
-    fn mend_records(&mut self) {
+    pub(super) fn mend_records(&mut self) {
         if self.is_taking_over() || self.astray.wait > 0 {
             return;
         }
         match &self.astray.stage {
             Stage::Sound | Stage::GivenUp => {}
             Stage::Rebuild(finding) => self.rebuild_records(finding.clone()),
-            Stage::Fetch(finding) => self.fetch_records(finding.index()),
+            Stage::Fetch(finding) => self.fetch_records(finding.as_ref().map(Finding::index)),
         }
     }
 
@@ -191,7 +204,7 @@ impl Group {
         self.mend_records();
     }
 
-    fn rebuild_records(&mut self, finding: Finding) {
+    fn rebuild_records(&mut self, finding: Option<Finding>) {
         tracing::warn!("making the records anew from base snapshot and log");
         let Some(inbox) = self.shared.inbox_sender() else { return };
         self.takeover = Takeover::Preparing;
@@ -199,21 +212,40 @@ impl Group {
         self.shared.work.spawn(async move {
             let alone = install::alone(&shared).await;
             let work = Arc::clone(&shared.work);
-            let rebuilt = work.blocking(move || Rebuilding::prepare(shared, &finding, alone)).await;
+            let rebuilt = work.blocking(move || Rebuilding::prepare(shared, finding.as_ref(), alone)).await;
             drop(inbox.send(Message::Rebuilt(flat(rebuilt).map(Box::new))).await);
         });
     }
 
-    /// Asks the leader for its records. Any that the log goes on behind will do.
-    fn fetch_records(&mut self, checked: LogIndex) {
-        let leader = self.replica.leadership().leader.filter(|leader| *leader != self.id);
-        let (Some(leader), Some(transport), Some(inbox)) = (leader, &self.transport, self.shared.inbox_sender()) else {
+    /// Whose records to take: those of the leader. Where nothing was found wrong with the records, and only their store has
+    /// failed, those of any member will do. There may be no leader without that: who has lost its records does not stand
+    /// for election, and it may be the only one whose log is long enough.
+    fn holder_of_records(&self, may_be_anyone: bool) -> Option<NodeId> {
+        let is_other = |node: &NodeId| *node != self.id;
+        let leader = self.replica.leadership().leader.filter(is_other);
+        let members = || -> Vec<NodeId> {
+            self.replica.membership().members.keys().copied().map(NodeId).filter(is_other).collect()
+        };
+        let anyone = || {
+            let members = members();
+            let place = (self.astray.failures as usize).checked_rem(members.len())?;
+            members.get(place).copied()
+        };
+        leader.or_else(|| if may_be_anyone { anyone() } else { None })
+    }
+
+    /// Asks another member for its records: at least up to where a check has found something, if one has. Any that the log
+    /// goes on behind will do.
+    fn fetch_records(&mut self, checked: Option<LogIndex>) {
+        let holder = self.holder_of_records(checked.is_none());
+        let (Some(holder), Some(transport), Some(inbox)) = (holder, &self.transport, self.shared.inbox_sender()) else {
             return;
         };
-        tracing::warn!(from = %leader, "making the records anew from a snapshot of the leader");
-        let minimum = checked.max(LogIndex(self.core.log.contiguous_from().0.saturating_sub(1)));
+        tracing::warn!(from = %holder, "making the records anew from a snapshot of another member");
+        let log_base = LogIndex(self.core.log.contiguous_from().0.saturating_sub(1));
+        let minimum = checked.unwrap_or_default().max(log_base);
         let (target, is_kept) = target(&self.shared);
-        let fetching = transport.fetch_snapshot(leader, WantedSnapshot { minimum }, target.clone());
+        let fetching = transport.fetch_snapshot(holder, WantedSnapshot { minimum }, target.clone());
         let shared = Arc::clone(&self.shared);
         self.takeover = Takeover::Preparing;
         self.shared.work.spawn(async move {
@@ -242,16 +274,31 @@ impl Group {
             Ok(core) => {
                 self.stop_leading();
                 self.core = core;
+                self.fold_what_waited()?;
+                if self.astray.failed.is_some() {
+                    // The new store has failed as well.
+                    self.astray.wait = AGAIN_TICKS;
+                    return Ok(());
+                }
+                reached("records: made anew while the node ran");
                 self.settle_astray(mended);
                 self.serve_readers();
                 self.open_term()
             }
             Err(error) => {
                 tracing::warn!(error, "the records were not made anew this way");
+                if self.astray.failed.is_some() {
+                    self.count_failure(&error)?;
+                }
+                let has_others = self.transport.is_some() && !self.is_only_voter();
                 match std::mem::take(&mut self.astray.stage) {
-                    Stage::Rebuild(finding) => self.astray.stage = Stage::Fetch(finding),
+                    Stage::Rebuild(finding) if has_others || finding.is_some() => {
+                        self.astray.stage = Stage::Fetch(finding);
+                    }
                     stage => {
-                        self.astray.stage = stage;
+                        // There may be nobody to fetch them from, and what was in the way here may be gone.
+                        let is_stuck = self.astray.failed.is_some() && matches!(stage, Stage::Fetch(None));
+                        self.astray.stage = if is_stuck { Stage::Rebuild(None) } else { stage };
                         self.astray.wait = AGAIN_TICKS;
                     }
                 }
@@ -270,7 +317,7 @@ impl Group {
     }
 
     fn settle_astray(&mut self, mended: Mended) {
-        self.astray = Astray { mended: Some(mended), ..Astray::default() };
+        self.astray = Astray { mended: Some(mended), failures: self.astray.failures, ..Astray::default() };
         // What was noted was noted of the old records.
         self.checks.forget();
         if let Err(error) = self.core.base.unmark_astray() {
@@ -288,7 +335,7 @@ impl Group {
 
     /// The only one who votes has nobody to compare its records with, and nobody else could lead.
     pub(super) fn settle_astray_alone(&mut self) {
-        if self.is_astray() && self.is_only_voter() {
+        if self.is_astray() && self.astray.failed.is_none() && self.is_only_voter() {
             tracing::error!(
                 "the records differed from those of a leader that is no member any more; they are served as they are"
             );

@@ -44,6 +44,8 @@ pub(in crate::node) struct GroupStatus {
     pub(in crate::node) turned_away: Option<String>,
     /// Whether the records are known to be wrong.
     pub(in crate::node) astray: bool,
+    /// Whether their store has failed.
+    pub(in crate::node) store_failed: bool,
 }
 
 /// Changes under way.
@@ -83,6 +85,7 @@ impl Group {
             awaited: self.shared.roster.awaited(),
             turned_away: self.shared.roster.turned_away(),
             astray: self.is_astray(),
+            store_failed: self.astray.failed.is_some(),
         }
     }
 

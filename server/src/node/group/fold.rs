@@ -74,13 +74,13 @@ impl Checks {
 
 impl Group {
     /// Folds entries in order. They become visible together, except that a change of members and a check end a batch.
-    pub(super) fn fold(&mut self, entries: Vec<Entry>) -> Result<(), Failure> {
+    pub(super) fn fold_now(&mut self, entries: &[Entry]) -> Result<(), Failure> {
         let Some(last) = entries.last().map(|entry| entry.position.index) else { return Ok(()) };
         let started = Instant::now();
         let mut batch = Vec::with_capacity(entries.len());
         let own: Vec<_> = self.proposed_up_to(last);
         let mut own = own.into_iter().peekable();
-        for entry in &entries {
+        for entry in entries {
             let index = entry.position.index;
             if index <= self.core.view.folded().index {
                 self.pass_over(entry)?;
@@ -149,7 +149,7 @@ impl Group {
                 self.core.recent.push(event);
             }
             EntryKind::Membership => {
-                self.replica.apply_membership(entry).map_err(|source| Failure::Membership { index, source })?;
+                self.apply_membership(entry)?;
                 self.follow_membership(index);
             }
             // What the records were at that entry is not known.
@@ -174,13 +174,23 @@ impl Group {
 
     fn fold_membership(&mut self, entry: &Entry) -> Result<(), Failure> {
         let index = entry.position.index;
-        let membership =
-            self.replica.apply_membership(entry).map_err(|source| Failure::Membership { index, source })?.encode();
+        self.apply_membership(entry)?;
+        let membership = self.replica.membership().encode();
         if !is_planted(Bug::MembershipNotKept) {
             self.core.view.fold_membership(index, &membership)?;
         }
         tracing::info!(%index, members = %String::from_utf8_lossy(&membership), "the members of the group have changed");
         self.follow_membership(index);
+        Ok(())
+    }
+
+    /// Lets the replica go on with other members: once, also when the view could not take the entry up and has it again.
+    fn apply_membership(&mut self, entry: &Entry) -> Result<(), Failure> {
+        let index = entry.position.index;
+        if index > self.membership_applied {
+            self.replica.apply_membership(entry).map_err(|source| Failure::Membership { index, source })?;
+            self.membership_applied = index;
+        }
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 
 mod astray;
 mod changes;
+mod failed_store;
 mod fold;
 mod reads;
 mod sink;
@@ -15,6 +16,8 @@ mod snapshots;
 mod astray_tests;
 #[cfg(test)]
 mod catching_up_tests;
+#[cfg(test)]
+mod failed_store_tests;
 #[cfg(test)]
 mod founding_tests;
 #[cfg(test)]
@@ -91,6 +94,8 @@ pub(super) enum Message {
     Prepared(Result<Box<Installation>, String>),
     /// The log holds what the snapshot holds, or does not.
     Filled(Box<Installation>, Result<LogPosition, InstallError>),
+    /// The record store of this core has failed, and how.
+    StoreFailed(Arc<Core>, String),
     /// The records have been built anew, or have not.
     Rebuilt(Result<Box<Rebuilding>, String>),
     /// Another member, whose log is damaged, asks what this one's holds.
@@ -120,6 +125,8 @@ pub(super) struct Group {
     checks: fold::Checks,
     takeover: Takeover,
     astray: Astray,
+    /// The newest membership entry that the replica has applied.
+    membership_applied: LogIndex,
     writing: VecDeque<WriteNumber>,
     ticks: u64,
     /// The commit index that the log was told last.
@@ -154,6 +161,8 @@ pub(super) enum Failure {
     WriterGone,
     #[error("a snapshot could not be taken over: {0}")]
     Install(String),
+    #[error("the record store has failed too often and is tried again at the next start: {0}")]
+    Records(String),
     #[error("{0}")]
     LogLost(MessageRefused),
 }
@@ -194,6 +203,7 @@ impl Group {
             checks: fold::Checks::default(),
             takeover: Takeover::default(),
             astray: Astray::default(),
+            membership_applied: LogIndex::ZERO,
             writing: VecDeque::new(),
             ticks: 0,
             noted: LogIndex::ZERO,
@@ -301,6 +311,7 @@ impl Group {
             Message::Status(answer) => drop(answer.send(self.status())),
             Message::Prepared(prepared) => self.take_over(prepared)?,
             Message::Filled(installation, filled) => self.finish_takeover(*installation, filled)?,
+            Message::StoreFailed(core, error) => self.store_failed_in(&core, &error)?,
             Message::Rebuilt(rebuilt) => self.finish_rebuilding(rebuilt)?,
             Message::Describe(question, answer) => self.describe(&question, answer)?,
             Message::Stop => self.begin_to_stop(),
@@ -488,7 +499,10 @@ impl Group {
         self.tell_started();
         // A group of one has no ticks.
         self.record_members();
-        while let Some(waiting) = self.early.pop_front() {
+        // The record store may fail meanwhile, and the rest waits again.
+        while self.leading.is_some()
+            && let Some(waiting) = self.early.pop_front()
+        {
             self.submit(waiting)?;
         }
         Ok(())
@@ -512,7 +526,16 @@ impl Group {
         self.waiting.insert(ticket, answer);
         let submission = Submission { ticket, namespace, request, command };
         let now = self.shared.clock.now();
-        Ok(leading.pipeline.submit(submission, now, &mut self.requests, &mut self.replica)?)
+        match leading.pipeline.submit(submission, now, &mut self.requests, &mut self.replica) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let failure = Failure::from(error);
+                let of_store = failure.of_store().ok_or(failure)?;
+                // It may have been proposed before the store was asked for something.
+                self.reply(ticket, Err(SubmitError::OutcomeUnknown("the record store has failed".into())));
+                self.store_failed(&of_store)
+            }
+        }
     }
 
     /// A command that comes while nobody decides here.
@@ -593,6 +616,11 @@ impl Group {
     /// Tells the transport who the others are, and the roster as whom they are known.
     fn connect(&self) {
         self.shared.roster.set_membership(self.replica.membership());
+        if self.shared.roster.forgets_contacts() {
+            let (shared, work) = (Arc::clone(&self.shared), Arc::clone(&self.shared.work));
+            // A node that stops does it when it starts again.
+            self.shared.work.spawn(async move { drop(work.blocking(move || shared.roster.keep_contacts()).await) });
+        }
         if let Some(known) = self.replica.membership().member(self.id)
             && let Some(command) = command_after_moving(self.id, &self.shared.options.cluster.advertised, known)
         {

@@ -66,7 +66,7 @@ fn assert_same(found: &Shown, expected: &Shown, when: &dyn std::fmt::Debug) {
 /// A node that stayed behind, and a snapshot with history of one that went on from there.
 struct Group {
     behind: tempfile::TempDir,
-    _ahead_data: tempfile::TempDir,
+    ahead_data: tempfile::TempDir,
     ahead: Node,
     namespace: NamespaceId,
     shown_behind: Shown,
@@ -86,7 +86,7 @@ impl Group {
         copy(behind.path(), ahead_data.path());
         let ahead = started(ahead_data.path());
         create(&ahead, namespace, ENTRIES_BEHIND..ENTRIES_BEHIND + 400).await;
-        Self { behind, _ahead_data: ahead_data, ahead, namespace, shown_behind }
+        Self { behind, ahead_data, ahead, namespace, shown_behind }
     }
 
     /// Leaves holes in the log of the node ahead.
@@ -310,7 +310,7 @@ async fn records_that_are_wrong_are_rebuilt_while_the_node_serves() {
     let shared = Arc::clone(&node.shared);
     let finding = Finding::of_leader(node.view().folded());
     let alone = alone(&shared).await;
-    let rebuild = move || Rebuilding::prepare(shared, &finding, alone)?.finish();
+    let rebuild = move || Rebuilding::prepare(shared, Some(&finding), alone)?.finish();
     let rebuilt = tokio::task::spawn_blocking(rebuild).await.unwrap();
     drop(rebuilt.unwrap());
     assert_same(&shown(&node), &right, &"rebuilt");
@@ -534,4 +534,76 @@ async fn a_log_that_went_another_way_is_recognised_by_its_term() {
 
 fn fresh_identity() -> LogIdentity {
     open::fresh_identity(&ClusterOptions::default(), &Random::System)
+}
+
+/// Opens the log of a node that does not run.
+fn writer_of(data: &Path) -> (Arc<Base>, LogWriter) {
+    let storage = Storage::Directory(data.to_owned());
+    let disk = open::open_disk(&storage).unwrap();
+    let identity = steeple_engine::log::read_identity(disk.as_ref()).unwrap().unwrap();
+    let (writer, ..) = steeple_engine::log::Log::open(disk, options(None).log, identity).unwrap();
+    (Arc::new(Base::open(&storage)), writer)
+}
+
+fn begin_from_bytes(data: &Path, bytes: &[u8]) -> Result<Served, InstallError> {
+    let (base, mut writer) = writer_of(data);
+    let path = base.incoming_path().unwrap();
+    fs::write(&path, bytes).unwrap();
+    let served = begin_from(&base, Arrived::File(path), &mut writer);
+    writer.close().unwrap();
+    served
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_whole_stays_when_records_and_base_snapshot_come_from_another_member() {
+    let group = Group::new().await;
+    let too_old = group.own_snapshot();
+    let group = group.with_holes().await;
+    let bytes = group.own_snapshot();
+    create(&group.ahead, group.namespace, 20_000..20_200).await;
+    group.ahead.stop().await;
+    let expected = shown(&group.ahead);
+    let last = group.ahead.log().last();
+    let data = tempfile::tempdir().unwrap();
+    copy(group.ahead_data.path(), data.path());
+    let directory = data.path().join("group-0");
+    fs::remove_dir_all(directory.join("records")).unwrap();
+    drop(fs::remove_file(directory.join("base").join("base.snapshot")));
+    let refused = open::open(&options(Some(data.path())), fresh_identity()).err();
+    assert!(matches!(refused, Some(StartError::MissingEvents { .. })), "{refused:?}");
+    // One that does not reach to where the log begins, and not to its end, helps nobody.
+    let refused = begin_from_bytes(data.path(), &too_old);
+    assert!(matches!(refused, Err(InstallError::Apart { .. })), "{refused:?}");
+    assert!(!directory.join("base").join("base.snapshot").exists());
+    // It need not reach to the end of the log.
+    assert_eq!(begin_from_bytes(data.path(), &bytes).unwrap(), Served::AsBase);
+    assert_eq!(writer_of(data.path()).1.reader().last(), last, "the log is as it was");
+    let node = started(data.path());
+    assert_same(&shown(&node), &expected, &"made anew");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_is_replaced_by_a_snapshot_that_reaches_further_or_says_that_it_went_another_way() {
+    let group = Group::new().await;
+    let bytes = group.own_snapshot();
+    let end = group.ahead.log().last();
+    for strays in [0, 50, 600] {
+        let data = tempfile::tempdir().unwrap();
+        copy(group.behind.path(), data.path());
+        {
+            let (_, mut writer) = writer_of(data.path());
+            let (last, tag) = (writer.reader().last(), writer.reader().last_tag());
+            let stray = |index| Entry {
+                position: LogPosition { term: last.term, index: LogIndex(index) },
+                kind: EntryKind::Empty,
+                tag,
+                payload: Bytes::new(),
+            };
+            writer.append(&(last.index.0 + 1..=last.index.0 + strays).map(stray).collect::<Vec<_>>()).unwrap();
+            writer.close().unwrap();
+        }
+        assert_eq!(begin_from_bytes(data.path(), &bytes).unwrap(), Served::AsLog, "{strays}");
+        assert_eq!(writer_of(data.path()).1.reader().last(), end, "{strays}");
+    }
 }
