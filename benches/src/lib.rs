@@ -6,8 +6,10 @@
 pub mod cpu_time;
 pub mod deployment;
 pub mod population;
+pub mod processes;
 pub mod running;
 pub mod spread;
+pub mod usage;
 
 use std::path::PathBuf;
 

@@ -21,9 +21,9 @@ use tokio::time::MissedTickBehavior;
 
 use crate::Arguments;
 use crate::etcd::{EtcdClient, EtcdGroup, PREFIX, is_installed};
-use crate::processes::{Group, NAMESPACE};
 use crate::steady::{entry, entry_id};
-use crate::usage;
+use steeple_benches::processes::{Group, NAMESPACE};
+use steeple_benches::usage;
 
 /// Connections that the clients of each side share.
 const CONNECTIONS: usize = 4;

@@ -15,7 +15,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use crate::processes::free_address;
+use steeple_benches::processes::free_address;
 
 /// How long the members may take until they have a leader.
 const PATIENCE: Duration = Duration::from_secs(60);

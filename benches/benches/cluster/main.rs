@@ -15,10 +15,8 @@
 mod beside_etcd;
 mod etcd;
 mod pauses;
-mod processes;
 mod steady;
 mod throughput;
-mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -10,8 +10,8 @@ use steeple_client::types::RegistrationEntryFilter;
 use tokio_stream::StreamExt;
 
 use crate::Arguments;
-use crate::processes::{Group, NAMESPACE};
 use crate::steady::{PACE, READERS, Steady, WRITERS};
+use steeple_benches::processes::{Group, NAMESPACE};
 
 /// Writes of each client that a fault waits for, so that it meets a group at work.
 const WRITES_BETWEEN: usize = 20;

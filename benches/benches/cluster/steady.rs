@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
-use crate::processes::{Group, NAMESPACE};
+use steeple_benches::processes::{Group, NAMESPACE};
 
 /// Clients that create entries, and clients that read from any node.
 pub(crate) const WRITERS: usize = 8;

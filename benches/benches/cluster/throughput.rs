@@ -11,9 +11,9 @@ use steeple_benches::spread::{Spread, median, milliseconds};
 use steeple_client::{Error, Namespace};
 
 use crate::Arguments;
-use crate::processes::{Group, NAMESPACE};
 use crate::steady::{entry, entry_id};
-use crate::usage::Usage;
+use steeple_benches::processes::{Group, NAMESPACE};
+use steeple_benches::usage::Usage;
 
 /// Connections that the clients share.
 const CONNECTIONS: usize = 4;

@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::scratch_directory;
 use rand::RngExt;
-use steeple_benches::scratch_directory;
 use steeple_client::administration::{ClusterStatusResponse, DigestResponse};
 use steeple_client::{Client, Options};
 use tempfile::TempDir;
 
 /// The namespace that everything happens in.
-pub(crate) const NAMESPACE: &str = "bench";
+pub const NAMESPACE: &str = "bench";
 
 /// How long anything may take that happens by itself.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,14 +33,14 @@ struct NodeProcess {
 }
 
 /// Nodes numbered from 1, which form a group when there are several.
-pub(crate) struct Group {
+pub struct Group {
     nodes: Vec<NodeProcess>,
     program: PathBuf,
     directory: TempDir,
 }
 
 /// An address of this machine that nobody listens at.
-pub(crate) fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     loop {
         let port = rand::rng().random_range(PORTS);
         if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
@@ -51,7 +51,7 @@ pub(crate) fn free_address() -> SocketAddr {
 
 impl Group {
     /// Starts so many nodes and waits until one leads. `program` is what runs as `steeple`.
-    pub(crate) async fn start(nodes: usize, program: PathBuf) -> Self {
+    pub async fn start(nodes: usize, program: PathBuf) -> Self {
         let node = || NodeProcess {
             client_address: free_address(),
             http_address: free_address(),
@@ -90,12 +90,12 @@ impl Group {
     }
 
     /// Numbers of all nodes.
-    pub(crate) fn numbers(&self) -> std::ops::RangeInclusive<usize> {
+    pub fn numbers(&self) -> std::ops::RangeInclusive<usize> {
         1..=self.nodes.len()
     }
 
     /// Starts a node that does not run, without waiting for it.
-    pub(crate) fn launch(&mut self, number: usize) {
+    pub fn launch(&mut self, number: usize) {
         let messages = File::options().create(true).append(true).open(self.file(number, "log")).expect("a file");
         let mut command = Command::new(&self.program);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("STEEPLE_")) {
@@ -107,30 +107,30 @@ impl Group {
     }
 
     /// Ends a node with SIGKILL, at once.
-    pub(crate) fn kill(&mut self, number: usize) {
+    pub fn kill(&mut self, number: usize) {
         let mut child = self.nodes[number - 1].child.take().expect("a process");
         child.kill().expect("killing");
         child.wait().expect("an end");
     }
 
     /// The process of a node that runs.
-    pub(crate) fn process(&self, number: usize) -> u32 {
+    pub fn process(&self, number: usize) -> u32 {
         self.nodes[number - 1].child.as_ref().expect("a process").id()
     }
 
     /// Where a node tells its metrics.
-    pub(crate) fn http_address(&self, number: usize) -> SocketAddr {
+    pub fn http_address(&self, number: usize) -> SocketAddr {
         self.nodes[number - 1].http_address
     }
 
     /// A client with connections of its own, told of all nodes.
-    pub(crate) fn client(&self) -> Client {
+    pub fn client(&self) -> Client {
         let addresses: Vec<_> = self.nodes.iter().map(|node| node.client_address.to_string()).collect();
         Client::connect_lazy(addresses).expect("addresses")
     }
 
     /// A client of one node, which never asks another one.
-    pub(crate) fn client_of(&self, number: usize) -> Client {
+    pub fn client_of(&self, number: usize) -> Client {
         let address = self.nodes[number - 1].client_address;
         Client::from_channel(Client::endpoint(format!("http://{address}")).expect("an address").connect_lazy())
     }
@@ -144,7 +144,7 @@ impl Group {
     }
 
     /// Waits until all nodes that run agree who leads.
-    pub(crate) async fn leader(&self) -> usize {
+    pub async fn leader(&self) -> usize {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let running = self.numbers().filter(|number| self.nodes[number - 1].child.is_some());
@@ -161,13 +161,13 @@ impl Group {
     }
 
     /// One that does not lead.
-    pub(crate) async fn follower(&self) -> usize {
+    pub async fn follower(&self) -> usize {
         let leader = self.leader().await;
         self.numbers().find(|number| *number != leader).expect("more than one node")
     }
 
     /// Waits until a node has folded what the leader had folded when this was called.
-    pub(crate) async fn wait_until_caught_up(&self, number: usize) {
+    pub async fn wait_until_caught_up(&self, number: usize) {
         let deadline = Instant::now() + PATIENCE;
         let leader = self.leader().await;
         let target = self.status(leader).await.expect("a leader that answers").folded_log_index;
@@ -178,7 +178,7 @@ impl Group {
     }
 
     /// The digests of all nodes, computed from what they have stored, at one revision.
-    pub(crate) async fn digests(&self) -> Vec<DigestResponse> {
+    pub async fn digests(&self) -> Vec<DigestResponse> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let mut digests = Vec::new();

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 /// What a node has used and counted since it was started.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Usage {
+pub struct Usage {
     /// CPU time by names of threads.
     threads: BTreeMap<String, Duration>,
     /// Sums, counts and counters by their names, without labels.
@@ -19,12 +19,12 @@ pub(crate) struct Usage {
 
 impl Usage {
     /// Until now.
-    pub(crate) async fn of(process: u32, metrics: SocketAddr) -> Self {
+    pub async fn of(process: u32, metrics: SocketAddr) -> Self {
         Self { threads: threads(process), metrics: scrape(metrics).await }
     }
 
     /// Since an earlier look at the same node.
-    pub(crate) fn since(&self, before: &Self) -> Self {
+    pub fn since(&self, before: &Self) -> Self {
         let cpu = |name: &String| before.threads.get(name).copied().unwrap_or_default();
         let threads = self.threads.iter().map(|(name, time)| (name.clone(), time.saturating_sub(cpu(name))));
         let metric = |name: &String| before.metrics.get(name).copied().unwrap_or_default();
@@ -33,17 +33,17 @@ impl Usage {
     }
 
     /// CPU time of all threads.
-    pub(crate) fn cpu(&self) -> Duration {
+    pub fn cpu(&self) -> Duration {
         self.threads.values().sum()
     }
 
     /// CPU time by names of threads.
-    pub(crate) fn threads(&self) -> &BTreeMap<String, Duration> {
+    pub fn threads(&self) -> &BTreeMap<String, Duration> {
         &self.threads
     }
 
     /// How often a histogram was written to, and the mean of what was written.
-    pub(crate) fn mean(&self, histogram: &str) -> (f64, f64) {
+    pub fn mean(&self, histogram: &str) -> (f64, f64) {
         let get = |suffix: &str| self.metrics.get(&format!("{histogram}_{suffix}")).copied().unwrap_or_default();
         let (count, sum) = (get("count"), get("sum"));
         (count, if count > 0.0 { sum / count } else { 0.0 })
@@ -51,7 +51,7 @@ impl Usage {
 }
 
 /// CPU time of any process since it was started, in steps of the kernel's clock; threads that have ended are part of it.
-pub(crate) fn cpu(process: u32) -> Duration {
+pub fn cpu(process: u32) -> Duration {
     const TICK: Duration = Duration::from_millis(10);
     let text = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     // The name, in brackets, may hold anything; the two times are the 12th and 13th word behind it.
@@ -83,4 +83,18 @@ async fn scrape(address: SocketAddr) -> BTreeMap<String, f64> {
         *metrics.entry(name.to_owned()).or_default() += value.parse().unwrap_or(0.0);
     }
     metrics
+}
+
+/// Processes that a process has started, and that are there now.
+#[must_use]
+pub fn children(process: u32) -> Vec<u32> {
+    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+    let numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    numbers.filter(|number| parent(*number) == Some(process)).collect()
+}
+
+fn parent(process: u32) -> Option<u32> {
+    let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The second word behind the name, which is in brackets.
+    text.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }

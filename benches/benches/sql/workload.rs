@@ -1,0 +1,249 @@
+//! What is asked of every side: the same entries, and the same questions in the same order.
+
+use std::sync::Arc;
+
+use steeple_benches::deployment::{Deployment, RARE_PARTNER, list_forms};
+use steeple_client::types::{
+    ByFederatesWith, BySelectors, MatchBehavior, RegistrationEntry, RegistrationEntryFilter, Selector,
+};
+use steeple_engine::spire::entries::queries::EntryFilter;
+use steeple_engine::spire::entries::records::Entry;
+use steeple_engine::spire::selectors::{self, Match};
+
+/// The deployment is worked out from it.
+const SEED: u64 = 1;
+
+/// Entries of a bulk fetch: what SPIRE's cache asks for at a time.
+const FETCHED_MAX: u64 = 10_000;
+
+/// Questions of each kind that are made ahead of time.
+const PREPARED: u64 = 256;
+
+/// Of bulk fetches, which are long, fewer.
+const PREPARED_BULK: u64 = 8;
+
+/// What an event is longer than the record that it creates.
+const EVENT_BYTES_MORE: usize = 280;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    Fetch,
+    FetchMany,
+    /// A form of list, by its name in the deployment.
+    List(&'static str),
+    Scan,
+    EventsAfter,
+    Create,
+    Prune,
+}
+
+/// In this order: whatever adds records comes last, because the sides add different numbers of them.
+pub(crate) const WORK: [Work; 13] = [
+    Work::Fetch,
+    Work::FetchMany,
+    Work::List("parent"),
+    Work::List("spiffe_id"),
+    Work::List("selectors_exact"),
+    Work::List("selectors_subset"),
+    Work::List("selectors_superset"),
+    Work::List("selectors_any"),
+    Work::List("federates_with"),
+    Work::Scan,
+    Work::EventsAfter,
+    Work::Create,
+    Work::Prune,
+];
+
+impl Work {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Fetch => "fetch",
+            Self::FetchMany => "bulk fetch",
+            Self::List("parent") => "list by parent",
+            Self::List("spiffe_id") => "list by SPIFFE ID",
+            Self::List("selectors_exact") => "list by selectors, exact",
+            Self::List("selectors_subset") => "list by selectors, subset",
+            Self::List("selectors_superset") => "list by selectors, superset",
+            Self::List("selectors_any") => "list by selectors, any",
+            Self::List(_) => "list by federation",
+            Self::Scan => "full paged scan",
+            Self::EventsAfter => "events after the last",
+            Self::Create => "create",
+            Self::Prune => "prune of events",
+        }
+    }
+
+    /// Whether only one client asks for it: a cache that is filled, and a task that runs now and then.
+    pub(crate) fn is_lone(self) -> bool {
+        matches!(self, Self::FetchMany | Self::Scan | Self::Prune)
+    }
+}
+
+/// A question.
+#[derive(Clone, Debug)]
+pub(crate) enum Request {
+    Create(Box<RegistrationEntry>),
+    Fetch(String),
+    FetchMany(Vec<String>),
+    List(RegistrationEntryFilter),
+    Scan,
+    EventsAfter,
+    Prune,
+}
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Answer {
+    Entries(Vec<RegistrationEntry>),
+    Count(u64),
+}
+
+impl Answer {
+    /// How many entries, or whatever was counted.
+    pub(crate) fn count(&self) -> u64 {
+        match self {
+            Self::Entries(entries) => entries.len() as u64,
+            Self::Count(count) => *count,
+        }
+    }
+
+    /// Without what each side chooses for itself: the order, and when an entry was created.
+    pub(crate) fn comparable(self) -> Self {
+        let Self::Entries(mut entries) = self else { return self };
+        for entry in &mut entries {
+            entry.created_at = 0;
+            entry.selectors.sort_by(|left, right| (&left.r#type, &left.value).cmp(&(&right.r#type, &right.value)));
+            entry.dns_names.sort();
+            entry.federates_with.sort();
+        }
+        entries.sort_by(|left, right| left.entry_id.cmp(&right.entry_id));
+        Self::Entries(entries)
+    }
+}
+
+/// Entries, and questions about them.
+#[derive(Debug)]
+pub(crate) struct Workload {
+    deployment: Deployment,
+    entry_ids: Vec<String>,
+}
+
+impl Workload {
+    /// That of so many entries.
+    pub(crate) fn new(size: u64) -> Self {
+        let deployment = Deployment::new(SEED, size);
+        let entry_ids = (0..size).map(|number| deployment.entry(number).entry_id).collect();
+        Self { deployment, entry_ids }
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.deployment.entries()
+    }
+
+    /// Trust domains that entries federate with, whose bundles have to be there before.
+    pub(crate) fn trust_domains(&self) -> Vec<String> {
+        self.deployment.bundles().map(|bundle| bundle.trust_domain_id).collect()
+    }
+
+    /// Entry `number`; those from the size on are new.
+    pub(crate) fn entry(&self, number: u64) -> RegistrationEntry {
+        entry(self.deployment.entry(number))
+    }
+
+    /// Id of entry `number` of those that are there.
+    pub(crate) fn entry_id(&self, number: u64) -> &str {
+        &self.entry_ids[number as usize]
+    }
+
+    /// Entry `number` of those that are there, as if somebody had changed it.
+    pub(crate) fn changed_entry(&self, number: u64, turn: u64) -> RegistrationEntry {
+        RegistrationEntry { hint: format!("changed-{turn}"), ..self.entry(number % self.size()) }
+    }
+
+    /// So long is the event of a new entry in the log.
+    pub(crate) fn event_bytes(&self) -> usize {
+        self.deployment.entry(self.size()).encode().len() + EVENT_BYTES_MORE
+    }
+
+    /// Questions of one kind, in no order. Creations are made one by one.
+    pub(crate) fn requests(&self, work: Work) -> Arc<[Request]> {
+        let count = if work == Work::FetchMany { PREPARED_BULK } else { PREPARED };
+        (0..count).map(|turn| self.request(work, turn)).collect()
+    }
+
+    fn request(&self, work: Work, turn: u64) -> Request {
+        let number = self.deployment.shuffled(turn);
+        match work {
+            Work::Fetch => Request::Fetch(self.entry_ids[number as usize].clone()),
+            Work::FetchMany => {
+                let count = FETCHED_MAX.min(self.size());
+                let step = self.size() / count;
+                // Everywhere in the table, and others each time.
+                let ids = (0..count).map(|place| (number + place * step) % self.size());
+                Request::FetchMany(ids.map(|place| self.entry_ids[place as usize].clone()).collect())
+            }
+            Work::List(form) => Request::List(self.filter(form, number % self.deployment.agents())),
+            Work::Scan => Request::Scan,
+            Work::EventsAfter => Request::EventsAfter,
+            Work::Create => Request::Create(Box::new(self.entry(self.size() + turn))),
+            Work::Prune => Request::Prune,
+        }
+    }
+
+    fn filter(&self, form: &str, service: u64) -> RegistrationEntryFilter {
+        let forms = list_forms(&self.deployment, service);
+        let (_, filter) = forms.into_iter().find(|(name, _)| *name == form).expect("a form of list");
+        filter_of(filter)
+    }
+}
+
+fn filter_of(filter: EntryFilter) -> RegistrationEntryFilter {
+    RegistrationEntryFilter {
+        by_parent_id: filter.parent_id,
+        by_spiffe_id: filter.spiffe_id,
+        by_selectors: filter.selectors.map(|filter| BySelectors {
+            r#match: behavior(filter.matching).into(),
+            selectors: filter.selectors.into_iter().map(selector).collect(),
+        }),
+        by_federates_with: filter.federates_with.map(|(matching, trust_domain_ids)| {
+            assert_eq!(
+                (matching, trust_domain_ids[0].as_str()),
+                (Match::Any, RARE_PARTNER),
+                "the form that is measured"
+            );
+            ByFederatesWith { r#match: behavior(matching).into(), trust_domain_ids }
+        }),
+        ..RegistrationEntryFilter::default()
+    }
+}
+
+fn behavior(matching: Match) -> MatchBehavior {
+    match matching {
+        Match::Exact => MatchBehavior::Exact,
+        Match::Subset => MatchBehavior::Subset,
+        Match::Superset => MatchBehavior::Superset,
+        Match::Any => MatchBehavior::Any,
+    }
+}
+
+fn selector(selector: selectors::Selector) -> Selector {
+    Selector { r#type: selector.kind, value: selector.value }
+}
+
+fn entry(entry: Entry) -> RegistrationEntry {
+    RegistrationEntry {
+        entry_id: entry.entry_id,
+        spiffe_id: entry.spiffe_id,
+        parent_id: entry.parent_id,
+        selectors: entry.selectors.into_iter().map(selector).collect(),
+        dns_names: entry.dns_names,
+        federates_with: entry.federates_with,
+        x509_svid_ttl: entry.x509_svid_ttl,
+        jwt_svid_ttl: entry.jwt_svid_ttl,
+        downstream: entry.downstream,
+        hint: entry.hint,
+        entry_expiry: entry.expiry,
+        ..RegistrationEntry::default()
+    }
+}
