@@ -59,8 +59,8 @@ pub(crate) struct Setting {
 /// What runs.
 enum Kind {
     Steeple(Box<SteepleStore>),
-    Postgres(SqlStore, PostgresServer),
-    Sqlite(SqlStore, #[expect(dead_code, reason = "keeps the files until the end")] TempDir),
+    Postgres { store: SqlStore, server: PostgresServer },
+    Sqlite { store: SqlStore, _directory: TempDir },
 }
 
 /// A side that is filled.
@@ -87,17 +87,18 @@ impl Store {
             Side::Steeple => Kind::Steeple(Box::new(SteepleStore::start(setting).await)),
             Side::Postgres => {
                 let server = PostgresServer::start()?;
-                Kind::Postgres(sql(Pool::Postgres(server.pool())), server)
+                Kind::Postgres { store: sql(Pool::Postgres(server.pool())), server }
             }
             Side::Sqlite => {
                 let directory = scratch_directory();
-                Kind::Sqlite(sql(Pool::Sqlite(sqlite(&directory.path().join("datastore.sqlite3")))), directory)
+                let pool = sqlite(&directory.path().join("datastore.sqlite3"));
+                Kind::Sqlite { store: sql(Pool::Sqlite(pool)), _directory: directory }
             }
         };
         let started = Instant::now();
         let version = match &kind {
             Kind::Steeple(store) => store.fill(workload).await.map_err(|error| error.to_string())?,
-            Kind::Postgres(store, _) | Kind::Sqlite(store, _) => {
+            Kind::Postgres { store, .. } | Kind::Sqlite { store, .. } => {
                 fill(store, workload).await.map_err(|error| error.to_string())?
             }
         };
@@ -109,7 +110,7 @@ impl Store {
     pub(crate) async fn settle(&self) -> Result<(), String> {
         match &self.kind {
             Kind::Steeple(store) => store.settle().await.map_err(|error| error.to_string()),
-            Kind::Postgres(store, _) | Kind::Sqlite(store, _) => {
+            Kind::Postgres { store, .. } | Kind::Sqlite { store, .. } => {
                 store.settle().await.map_err(|error| error.to_string())
             }
         }
@@ -119,7 +120,7 @@ impl Store {
     pub(crate) async fn add_events(&self, workload: &Workload, turn: u64) -> Result<(), String> {
         match &self.kind {
             Kind::Steeple(store) => store.add_events(workload, turn).await.map_err(|error| error.to_string()),
-            Kind::Postgres(store, _) | Kind::Sqlite(store, _) => {
+            Kind::Postgres { store, .. } | Kind::Sqlite { store, .. } => {
                 store.add_events(workload).await.map_err(|error| error.to_string())
             }
         }
@@ -129,7 +130,7 @@ impl Store {
     pub(crate) async fn ask(&self, client: usize, request: &Request) -> Result<Answer, String> {
         match &self.kind {
             Kind::Steeple(store) => store.ask(client, request).await.map_err(|error| error.to_string()),
-            Kind::Postgres(store, _) | Kind::Sqlite(store, _) => {
+            Kind::Postgres { store, .. } | Kind::Sqlite { store, .. } => {
                 store.ask(request).await.map_err(|error| error.to_string())
             }
         }
@@ -139,16 +140,16 @@ impl Store {
     pub(crate) fn servers_cpu(&self) -> Duration {
         match &self.kind {
             Kind::Steeple(store) => usage::cpu(store.group.process(1)),
-            Kind::Postgres(_, server) => server.cpu(),
-            Kind::Sqlite(..) => Duration::ZERO,
+            Kind::Postgres { server, .. } => server.cpu(),
+            Kind::Sqlite { .. } => Duration::ZERO,
         }
     }
 
     pub(crate) async fn close(self) {
         match self.kind {
             Kind::Steeple(_) => {}
-            Kind::Postgres(store, _) => store.close().await,
-            Kind::Sqlite(store, _) => store.close().await,
+            Kind::Postgres { store, .. } => store.close().await,
+            Kind::Sqlite { store, .. } => store.close().await,
         }
     }
 }
