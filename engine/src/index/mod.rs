@@ -1,5 +1,6 @@
 //! Secondary indexes: exact sets of sequences, in memory, rebuilt from the records.
 
+mod key_map;
 mod posting;
 pub mod query;
 mod select;

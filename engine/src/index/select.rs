@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::posting::{Above, Posting};
-use super::table_indexes::{Index, KeyMap, TableIndexes};
+use super::table_indexes::{Index, Postings, TableIndexes};
 use super::{Predicate, Query};
 use crate::ids::{IndexId, Sequence};
 use crate::simulation::{Bug, is_planted};
@@ -132,7 +132,7 @@ impl TableIndexes {
         match self.index(index) {
             Some(Index::Set(keys) | Index::CountedSet { keys, .. }) => Condition::InAny(sets(keys, wanted)),
             Some(Index::Unique(keys)) => {
-                let mut held: Vec<u64> = wanted.iter().filter_map(|key| keys.get(key.as_slice()).copied()).collect();
+                let mut held: Vec<u64> = wanted.iter().filter_map(|key| keys.get(key).copied()).collect();
                 held.sort_unstable();
                 held.dedup();
                 Condition::Among(held)
@@ -332,6 +332,6 @@ fn distinct(keys: &[Vec<u8>]) -> Vec<&[u8]> {
     distinct
 }
 
-fn sets<'a>(map: &'a KeyMap, keys: &[Vec<u8>]) -> Vec<&'a Posting> {
+fn sets<'a>(map: &'a Postings, keys: &[Vec<u8>]) -> Vec<&'a Posting> {
     distinct(keys).into_iter().filter_map(|key| map.get(key)).collect()
 }

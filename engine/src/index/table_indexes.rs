@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
+use super::key_map::KeyMap;
 use super::posting::Posting;
 use crate::ids::{IndexId, Sequence};
 use crate::table::{IndexKind, KeySink, RecordDecodeError, TableDefinition};
 
 /// Keys to the set of sequences that carry them.
-pub(crate) type KeyMap = HashMap<Box<[u8]>, Posting, RandomState>;
+pub(crate) type Postings = KeyMap<Posting>;
 
 /// The indexes of one table of one namespace.
 #[derive(Debug)]
@@ -27,10 +28,10 @@ pub struct TableIndexes {
 /// One index.
 #[derive(Debug)]
 pub(crate) enum Index {
-    Unique(HashMap<Box<[u8]>, u64, RandomState>),
-    Set(KeyMap),
+    Unique(KeyMap<u64>),
+    Set(Postings),
     CountedSet {
-        keys: KeyMap,
+        keys: Postings,
         /// How many distinct keys a record carries, to the records that carry so many.
         by_count: BTreeMap<u32, Posting>,
     },
@@ -124,9 +125,9 @@ impl TableIndexes {
 impl Index {
     fn new(kind: IndexKind) -> Self {
         match kind {
-            IndexKind::Unique => Self::Unique(HashMap::default()),
-            IndexKind::Set => Self::Set(HashMap::default()),
-            IndexKind::CountedSet => Self::CountedSet { keys: HashMap::default(), by_count: BTreeMap::new() },
+            IndexKind::Unique => Self::Unique(KeyMap::default()),
+            IndexKind::Set => Self::Set(KeyMap::default()),
+            IndexKind::CountedSet => Self::CountedSet { keys: KeyMap::default(), by_count: BTreeMap::new() },
             IndexKind::Ordered => Self::Ordered { ascending: BTreeSet::new(), of: HashMap::default() },
         }
     }
@@ -141,17 +142,16 @@ impl Index {
 
     fn insert(&mut self, key: &[u8], sequence: u64) {
         match self {
-            Self::Unique(keys) => {
-                keys.insert(key.into(), sequence);
+            Self::Unique(keys) => keys.change_or_insert(key, |held| *held = sequence, || sequence),
+            Self::Set(keys) | Self::CountedSet { keys, .. } => {
+                keys.change_or_insert(
+                    key,
+                    |posting| {
+                        posting.insert(sequence);
+                    },
+                    || Posting::One(sequence),
+                );
             }
-            Self::Set(keys) | Self::CountedSet { keys, .. } => match keys.get_mut(key) {
-                Some(posting) => {
-                    posting.insert(sequence);
-                }
-                None => {
-                    keys.insert(key.into(), Posting::One(sequence));
-                }
-            },
             Self::Ordered { .. } => {}
         }
     }
@@ -159,19 +159,11 @@ impl Index {
     fn remove(&mut self, key: &[u8], sequence: u64) {
         match self {
             // Another record may have taken the key within the same event; then it is that record's.
-            Self::Unique(keys) => {
-                if keys.get(key) == Some(&sequence) {
-                    keys.remove(key);
-                }
-            }
-            Self::Set(keys) | Self::CountedSet { keys, .. } => {
-                if let Some(posting) = keys.get_mut(key) {
-                    posting.remove(sequence);
-                    if posting.is_empty() {
-                        keys.remove(key);
-                    }
-                }
-            }
+            Self::Unique(keys) => keys.change_or_remove(key, |held| *held == sequence),
+            Self::Set(keys) | Self::CountedSet { keys, .. } => keys.change_or_remove(key, |posting| {
+                posting.remove(sequence);
+                posting.is_empty()
+            }),
             Self::Ordered { .. } => {}
         }
     }

@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::digest::Digest;
 use super::fold::{Counters, record_writes};
 use super::keys::{self, FoldedPosition, MEMBERSHIP_BYTES_MAX, StoreKey};
+use super::load::{self, Fork, InTurn};
 use super::reader::{ReadError, Reader, ReaderExtension as _, Record, Records, StreamRow, StreamState};
 use super::state::State;
 use crate::event::Event;
@@ -91,18 +92,15 @@ impl View {
     /// # Errors
     /// When the store does not hold exactly what was folded into it; it must then be rebuilt.
     pub fn open(catalog: Catalog, store: Arc<dyn RecordStore>) -> Result<Self, ViewError> {
-        let mut state = State::default();
-        if let Some(value) = store.get(&StoreKey::Folded.encode())? {
-            state.folded = FoldedPosition::decode(&value).ok_or_else(|| unreadable(&StoreKey::Folded.encode()))?;
-        }
-        state.folded_stored = true;
-        state.membership = load_membership(store.as_ref())?;
-        load_counters(catalog, store.as_ref(), &mut state)?;
-        let found = load_records(catalog, store.as_ref(), &mut state)?;
-        if found != state.folded.digest {
-            let FoldedPosition { revision, digest: expected, .. } = state.folded;
-            return Err(ViewError::Digest { revision, expected, found });
-        }
+        Self::open_with(catalog, store, &InTurn)
+    }
+
+    /// As [`View::open`], with the work shared out by `fork`.
+    ///
+    /// # Errors
+    /// As for that.
+    pub fn open_with(catalog: Catalog, store: Arc<dyn RecordStore>, fork: &dyn Fork) -> Result<Self, ViewError> {
+        let state = load::state(catalog, store.as_ref(), fork)?;
         Ok(Self { catalog, store, state: RwLock::new(state) })
     }
 
@@ -263,7 +261,7 @@ impl ViewError {
     }
 }
 
-fn unreadable(key: &[u8]) -> ViewError {
+pub(super) fn unreadable(key: &[u8]) -> ViewError {
     use std::fmt::Write;
     let key = key.iter().fold(String::new(), |mut text, byte| {
         // Writing to a string cannot fail.
@@ -296,51 +294,6 @@ fn follow_streams(state: &mut State, event: &Event) {
         let to = if is_planted(Bug::MarkBeyondRows) { mark.to.next() } else { mark.to };
         stream.low_water = stream.low_water.max(to);
     }
-}
-
-fn load_membership(store: &dyn RecordStore) -> Result<Option<Arc<[u8]>>, ViewError> {
-    let key = StoreKey::Membership.encode();
-    match store.get(&key)? {
-        Some(value) if value.len() > MEMBERSHIP_BYTES_MAX => Err(unreadable(&key)),
-        value => Ok(value.map(|value| Arc::from(&value[..]))),
-    }
-}
-
-fn load_counters(catalog: Catalog, store: &dyn RecordStore, state: &mut State) -> Result<(), ViewError> {
-    let (from, to) = StoreKey::all_counters();
-    let mut outcome = Ok(());
-    store.scan(&from, &to, &mut |key, value| {
-        outcome = load_counter(catalog, state, key, value);
-        if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })?;
-    outcome
-}
-
-fn load_counter(catalog: Catalog, state: &mut State, key: &[u8], value: &[u8]) -> Result<(), ViewError> {
-    match StoreKey::decode(key) {
-        Some(StoreKey::LastSequence(namespace, table)) => {
-            let last = keys::read_sequence(value).ok_or_else(|| unreadable(key))?;
-            let table_state = state.table_mut(catalog, namespace, table).ok_or(ViewError::UnknownTable { table })?;
-            table_state.last_sequence = last;
-        }
-        Some(StoreKey::StreamState(namespace, stream)) => {
-            *state.stream_mut(namespace, stream) = keys::read_stream(value).ok_or_else(|| unreadable(key))?;
-        }
-        _ => return Err(unreadable(key)),
-    }
-    Ok(())
-}
-
-fn load_records(catalog: Catalog, store: &dyn RecordStore, state: &mut State) -> Result<Digest, ViewError> {
-    let mut digest = Digest::default();
-    visit_records(store, &mut |namespace, table, sequence, modified, body| {
-        let table_state = state.table_mut(catalog, namespace, table).ok_or(ViewError::UnknownTable { table })?;
-        table_state.indexes.apply(sequence, None, Some(body))?;
-        table_state.last_sequence = table_state.last_sequence.max(sequence);
-        digest.add(namespace, table, sequence, modified, body);
-        Ok(())
-    })?;
-    Ok(digest)
 }
 
 /// Receives a record: where it stands, the revision that last changed it, its body.

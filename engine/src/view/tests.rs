@@ -285,12 +285,15 @@ fn rebuild_from_events_equals_living_through_them() {
     let rebuilt = View::open(CATALOG, Arc::new(MemoryStore::new())).unwrap();
     rebuilt.fold(&events).unwrap();
     let reopened = View::open(CATALOG, Arc::clone(bench.view.store())).unwrap();
+    let others = [true, false]
+        .map(|reversed| View::open_with(CATALOG, Arc::clone(bench.view.store()), &OtherWay(reversed)).unwrap());
+    assert!(bench.model.records.len() > 30, "there are several pieces to read");
 
     let lived = bench.view.folded();
     assert_eq!(rebuilt.folded(), lived);
     assert_eq!(reopened.folded(), lived);
     assert_eq!(rebuilt.recompute_digest().unwrap(), (lived.revision, lived.digest));
-    for view in [&rebuilt, &reopened] {
+    for view in [&rebuilt, &reopened, &others[0], &others[1]] {
         let reader = view.read();
         assert_eq!(reader.stream(NAMESPACE, FEED), bench.view.read().stream(NAMESPACE, FEED));
         assert_eq!(reader.last_sequence(NAMESPACE, ITEMS), bench.view.read().last_sequence(NAMESPACE, ITEMS));
@@ -459,4 +462,21 @@ fn entries_without_an_event_are_folded_in_memory_and_stored_by_a_flush() {
     view.note_folded(LogIndex(4));
     view.fold_membership(LogIndex(5), b"members").unwrap();
     assert_eq!(stored(), LogIndex(5));
+}
+
+/// Does the second piece of work first, or both at the same time.
+struct OtherWay(bool);
+
+impl Fork for OtherWay {
+    fn both(&self, one: &mut (dyn FnMut() + Send), other: &mut (dyn FnMut() + Send)) {
+        if self.0 {
+            other();
+            one();
+        } else {
+            std::thread::scope(|scope| {
+                scope.spawn(|| one());
+                other();
+            });
+        }
+    }
 }

@@ -420,7 +420,7 @@ fn build_view(
     let store = records.open(options)?;
     let loaded = steeple_snapshot::load_base(source.read()?, store.as_ref());
     loaded.map_err(|error| InstallError::Load(error.to_string()))?;
-    let view = View::open(CATALOG, store)?;
+    let view = View::open_with(CATALOG, store, records.fork())?;
     if view.folded() == manifest.state {
         Ok(view)
     } else {

@@ -10,6 +10,7 @@ pub mod errors;
 mod recent;
 mod base;
 mod records;
+mod fork;
 mod roster;
 mod contacts;
 pub(crate) mod core;

@@ -20,7 +20,7 @@ use steeple_engine::log::{
 };
 use steeple_engine::record_store::{RecordStore, RecordStoreError};
 use steeple_engine::simulation::{Bug, is_planted, reached};
-use steeple_engine::view::{Committed, View};
+use steeple_engine::view::{Committed, Fork, View};
 use steeple_raft::{Incarnation, Member, Membership, MembershipChange, Replica, RequestLedger};
 
 use super::base::Base;
@@ -412,7 +412,7 @@ fn use_store(
             // behind shows now and not to a caller.
             store.scan(&[], &[u8::MAX; 32], &mut |_, _| ControlFlow::Continue(()))?;
         }
-        let view = open_and_follow(store, log, up_to)?;
+        let view = open_and_follow(store, log, up_to, records.fork())?;
         if !was_stopped {
             // A store that was killed in the middle of a flush may be readable and fail at the next one.
             view.flush()?;
@@ -425,8 +425,13 @@ fn use_store(
     }
 }
 
-fn open_and_follow(store: Arc<dyn RecordStore>, log: &LogReader, up_to: LogIndex) -> Result<View, StartError> {
-    let view = View::open(CATALOG, store)?;
+fn open_and_follow(
+    store: Arc<dyn RecordStore>,
+    log: &LogReader,
+    up_to: LogIndex,
+    fork: &dyn Fork,
+) -> Result<View, StartError> {
+    let view = View::open_with(CATALOG, store, fork)?;
     follow(&view, log, up_to)?;
     Ok(view)
 }
@@ -463,7 +468,7 @@ pub(super) fn rebuild(
             records.open(options)?
         }
     };
-    open_and_follow(store, log, up_to)
+    open_and_follow(store, log, up_to, records.fork())
 }
 
 /// Folds what the log has up to an entry, and the view has not.

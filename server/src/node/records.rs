@@ -12,8 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use steeple_engine::record_store::{self, RecordStore, RecordStoreError, RecordStoreKind, Visit, WriteBatch};
+use steeple_engine::view::{Fork, InTurn};
 
 use super::errors::StartError;
+use super::fork::TwoThreads;
 use super::options::NodeOptions;
 use super::storage::{SimulatedStorage, Storage};
 
@@ -67,6 +69,14 @@ impl Records {
         match &self.place {
             Place::Directory(directory) => Some(directory),
             Place::Memory | Place::Simulated(..) => None,
+        }
+    }
+
+    /// How the work of opening a view on it is shared out. A simulated node has the one thread that simulates it.
+    pub(super) fn fork(&self) -> &'static dyn Fork {
+        match &self.place {
+            Place::Directory(_) => &TwoThreads,
+            Place::Memory | Place::Simulated(..) => &InTurn,
         }
     }
 

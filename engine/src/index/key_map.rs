@@ -1,0 +1,130 @@
+//! A map from keys to what is held under them, made for many of them.
+//!
+//! Each key's hash is kept beside it: a map that grows does not read all keys again, which lie scattered over the memory,
+//! and a look-up reads the one key that it is for. Eight bytes for each key.
+
+use std::fmt;
+use std::hash::BuildHasher as _;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+
+/// One key, and what is held under it.
+struct Held<V> {
+    hash: u64,
+    key: Box<[u8]>,
+    value: V,
+}
+
+impl<V> Held<V> {
+    fn is(&self, hash: u64, key: &[u8]) -> bool {
+        self.hash == hash && *self.key == *key
+    }
+}
+
+/// Keys, and what is held under each.
+pub(crate) struct KeyMap<V> {
+    table: HashTable<Held<V>>,
+    state: RandomState,
+}
+
+impl<V> Default for KeyMap<V> {
+    fn default() -> Self {
+        Self { table: HashTable::new(), state: RandomState::default() }
+    }
+}
+
+impl<V> fmt::Debug for KeyMap<V> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("KeyMap").field("keys", &self.table.len()).finish_non_exhaustive()
+    }
+}
+
+impl<V> KeyMap<V> {
+    /// How many keys there are.
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// What is held under a key.
+    pub(crate) fn get(&self, key: &[u8]) -> Option<&V> {
+        let hash = self.state.hash_one(key);
+        self.table.find(hash, |held| held.is(hash, key)).map(|held| &held.value)
+    }
+
+    /// Changes what is held under a key by `change`; where nothing is, `make` says what will be.
+    pub(crate) fn change_or_insert(&mut self, key: &[u8], change: impl FnOnce(&mut V), make: impl FnOnce() -> V) {
+        let hash = self.state.hash_one(key);
+        match self.table.entry(hash, |held| held.is(hash, key), |held| held.hash) {
+            Entry::Occupied(mut entry) => change(&mut entry.get_mut().value),
+            Entry::Vacant(entry) => {
+                entry.insert(Held { hash, key: key.into(), value: make() });
+            }
+        }
+    }
+
+    /// Changes what is held under a key, and takes the key out if `change` says so.
+    pub(crate) fn change_or_remove(&mut self, key: &[u8], change: impl FnOnce(&mut V) -> bool) {
+        let hash = self.state.hash_one(key);
+        if let Ok(mut entry) = self.table.find_entry(hash, |held| held.is(hash, key))
+            && change(&mut entry.get_mut().value)
+        {
+            entry.remove();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Put(Vec<u8>, u32),
+        Remove(Vec<u8>),
+        RemoveIf(Vec<u8>, u32),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let key = || proptest::collection::vec(0..3_u8, 0..4);
+        let step = prop_oneof![
+            3 => (key(), any::<u32>()).prop_map(|(key, value)| Step::Put(key, value)),
+            1 => key().prop_map(Step::Remove),
+            1 => (key(), any::<u32>()).prop_map(|(key, value)| Step::RemoveIf(key, value)),
+        ];
+        proptest::collection::vec(step, 0..200)
+    }
+
+    proptest! {
+        #[test]
+        fn it_holds_what_an_ordinary_map_holds(steps in steps()) {
+            let (mut map, mut model) = (KeyMap::default(), BTreeMap::new());
+            for step in steps {
+                match step {
+                    Step::Put(key, value) => {
+                        map.change_or_insert(&key, |held| *held = value, || value);
+                        model.insert(key, value);
+                    }
+                    Step::Remove(key) => {
+                        map.change_or_remove(&key, |_| true);
+                        model.remove(&key);
+                    }
+                    Step::RemoveIf(key, value) => {
+                        map.change_or_remove(&key, |held| *held < value);
+                        model.retain(|it, held| *it != key || *held >= value);
+                    }
+                }
+                prop_assert_eq!(map.len(), model.len());
+            }
+            for (key, value) in &model {
+                prop_assert_eq!(map.get(key), Some(value));
+            }
+            prop_assert_eq!(map.get(b"there is no such key"), None);
+        }
+    }
+}
