@@ -1,6 +1,7 @@
 // Command migration writes databases as SPIRE servers write them, with SPIRE's own SQL datastore, and compares what such
 // a database says with what Steeple says after an import, each through SPIRE's datastore interface. The script test
-// beside it does the whole round for each kind of database that is installed.
+// beside it does the whole round for each kind of database that is installed. It also measures SPIRE's own datastore on such
+// a database (docs/performance.md).
 package main
 
 import (
@@ -26,14 +27,15 @@ func main() {
 
 func run(arguments []string) error {
 	if len(arguments) == 0 {
-		return fmt.Errorf("say what to do: write or compare")
+		return fmt.Errorf("say what to do: write, compare or measure")
 	}
 	flags := flag.NewFlagSet(arguments[0], flag.ContinueOnError)
 	kind := flags.String("database", "sqlite3", "kind of database: sqlite3, postgres or mysql")
 	connection := flags.String("connection", "", "connection string of the database")
 	entries := flags.Int("entries", 10_000, "entries to write")
 	nodes := flags.Int("nodes", 1_000, "nodes to write")
-	workers := flags.Int("workers", 1, "entries that are written at a time")
+	workers := flags.Int("workers", 1, "entries that are written at a time, or callers that are measured")
+	seconds := flags.Float64("seconds", 1.5, "how long each call is measured")
 	endpoint := flags.String("endpoint", "127.0.0.1:7400", "a node of Steeple")
 	namespace := flags.String("namespace", "default", "namespace of Steeple")
 	if err := flags.Parse(arguments[1:]); err != nil {
@@ -60,8 +62,10 @@ func run(arguments []string) error {
 		}
 		defer imported.Close()
 		return compare(ctx, store, imported)
+	case "measure":
+		return measure(ctx, store, *entries, *workers, time.Duration(*seconds*float64(time.Second)), os.Stdout)
 	default:
-		return fmt.Errorf("%q is neither write nor compare", arguments[0])
+		return fmt.Errorf("%q is none of write, compare and measure", arguments[0])
 	}
 }
 
