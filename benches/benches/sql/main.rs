@@ -11,6 +11,9 @@
 //! PostgreSQL, with the settings of Debian's package; SQLite runs within this process, as it does in SPIRE. A side that is not installed
 //! is left out. Before anything is measured all sides have to give the same answers. The table comes first; the last line is all of
 //! it as JSON.
+//!
+//! sqlx has a thread for each connection to SQLite and hands rows over one by one, which makes lists from there about twice as dear as
+//! they are in SPIRE; docs/performance.md has SPIRE's own code beside it.
 
 mod bare;
 mod connection;
