@@ -7,12 +7,16 @@ use crate::damage::{
 use crate::group::{Group, Outcome};
 use crate::history::{History, settled, troubled};
 use crate::report::Row;
+use crate::stores::{self, Parts};
 
 /// Committed events of the history whose every pattern of damage is tried.
 pub const TARGETED_ENTRIES: u64 = 4;
 
 /// Damaged histories are made from this many different ones.
 const HISTORIES: u64 = 100;
+
+/// Histories of whole nodes, which take longer to make.
+const WHOLE_HISTORIES: u64 = 40;
 
 /// Which cases are run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -242,6 +246,33 @@ pub fn matrix(selection: &Selection, done: &mut dyn FnMut(Row)) {
     }
     if selection.wants("helical") && selection.case.is_none() {
         done(helical(&settled));
+    }
+    whole_nodes(selection, done);
+}
+
+/// What is damaged of whole nodes, and in how many cases.
+const WHOLE_NODES: [(&str, u64, Parts); 5] = [
+    ("whole nodes: snapshots and logs", 1000, Parts::SnapshotsAndLogs),
+    ("whole nodes: manifests", 1000, Parts::Manifests),
+    ("whole nodes: record stores", 1000, Parts::Records),
+    ("whole nodes: snapshots and record stores", 2000, Parts::SnapshotsAndRecords),
+    ("whole nodes: any mixture", 3000, Parts::All),
+];
+
+/// The rows of whole nodes.
+fn whole_nodes(selection: &Selection, done: &mut dyn FnMut(Row)) {
+    let is_helical_wanted = selection.wants(stores::HELICAL) && selection.case.is_none();
+    let wanted: Vec<_> = WHOLE_NODES.iter().filter(|(name, ..)| selection.wants(name)).collect();
+    if wanted.is_empty() && !is_helical_wanted {
+        return;
+    }
+    let count = (WHOLE_HISTORIES / selection.divisor.max(1)).max(2);
+    let histories = stores::histories(count, selection.seed);
+    for (name, cases, parts) in wanted {
+        done(stores::by_chance(name, *parts, &selection.seeds(*cases), &histories));
+    }
+    if is_helical_wanted {
+        done(stores::helical(&histories));
     }
 }
 
