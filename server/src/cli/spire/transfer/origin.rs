@@ -5,7 +5,9 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use serde_json::{Value, json};
+use serde_json::Value;
+#[cfg(feature = "sql")]
+use serde_json::json;
 use steeple_client::types::imported_record::Record;
 
 use super::lines::{FORMAT, LINE_BYTES_MAX, Line, VERSION, record};
@@ -43,6 +45,7 @@ impl FromStr for Place {
 }
 
 /// What there is.
+#[cfg_attr(not(feature = "sql"), expect(dead_code, reason = "only databases hold what is no record"))]
 pub(super) enum Found {
     /// A record to take over.
     Record(Record),
