@@ -522,7 +522,8 @@ impl World {
                 Ok(())
             }
             TailError::Stopped | TailError::TooMany { .. } => Ok(()),
-            TailError::Query(_) if self.machines[consumer.target].is_broken() => Ok(()),
+            // Also one that was opened on a record store that has been replaced meanwhile.
+            TailError::Query(_) if self.machines[consumer.target].had_broken_store() => Ok(()),
             TailError::Query(error) => Err(Violation::new("tails", error)),
         }
     }

@@ -307,9 +307,9 @@ impl Machine {
         self.connected.introduction.lock().filter(|_| self.node.is_some())
     }
 
-    /// Where other members fetch snapshots from.
+    /// Where other members fetch snapshots from, while a process runs.
     pub(crate) fn snapshots(&self) -> Option<Arc<dyn SnapshotProvider>> {
-        self.connected.snapshots.lock().clone()
+        self.connected.snapshots.lock().clone().filter(|_| self.node.is_some())
     }
 
     /// Takes the record stores away from a process that has ended.
@@ -345,6 +345,11 @@ impl Machine {
     /// Whether it has a record store that is of use, as far as faults tell.
     pub(crate) fn keeps_records(&self) -> bool {
         !self.storage.stores.stores().is_empty() && !self.storage.stores.is_damaged()
+    }
+
+    /// Whether what was begun in this life may have met a disk or a record store that failed.
+    pub(crate) fn had_broken_store(&self) -> bool {
+        self.is_failing || self.store_failed
     }
 
     /// Whether its disk or record store may be to blame when the process ends.

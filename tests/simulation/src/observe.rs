@@ -40,8 +40,9 @@ impl World {
         if folded.index.0 >= from {
             machine.observed = folded.index.0;
             self.take_folded(number, &log, from, folded.index.0)?;
-            // One whose record store did not take a change knows of it and has not folded it: it ends for that.
-            if let Some(node) = self.machines[number].node.as_ref().filter(|node| !node.has_ended()) {
+            // One whose record store did not take a change knows of it and has not folded it: until it has another store.
+            let machine = &self.machines[number];
+            if let Some(node) = machine.node.as_ref().filter(|node| !node.has_ended() && !machine.is_broken()) {
                 self.members.check(number, folded.index.0, node.membership())?;
             }
         }
