@@ -275,6 +275,8 @@ impl Machine {
             CrashLoss::Nothing => unflushed,
             _ => chance.below(unflushed as u64 + 1) as usize,
         });
+        // What is damaged stays so, and may show in a later life.
+        self.store_failed = stores.is_damaged();
         self.storage = storage(&self.disk, &self.base, stores);
     }
 
