@@ -474,7 +474,7 @@ impl Fork for OtherWay {
             one();
         } else {
             std::thread::scope(|scope| {
-                scope.spawn(|| one());
+                scope.spawn(one);
                 other();
             });
         }

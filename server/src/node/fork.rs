@@ -10,7 +10,7 @@ pub(super) struct TwoThreads;
 impl Fork for TwoThreads {
     fn both(&self, one: &mut (dyn FnMut() + Send), other: &mut (dyn FnMut() + Send)) {
         let is_refused = thread::scope(|scope| {
-            let spawned = thread::Builder::new().name("steeple-start".into()).spawn_scoped(scope, || one());
+            let spawned = thread::Builder::new().name("steeple-start".into()).spawn_scoped(scope, &mut *one);
             other();
             spawned.is_err()
         });
