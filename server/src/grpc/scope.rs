@@ -1,8 +1,7 @@
 //! What a request is about: the node, one namespace, and how fresh the answer must be.
 
-use std::num::NonZero;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use steeple_engine::domain::{Answer, Command};
@@ -12,7 +11,6 @@ use steeple_engine::spire::{self, nodes};
 use steeple_engine::view::{Reader, ViewReader};
 use steeple_wire::common::v1::{Consistency, ReadContext, RequestContext};
 use steeple_wire::status::{ErrorKind, REVISION_HEADER};
-use tokio::sync::Semaphore;
 use tonic::{Response, Status};
 
 use super::{errors, limits};
@@ -231,33 +229,14 @@ impl Scope {
     }
 }
 
-/// Reads that run at the same time off the threads that serve connections, for each processor.
-const READS_PER_PROCESSOR: usize = 2;
-
-/// And at the least.
-const READS_MIN: usize = 4;
-
-/// One permit for each read that may run. They keep processors busy and wait for the disk now and then; more of them at once
-/// cost a thread each, with a stack and a handle of the record store, and make none of them sooner.
-static READS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(reads_max()));
-
-fn reads_max() -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-    (READS_PER_PROCESSOR * processors).max(READS_MIN)
-}
-
-/// Does work that would hold up other connections elsewhere, when it is its turn: it must not wait for anybody.
+/// Does work that would hold up other connections elsewhere.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Status> + Send + 'static,
 ) -> Result<T, Status> {
-    // Nobody closes it.
-    let permit = READS.acquire().await;
-    // The permit goes back when the work is done, also when nobody waits for that any more.
-    let working = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        work()
-    });
-    working.await.unwrap_or_else(|_| Err(errors::panicked()))
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(_) => Err(errors::panicked()),
+    }
 }
 
 /// A request id, if there is one.
@@ -339,29 +318,6 @@ mod tests {
             assert_eq!(status.code(), tonic::Code::InvalidArgument);
             assert!(status.message().contains(&length.to_string()), "{status}");
         }
-    }
-
-    /// Each group of so many goes on only when all of it runs.
-    #[tokio::test(flavor = "multi_thread")]
-    async fn as_many_reads_run_at_once_as_may_and_no_more() {
-        let max = reads_max();
-        let together = Arc::new(std::sync::Barrier::new(max));
-        let (running, most) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let reads: Vec<_> = (0..3 * max)
-            .map(|_| {
-                let (together, running, most) = (Arc::clone(&together), Arc::clone(&running), Arc::clone(&most));
-                tokio::spawn(blocking(move || {
-                    most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                    together.wait();
-                    running.fetch_sub(1, Ordering::SeqCst);
-                    Ok(())
-                }))
-            })
-            .collect();
-        for read in reads {
-            read.await.unwrap().unwrap();
-        }
-        assert_eq!(most.load(Ordering::SeqCst), max as u64);
     }
 
     #[test]
