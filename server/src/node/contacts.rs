@@ -172,4 +172,14 @@ mod tests {
         contacts.follow(|| founders.clone());
         assert_eq!(open(&disk).addresses(), addresses(&[2, 3]));
     }
+
+    #[test]
+    fn the_file_is_what_it_always_was() {
+        let golden = include_str!("golden/contacts.json").trim_end();
+        let disk = SimulatedDisk::new();
+        open(&disk).follow(|| Membership::of_voters((1..=3).map(member).collect()));
+        let written = disk.contents(FILE).unwrap();
+        assert_eq!(String::from_utf8_lossy(&written[HEADER_BYTES..]), golden);
+        assert_eq!(written[..HEADER_BYTES], xxh3_64(golden.as_bytes()).to_le_bytes());
+    }
 }

@@ -414,7 +414,7 @@ struct ToldMembers {
     membership: Option<Membership>,
     /// Whom the log names behind that, and where they are.
     named: BTreeMap<u64, Member>,
-    /// Whether the log holds a change of members that the records do not know.
+    /// Whether the log holds a change of members that the records do not know, or may have held one.
     is_changed: bool,
 }
 
@@ -426,7 +426,9 @@ impl ToldMembers {
         let last = log.last().index;
         let oldest = folded.next().max(log.first());
         let nearest = LogIndex(last.0.saturating_sub(UNFOLDED_MAX)).next();
-        let mut told = Self { membership, named: BTreeMap::new(), is_changed: oldest < nearest };
+        // What was purged before it was folded, and what is too much to be looked at, may have changed the members.
+        let is_seamless = log.contiguous_from() <= folded.next() && nearest <= oldest;
+        let mut told = Self { membership, named: BTreeMap::new(), is_changed: !is_seamless };
         for index in oldest.max(nearest).0..=last.0 {
             let Ok(Some(entry)) = log.read(LogIndex(index)) else { continue };
             if entry.kind == EntryKind::Membership {
@@ -487,5 +489,54 @@ impl PeerSink for PatientSink {
             });
             reading.await.map_err(|error| error.to_string())?.ok_or_else(|| STARTING.into())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use steeple_engine::disk::SimulatedDisk;
+    use steeple_engine::ids::{ClusterId, GroupId, HistoryId, LogPosition, Term};
+    use steeple_engine::log::LogWriter;
+    use steeple_raft::Step;
+
+    use super::*;
+
+    /// The newest entry that the log does not hold any more.
+    const PURGED: LogIndex = LogIndex(100);
+
+    fn purged_log() -> (LogWriter, LogReader) {
+        let identity = LogIdentity {
+            cluster: ClusterId([1; 16]),
+            group: GroupId(0),
+            node: NodeId(1),
+            history: HistoryId([1; 16]),
+        };
+        let options = LogOptions { create: true, ..LogOptions::default() };
+        let (mut writer, log, _) = Log::open(Arc::new(SimulatedDisk::new()), options, identity).unwrap();
+        writer.reset_to(LogPosition { index: PURGED, term: Term(1) }, 0).unwrap();
+        (writer, log)
+    }
+
+    fn told(stored: Option<u64>, log: &LogReader) -> ToldMembers {
+        ToldMembers::by(stored.map(|index| (Membership::default(), LogIndex(index))), log)
+    }
+
+    #[test]
+    fn what_was_purged_before_it_was_folded_may_have_changed_the_members() {
+        let (mut writer, log) = purged_log();
+        assert!(!told(Some(100), &log).is_changed);
+        assert!(told(Some(99), &log).is_changed);
+        assert!(told(None, &log).is_changed);
+
+        let joins =
+            Step::Learner { node: 4, member: Some(Member { peer_address: "four:1".into(), ..Member::default() }) };
+        let payload = Bytes::from(MembershipChange::of(vec![joins]).encode());
+        let position = LogPosition { index: PURGED.next(), term: Term(1) };
+        let entry = Entry { position, kind: EntryKind::Membership, tag: 0, payload };
+        writer.append(&[entry]).unwrap();
+        let told = told(Some(100), &log);
+        assert!(told.is_changed);
+        assert_eq!(told.named.keys().collect::<Vec<_>>(), [&4]);
     }
 }

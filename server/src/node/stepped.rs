@@ -328,6 +328,12 @@ impl SteppedNode {
         self.group.decides()
     }
 
+    /// Whether a founder keeps silent until every other one has admitted it.
+    #[must_use]
+    pub fn is_on_probation(&self) -> bool {
+        self.group.is_on_probation()
+    }
+
     /// Who belongs to the group, as far as it is folded here.
     #[must_use]
     pub fn membership(&self) -> &Membership {

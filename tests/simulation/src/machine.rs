@@ -122,6 +122,8 @@ pub(crate) struct Machine {
     pub(crate) version: u32,
     /// That of the program that is started next.
     pub(crate) next_version: u32,
+    /// Every other founder has admitted it, or it came later.
+    pub(crate) was_admitted: bool,
     /// Nobody starts it for now.
     pub(crate) stays_down: bool,
     /// Its power goes in the middle of one of the next writes, with this loss.
@@ -170,6 +172,7 @@ impl Machine {
             remembered: Remembered::new(),
             version: OLDEST_VERSION,
             next_version: OLDEST_VERSION,
+            was_admitted: false,
             stays_down: false,
             dying: None,
             wiped: false,

@@ -35,7 +35,9 @@ impl World {
             self.version_used = active;
             self.counters.branch("features: a newer version is used");
         }
+        let admitted = !node.is_on_probation();
         let machine = &mut self.machines[number];
+        machine.was_admitted |= admitted;
         let from = machine.observed + 1;
         if folded.index.0 >= from {
             machine.observed = folded.index.0;

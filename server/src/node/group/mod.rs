@@ -396,6 +396,11 @@ impl Group {
         self.record_members();
     }
 
+    /// Whether another founder has not admitted this one yet.
+    pub(in crate::node) fn is_on_probation(&self) -> bool {
+        !self.shared.roster.is_confirmed()
+    }
+
     /// Introduces this node to those who have to know it before it can take part.
     fn make_contact(&self) {
         let Some(transport) = &self.transport else { return };
