@@ -46,9 +46,9 @@ impl DatastoreService {
     async fn list<L: Listing>(&self, request: Request<L>) -> Result<Response<Stream<L::Message>>, Status> {
         let mut listing = request.into_inner();
         let scope = Scope::of_query(&self.node, listing.take_context()).await?;
+        let stream = listing.begin(scope.clone())?;
         // What is streamed may be newer: it is read while it is sent.
-        let revision = scope.shown();
-        Ok(respond(listing.begin(scope)?, revision))
+        Ok(respond(stream, scope.shown()))
     }
 }
 

@@ -7,7 +7,7 @@ use prost::Message;
 use steeple_engine::ids::{NamespaceId, Sequence, StreamId, StreamSequence};
 use steeple_engine::spire::entries::queries::{EntryFilter, list_entries_chunk};
 use steeple_engine::spire::entries::records::Entry;
-use steeple_engine::spire::events::queries::{EventRange, events_chunk};
+use steeple_engine::spire::events::queries::{EventRange, events_chunk, is_nothing_within};
 use steeple_engine::spire::nodes::queries::{ListNodes, NodeRecord, list_node_selectors_chunk, list_nodes_chunk};
 use steeple_engine::spire::nodes::records::NodeSelectors;
 use steeple_engine::spire::pages::Chunk;
@@ -42,6 +42,12 @@ pub(crate) trait Pieces: Clone + Send + Sync + 'static {
         limit: usize,
     ) -> Result<Chunk<Self::Stored>, spire::Error>;
 
+    /// Whether there is nothing behind `after`, if memory alone tells. Whoever looks for news mostly finds none, and need
+    /// not be sent to another thread for that.
+    fn ends_at(&self, _scope: &Scope, _after: Sequence) -> bool {
+        false
+    }
+
     /// Number of a record.
     fn sequence(stored: &Self::Stored) -> Sequence;
 
@@ -64,6 +70,9 @@ pub(crate) trait Pieces: Clone + Send + Sync + 'static {
         limit: usize,
         instead: &'static str,
     ) -> Result<(Vec<Self::Item>, Option<Sequence>), Status> {
+        if self.ends_at(scope, after) {
+            return Ok((Vec::new(), None));
+        }
         let scope = scope.clone();
         blocking(move || self.collect_now(&scope, after, limit, instead)).await
     }
@@ -102,6 +111,9 @@ pub(crate) trait Pieces: Clone + Send + Sync + 'static {
         pack: fn(Vec<Self::Item>, u64) -> M,
     ) -> ReceiverStream<Result<M, Status>> {
         let (sender, messages) = mpsc::channel(MESSAGES_WAITING_MAX);
+        if self.ends_at(&scope, after) {
+            return ReceiverStream::new(messages);
+        }
         tokio::spawn(async move {
             if let Err(status) = send(&self, &scope, after, limit, pack, &sender).await {
                 // Whoever has gone needs no error.
@@ -284,6 +296,15 @@ impl Events {
         if self.limit == 0 { usize::MAX } else { self.limit as usize }
     }
 
+    fn range_behind(&self, after: Sequence) -> EventRange {
+        EventRange { after: StreamSequence(after.0), ..self.range }
+    }
+
+    fn ends_at(&self, scope: &Scope, after: Sequence) -> bool {
+        let range = self.range_behind(after);
+        scope.look(|reader| is_nothing_within(reader, scope.namespace, self.stream, range))
+    }
+
     fn piece(
         &self,
         reader: &ViewReader<'_>,
@@ -291,7 +312,7 @@ impl Events {
         after: Sequence,
         limit: usize,
     ) -> Result<Chunk<StreamRow>, spire::Error> {
-        let range = EventRange { after: StreamSequence(after.0), ..self.range };
+        let range = self.range_behind(after);
         let items = events_chunk(reader, namespace, self.stream, range, limit)?;
         let next = items.last().filter(|_| items.len() >= limit).map(|row| Sequence(row.sequence.0));
         Ok(Chunk { items, next })
@@ -321,6 +342,10 @@ macro_rules! event_pieces {
                     limit: usize,
                 ) -> Result<Chunk<StreamRow>, spire::Error> {
                     self.0.piece(reader, namespace, after, limit)
+                }
+
+                fn ends_at(&self, scope: &Scope, after: Sequence) -> bool {
+                    self.0.ends_at(scope, after)
                 }
 
                 fn sequence(stored: &StreamRow) -> Sequence {

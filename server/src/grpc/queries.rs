@@ -1,9 +1,11 @@
 //! Requests that only read, and are answered with one message.
 
 use steeple_engine::ids::Sequence;
+use steeple_engine::spire::entries::queries::EntryFilter;
 use steeple_engine::spire::events::queries as events;
+use steeple_engine::spire::nodes::queries::NodeFilter;
 use steeple_engine::spire::{NODES, REGISTRATIONS, bundles, entries, federation, imports, journals, nodes, tokens};
-use steeple_engine::view::{Reader, StreamState};
+use steeple_engine::view::{Reader, StreamState, ViewReader};
 use steeple_wire::common::v1::ReadContext;
 use steeple_wire::spire::v1 as wire;
 use steeple_wire::status::refusal;
@@ -98,10 +100,13 @@ queries! {
     };
     CountRegistrationEntriesRequest => CountRegistrationEntriesResponse: |scope, request| {
         let filter = filters::entries_from_wire(request.filter)?;
-        let entries = scope.read_blocking(move |reader, namespace| {
+        let is_long = filter != EntryFilter::default();
+        let count_them = move |reader: &ViewReader<'_>, namespace| {
             entries::queries::count_entries(reader, namespace, &filter)
-        });
-        wire::CountRegistrationEntriesResponse { count: count(entries.await?)? }
+        };
+        // How many there are in all is known.
+        let entries = if is_long { scope.read_blocking(count_them).await? } else { scope.read(count_them)? };
+        wire::CountRegistrationEntriesResponse { count: count(entries)? }
     };
     ListRegistrationEntriesRequest => ListRegistrationEntriesResponse: |scope, request| {
         let page = request.pagination.map(filters::page_from_wire);
@@ -141,8 +146,12 @@ queries! {
     };
     CountAttestedNodesRequest => CountAttestedNodesResponse: |scope, request| {
         let filter = filters::nodes_from_wire(request.filter)?;
-        let nodes = scope.read_blocking(move |reader, namespace| nodes::queries::count_nodes(reader, namespace, &filter));
-        wire::CountAttestedNodesResponse { count: count(nodes.await?)? }
+        let is_long = filter != NodeFilter::default();
+        let count_them = move |reader: &ViewReader<'_>, namespace| {
+            nodes::queries::count_nodes(reader, namespace, &filter)
+        };
+        let nodes = if is_long { scope.read_blocking(count_them).await? } else { scope.read(count_them)? };
+        wire::CountAttestedNodesResponse { count: count(nodes)? }
     };
     ListAttestedNodesRequest => ListAttestedNodesResponse: |scope, request| {
         let page = request.pagination.map(filters::page_from_wire);

@@ -27,6 +27,7 @@ use steeple_wire::admin::v1::DeleteNamespaceRequest;
 use steeple_wire::admin::v1::admin_client::AdminClient;
 use steeple_wire::common::v1::{ReadContext, RequestContext};
 use steeple_wire::cursor::Cursor;
+use steeple_wire::events::v1::ListItemsRequest;
 use steeple_wire::events::v1::events_client::EventsClient;
 use steeple_wire::status::{ErrorKind, REVISION_HEADER};
 use tokio_stream::StreamExt;
@@ -303,6 +304,37 @@ async fn a_tail_too_many_is_told_to_come_back() {
         Err(status) => status,
     };
     assert_eq!((ErrorKind::of(&status), status.code()), (Some(ErrorKind::Overloaded), Code::Unavailable));
+}
+
+/// What memory tells is answered where the connection is served: also when every thread for longer reads is taken.
+#[test]
+fn looking_for_news_where_there_is_none_takes_no_other_thread() {
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let Served { spire, channel, .. } = serve().await;
+        create_entries(&spire, 3).await;
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let taken = tokio::task::spawn_blocking(move || held.recv());
+        assert_eq!(spire.list_registration_entry_events(3, 0).await.unwrap(), []);
+        assert_eq!(spire.list_registration_entry_events(u64::MAX, 0).await.unwrap(), []);
+        assert_eq!(spire.list_registration_entry_events(0, 1).await.unwrap(), []);
+        assert_eq!(spire.list_attested_node_events(0, 0).await.unwrap(), []);
+        assert_eq!(spire.count_registration_entries(RegistrationEntryFilter::default()).await.unwrap(), 3);
+        assert_eq!(spire.count_attested_nodes(AttestedNodeFilter::default()).await.unwrap(), 0);
+        let items = |after_sequence| ListItemsRequest {
+            context: Some(ReadContext { namespace: "prod".into(), ..Default::default() }),
+            stream: "registrations".into(),
+            after_sequence,
+            ..Default::default()
+        };
+        let mut events = EventsClient::new(channel);
+        assert_eq!(events.list_items(items(3)).await.unwrap().into_inner().items, []);
+        let later = tokio::time::timeout(Duration::from_millis(50), spire.list_registration_entry_events(2, 0)).await;
+        assert!(later.is_err(), "what is read waits for a thread");
+        release.send(()).unwrap();
+        taken.await.unwrap().unwrap();
+        assert_eq!(spire.list_registration_entry_events(2, 0).await.unwrap().len(), 1);
+    });
 }
 
 #[tokio::test]

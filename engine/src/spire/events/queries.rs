@@ -30,6 +30,24 @@ impl EventRange {
     }
 }
 
+/// Whether no event of a stream is within `range`. Reads nothing that is not in memory.
+pub fn is_nothing_within(reader: &dyn Reader, namespace: NamespaceId, stream: StreamId, range: EventRange) -> bool {
+    bounds_within(reader, namespace, stream, range).is_none()
+}
+
+/// The event before the first one of a stream within `range`, and how many there are, if there are any.
+fn bounds_within(
+    reader: &dyn Reader,
+    namespace: NamespaceId,
+    stream: StreamId,
+    range: EventRange,
+) -> Option<(StreamSequence, u64)> {
+    let state = reader.stream(namespace, stream);
+    let after = range.after.0.max(state.low_water.0.saturating_sub(1));
+    let end = range.before.map_or(state.last.0, |before| state.last.0.min(before.0.saturating_sub(1)));
+    (after < end).then(|| (StreamSequence(after), end - after))
+}
+
 /// Up to `limit` events of a stream within `range`, ascending. Fewer mean that there are no more; else the next
 /// piece starts after the last one.
 ///
@@ -42,14 +60,9 @@ pub fn events_chunk(
     range: EventRange,
     limit: usize,
 ) -> Result<Vec<StreamRow>, spire::Error> {
-    let state = reader.stream(namespace, stream);
-    let after = range.after.0.max(state.low_water.0.saturating_sub(1));
-    let end = range.before.map_or(state.last.0, |before| state.last.0.min(before.0.saturating_sub(1)));
-    let within = usize::try_from(end.saturating_sub(after)).unwrap_or(usize::MAX);
-    if within == 0 {
-        return Ok(Vec::new());
-    }
-    Ok(reader.stream_rows(namespace, stream, StreamSequence(after), within.min(limit))?)
+    let Some((after, within)) = bounds_within(reader, namespace, stream, range) else { return Ok(Vec::new()) };
+    let within = usize::try_from(within).unwrap_or(usize::MAX);
+    Ok(reader.stream_rows(namespace, stream, after, within.min(limit))?)
 }
 
 /// All events of a stream within two bounds (8.2).
