@@ -12,7 +12,7 @@ use crate::event::{Change, Event, EventDecodeError, LowWaterMark, RequestStamp, 
 use crate::ids::{
     IndexId, LogIndex, NamespaceId, RequestId, Revision, Sequence, StreamId, StreamSequence, TableId, Timestamp,
 };
-use crate::record_store::{MemoryStore, RecordStore};
+use crate::record_store::{MemoryStore, RecordStore, WriteBatch};
 use crate::table::{
     Catalog, IndexDefinition, IndexKind, KeySink, RecordDecodeError, StreamDefinition, TableDefinition,
 };
@@ -139,6 +139,21 @@ fn events_are_read_and_written_as_released() {
     }
 }
 
+/// What [`dump`] has made a text of.
+fn store_of(pairs: &str) -> MemoryStore {
+    let store = MemoryStore::new();
+    let mut batch = WriteBatch::default();
+    let bytes = |digits: &str| -> Vec<u8> {
+        digits.as_bytes().chunks(2).map(|two| u8::from_str_radix(str::from_utf8(two).unwrap(), 16).unwrap()).collect()
+    };
+    for (key, value) in pairs.lines().map(|line| line.split_once(' ').unwrap()) {
+        batch.put(bytes(key), bytes(value));
+    }
+    store.apply(batch).unwrap();
+    store
+}
+
+/// A store after both events, before and after what they gave up is removed.
 #[test]
 fn the_record_store_is_written_as_released() {
     let store = Arc::new(MemoryStore::new());
@@ -146,9 +161,26 @@ fn the_record_store_is_written_as_released() {
     for event in [event_before(), full_event()] {
         view.fold(&[Committed { index: LogIndex(event.revision.0 + 10), event: Arc::new(event) }]).unwrap();
     }
-    let pairs = dump(store.as_ref());
-    let released = golden("record-store-v1.txt", pairs.as_bytes());
-    assert_eq!(pairs, String::from_utf8(released).unwrap());
+    for (name, is_removed) in [("record-store-v1-given-up.txt", false), ("record-store-v1-removed.txt", true)] {
+        if is_removed {
+            assert!(view.remove_given_up(10).unwrap());
+        }
+        let pairs = dump(store.as_ref());
+        let released = golden(name, pairs.as_bytes());
+        assert_eq!(pairs, String::from_utf8(released).unwrap(), "{name}");
+    }
+}
+
+/// Builds before 2026-11-22 removed rows while they folded, and did not say how far they had come.
+#[test]
+fn a_record_store_whose_rows_were_removed_by_the_fold_is_read_and_becomes_one_of_now() {
+    let read = |name| String::from_utf8(std::fs::read(path(name)).unwrap()).unwrap();
+    let before = Arc::new(store_of(&read("record-store-v1.txt")));
+    let view = View::open(CATALOG, before.clone()).unwrap();
+    assert_eq!(dump(before.as_ref()), read("record-store-v1.txt"), "opening writes nothing");
+    assert!(view.remove_given_up(10).unwrap());
+    assert!(!view.remove_given_up(10).unwrap());
+    assert_eq!(dump(before.as_ref()), read("record-store-v1-removed.txt"));
 }
 
 #[test]

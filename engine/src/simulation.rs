@@ -71,6 +71,8 @@ pub enum Bug {
     FlushNotDone,
     /// A low-water mark rises one item further than what was pruned.
     MarkBeyondRows,
+    /// The removal of what a stream has given up takes the oldest item that it keeps as well.
+    RowsRemovedAtMark,
     /// A tail begins with the item that its cursor names, not behind it.
     TailRepeatsItem,
     /// A repeated request is answered with the event before its own.
@@ -131,7 +133,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 59] = [
+    pub const ALL: [Self; 60] = [
         Self::WriteNotSynced,
         Self::VoteNotKept,
         Self::MessagesBeforeWrite,
@@ -163,6 +165,7 @@ impl Bug {
         Self::UnknownToldAsUndone,
         Self::FlushNotDone,
         Self::MarkBeyondRows,
+        Self::RowsRemovedAtMark,
         Self::TailRepeatsItem,
         Self::RepetitionAnswersBefore,
         Self::IndexKeepsRemoved,

@@ -195,7 +195,7 @@ impl StateTracker {
             Some(StoreKey::Row(..)) => value.len() >= 18,
             Some(StoreKey::LastSequence(..)) => value.len() == 8,
             Some(StoreKey::StreamState(..)) => value.len() == 16,
-            Some(StoreKey::Folded | StoreKey::Membership) | None => false,
+            Some(StoreKey::Folded | StoreKey::Membership | StoreKey::Removed(..)) | None => false,
         };
         if known { Ok(Revision::ZERO) } else { Err(StateError::Pair { pair: self.pairs }) }
     }

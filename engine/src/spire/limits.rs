@@ -5,6 +5,8 @@
 
 use thiserror::Error;
 
+use crate::view::MAX_MARK_SPAN;
+
 /// Of SPIFFE IDs, parent ids and trust domain ids.
 pub const SPIFFE_ID_BYTES_MAX: usize = 2048;
 /// Of an entry id; part of the contract.
@@ -32,12 +34,16 @@ pub const RECORD_BYTES_MAX: usize = 1024 * 1024;
 /// Keys of one bulk fetch, or SPIFFE IDs of one filter.
 pub const KEYS_MAX: usize = 100_000;
 
-/// Records or stream items that one event of a prune removes when the command does not say.
+/// Records that one event of a prune removes when the command does not say.
 pub const PRUNE_STEP_DEFAULT: usize = 1000;
-/// Records or stream items that one event of a prune removes at the most.
+/// Records that one event of a prune removes at the most.
 pub const PRUNE_STEP_MAX: usize = 10_000;
 // Changes of an event are numbered with 16 bits.
 const _: () = assert!(PRUNE_STEP_MAX + 2 < u16::MAX as usize && PRUNE_NODES_MAX <= PRUNE_STEP_MAX);
+
+/// Items of a stream that one event of a prune gives up at the most, and when the command does not say. That moves a mark
+/// and costs the same however many they are; but builds that remove rows while they fold have to take that event as well.
+pub const PRUNE_ITEMS_MAX: u64 = MAX_MARK_SPAN;
 
 /// Nodes that one call of a prune removes when it does not say; part of the contract.
 pub const PRUNE_NODES_DEFAULT: usize = 1000;
@@ -153,6 +159,15 @@ pub fn step_records(limit: u32) -> usize {
     }
 }
 
+/// Items of a stream that one event gives up, for a command's own limit: 0 stands for as many as there may be.
+#[must_use]
+pub fn step_items(limit: u32) -> u64 {
+    match u64::from(limit) {
+        0 => PRUNE_ITEMS_MAX,
+        limit => limit.min(PRUNE_ITEMS_MAX),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,5 +209,6 @@ mod tests {
         assert_eq!(step_records(0), PRUNE_STEP_DEFAULT);
         assert_eq!(step_records(7), 7);
         assert_eq!(step_records(u32::MAX), PRUNE_STEP_MAX);
+        assert_eq!((step_items(0), step_items(7), step_items(u32::MAX)), (PRUNE_ITEMS_MAX, 7, PRUNE_ITEMS_MAX));
     }
 }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use thiserror::Error;
 
 use super::digest::Digest;
@@ -12,6 +12,7 @@ use super::fold::{Counters, record_writes};
 use super::keys::{self, FoldedPosition, MEMBERSHIP_BYTES_MAX, StoreKey};
 use super::load::{self, Fork, InTurn};
 use super::reader::{ReadError, Reader, ReaderExtension as _, Record, Records, StreamRow, StreamState};
+use super::removal::Removed;
 use super::state::State;
 use crate::event::Event;
 use crate::ids::{IndexId, LogIndex, NamespaceId, Revision, Sequence, StreamId, StreamSequence, TableId};
@@ -26,8 +27,10 @@ use crate::table::{Catalog, RecordDecodeError};
 /// read in chunks.
 pub struct View {
     catalog: Catalog,
-    store: Arc<dyn RecordStore>,
-    state: RwLock<State>,
+    pub(super) store: Arc<dyn RecordStore>,
+    pub(super) state: RwLock<State>,
+    /// Taken before the state.
+    pub(super) removed: Mutex<Removed>,
 }
 
 /// Why a view could not be opened or folded. The answer to all of them is to rebuild the record store.
@@ -101,7 +104,8 @@ impl View {
     /// As for that.
     pub fn open_with(catalog: Catalog, store: Arc<dyn RecordStore>, fork: &dyn Fork) -> Result<Self, ViewError> {
         let state = load::state(catalog, store.as_ref(), fork)?;
-        Ok(Self { catalog, store, state: RwLock::new(state) })
+        let removed = load::removed(store.as_ref())?;
+        Ok(Self { catalog, store, state: RwLock::new(state), removed: Mutex::new(removed) })
     }
 
     /// The state now. Folding waits until the reader is dropped.

@@ -1,16 +1,19 @@
 //! Folding: what an event writes into the record store, as a pure function of the event alone.
 //!
+//! A mark hides the rows below it at once and removes none of them: that is done afterwards ([`super::removal`]), because a
+//! mark may move past a million of them.
+//!
 //! Folding an event twice writes the same keys with the same values, so a crash between the store and anything
 //! else is mended by folding again from a point that is old enough.
 
 use super::keys::{StoreKey, record_value, row_value, sequence_value, stream_value};
 use super::reader::{StreamRow, StreamState};
 use crate::event::{Change, Event, StreamItem};
-use crate::ids::{NamespaceId, Sequence, StreamId, StreamSequence, TableId};
+use crate::ids::{NamespaceId, Sequence, StreamId, TableId};
 use crate::record_store::WriteBatch;
 use crate::simulation::{Bug, is_planted};
 
-/// Adds the raw writes of an event: records, counters, stream rows, marks. The folded position is not among them.
+/// Adds the raw writes of an event: records, counters, stream rows. The folded position is not among them.
 pub fn raw_writes(event: &Event, batch: &mut WriteBatch) {
     record_writes(event, batch);
     for change in event.changes.iter().filter(|change| change.before.is_none()) {
@@ -28,11 +31,6 @@ pub(super) fn record_writes(event: &Event, batch: &mut WriteBatch) {
     for item in event.items.iter().filter(|_| !leaves_out) {
         let value = row_value(event.revision, event.time, item.change, &item.key);
         batch.put(StoreKey::Row(event.namespace, item.stream, item.sequence).encode(), value);
-    }
-    for mark in &event.marks {
-        for sequence in mark.from.0..mark.to.0 {
-            batch.delete(StoreKey::Row(event.namespace, mark.stream, StreamSequence(sequence)).encode());
-        }
     }
 }
 

@@ -13,6 +13,8 @@ use crate::ids::{LogIndex, NamespaceId, Revision, Sequence, StreamId, StreamSequ
 const META: u8 = 0x00;
 /// After [`META`]: the members of the group.
 const MEMBERSHIP: u8 = 0x01;
+/// After [`META`]: up to where the rows of a stream that it has given up are removed.
+const REMOVED: u8 = 0x02;
 /// Prefix of records.
 const RECORD: u8 = 0x01;
 /// Prefix of stream rows.
@@ -48,6 +50,8 @@ pub enum StoreKey {
     Folded,
     /// The members of the group.
     Membership,
+    /// Up to where the rows of a stream that it has given up are removed from this store. Says nothing about the group.
+    Removed(NamespaceId, StreamId),
     /// A record.
     Record(NamespaceId, TableId, Sequence),
     /// A stream row.
@@ -74,6 +78,7 @@ impl StoreKey {
         match self {
             Self::Folded => SmallVec::from_slice(&[META]),
             Self::Membership => SmallVec::from_slice(&[META, MEMBERSHIP]),
+            Self::Removed(namespace, stream) => removed(namespace, stream),
             Self::Record(namespace, table, sequence) => numbered(RECORD, namespace, table.0, sequence.0),
             Self::Row(namespace, stream, sequence) => numbered(ROW, namespace, stream.0, sequence.0),
             Self::LastSequence(namespace, table) => unnumbered(LAST_SEQUENCE, namespace, table.0),
@@ -89,12 +94,14 @@ impl StoreKey {
             return match rest {
                 [] => Some(Self::Folded),
                 [MEMBERSHIP] => Some(Self::Membership),
+                [REMOVED, rest @ ..] => match place(rest)? {
+                    (namespace, code, []) => Some(Self::Removed(namespace, StreamId(code))),
+                    _ => None,
+                },
                 _ => None,
             };
         }
-        let (namespace, rest) = rest.split_first_chunk::<8>()?;
-        let (code, rest) = rest.split_first_chunk::<2>()?;
-        let (namespace, code) = (NamespaceId(u64::from_be_bytes(*namespace)), u16::from_be_bytes(*code));
+        let (namespace, code, rest) = place(rest)?;
         let number = || rest.try_into().ok().map(u64::from_be_bytes);
         match *prefix {
             RECORD => Some(Self::Record(namespace, TableId(code), Sequence(number()?))),
@@ -103,6 +110,12 @@ impl StoreKey {
             STREAM_STATE if rest.is_empty() => Some(Self::StreamState(namespace, StreamId(code))),
             _ => None,
         }
+    }
+
+    /// The bounds of [`StoreKey::Removed`].
+    #[must_use]
+    pub(super) fn all_removed() -> (Vec<u8>, Vec<u8>) {
+        (vec![META, REMOVED], vec![META, REMOVED + 1])
     }
 
     /// The bounds of all records, first included and last excluded.
@@ -134,6 +147,20 @@ fn numbered(prefix: u8, namespace: NamespaceId, code: u16, number: u64) -> Inlin
     let mut key = unnumbered(prefix, namespace, code);
     key.extend_from_slice(&number.to_be_bytes());
     key
+}
+
+fn removed(namespace: NamespaceId, stream: StreamId) -> InlineKey {
+    let mut key = SmallVec::from_slice(&[META, REMOVED]);
+    key.extend_from_slice(&namespace.0.to_be_bytes());
+    key.extend_from_slice(&stream.0.to_be_bytes());
+    key
+}
+
+/// Splits namespace and number of a table or stream off what is behind a prefix.
+fn place(bytes: &[u8]) -> Option<(NamespaceId, u16, &[u8])> {
+    let (namespace, rest) = bytes.split_first_chunk::<8>()?;
+    let (code, rest) = rest.split_first_chunk::<2>()?;
+    Some((NamespaceId(u64::from_be_bytes(*namespace)), u16::from_be_bytes(*code), rest))
 }
 
 fn unnumbered(prefix: u8, namespace: NamespaceId, code: u16) -> InlineKey {
@@ -210,6 +237,16 @@ pub(super) fn sequence_value(sequence: Sequence) -> Vec<u8> {
 /// Reads a table's last sequence.
 pub(super) fn read_sequence(value: &[u8]) -> Option<Sequence> {
     value.try_into().ok().map(u64::from_be_bytes).map(Sequence)
+}
+
+/// The value of [`StoreKey::Removed`]: the oldest row that may still be there.
+pub(super) fn removed_value(oldest: StreamSequence) -> Vec<u8> {
+    oldest.0.to_be_bytes().to_vec()
+}
+
+/// Reads [`removed_value`].
+pub(super) fn read_removed(value: &[u8]) -> Option<StreamSequence> {
+    value.try_into().ok().map(u64::from_be_bytes).map(StreamSequence)
 }
 
 /// The value of a stream's state: last sequence, low-water mark.

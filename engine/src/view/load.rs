@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::committed::{ViewError, unreadable};
 use super::digest::Digest;
 use super::keys::{self, FoldedPosition, MEMBERSHIP_BYTES_MAX, StoreKey};
+use super::removal::Removed;
 use super::state::State;
 use crate::ids::{NamespaceId, Sequence, TableId};
 use crate::record_store::RecordStore;
@@ -52,6 +53,24 @@ pub(super) fn state(catalog: Catalog, store: &dyn RecordStore, fork: &dyn Fork) 
         return Err(ViewError::Digest { revision, expected, found });
     }
     Ok(state)
+}
+
+/// Up to where the rows that each stream has given up are removed.
+pub(super) fn removed(store: &dyn RecordStore) -> Result<Removed, ViewError> {
+    let mut removed = Removed::default();
+    let mut outcome = Ok(());
+    let (from, to) = StoreKey::all_removed();
+    store.scan(&from, &to, &mut |key, value| match (StoreKey::decode(key), keys::read_removed(value)) {
+        (Some(StoreKey::Removed(namespace, stream)), Some(oldest)) => {
+            removed.insert((namespace, stream), oldest);
+            ControlFlow::Continue(())
+        }
+        _ => {
+            outcome = Err(unreadable(key));
+            ControlFlow::Break(())
+        }
+    })?;
+    outcome.map(|()| removed)
 }
 
 fn membership(store: &dyn RecordStore) -> Result<Option<Arc<[u8]>>, ViewError> {

@@ -5,6 +5,7 @@ pub mod digest;
 pub mod keys;
 pub mod fold;
 pub mod replay;
+mod removal;
 mod load;
 mod state;
 mod committed;

@@ -14,8 +14,8 @@ use crate::event::Event;
 use crate::ids::{NamespaceId, StreamId};
 use crate::record_store::{RecordStore, WriteBatch};
 
-/// Most rows of streams that one event may give up. A snapshot with an event that gives up more is refused, so that
-/// a hostile one cannot make folding write without end.
+/// Most rows of streams that one event may give up. A snapshot with an event that gives up more is refused: a build that
+/// removes rows while it folds must not be made to write without end.
 pub const MAX_MARK_SPAN: u64 = 1 << 20;
 
 /// Writes are handed to the store in batches of about this many operations.

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::event::Event;
+use crate::event::{Event, LowWaterMark, StreamItem};
 use crate::ids::{IndexId, LogIndex, NamespaceId, Revision, Sequence, StreamId, StreamSequence, TableId, Timestamp};
 use crate::index::{Predicate, Query};
 use crate::local::SeededEntropy;
@@ -210,6 +210,9 @@ impl Bench {
         let events: Vec<Committed> = self.events[folded..until].iter().map(committed).collect();
         self.view.fold(&events).unwrap();
         self.overlay.drop_folded(self.view.folded().revision).unwrap();
+        if random.random_bool(0.5) {
+            self.view.remove_given_up(random.random_range(0..15)).unwrap();
+        }
     }
 
     fn check(&self, random: &mut StdRng) {
@@ -420,6 +423,103 @@ fn a_row_that_the_store_lost_is_missed() {
         }
         restore(Some(value.to_vec()));
     }
+}
+
+/// Numbers of the rows that a store holds, listed or not.
+fn stored_rows(store: &dyn crate::record_store::RecordStore) -> Vec<u64> {
+    let mut rows = Vec::new();
+    let (from, to) = (StoreKey::Row(NAMESPACE, FEED, StreamSequence::ZERO), StoreKey::LastSequence(NAMESPACE, ITEMS));
+    store
+        .scan(&from.encode(), &to.encode(), &mut |key, _| {
+            let Some(StoreKey::Row(_, _, sequence)) = StoreKey::decode(key) else { panic!("{key:?}") };
+            rows.push(sequence.0);
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+    rows
+}
+
+/// Events that make one row each and then give up all but the last `kept` of them.
+fn rows_and_a_mark(rows: u64, kept: u64) -> Vec<Committed> {
+    let event = |revision: u64| Event {
+        revision: Revision(revision),
+        time: Timestamp(revision),
+        namespace: NAMESPACE,
+        request: None,
+        changes: Vec::new(),
+        items: Vec::new(),
+        marks: Vec::new(),
+        answer: Vec::new(),
+    };
+    let item = |sequence| StreamItem { stream: FEED, sequence: StreamSequence(sequence), key: vec![7], change: None };
+    let made = (1..=rows).map(|sequence| Event { items: vec![item(sequence)], ..event(sequence) });
+    let mark = LowWaterMark { stream: FEED, from: StreamSequence(1), to: StreamSequence(rows + 1 - kept) };
+    made.chain([Event { marks: vec![mark], ..event(rows + 1) }]).map(|event| committed(&Arc::new(event))).collect()
+}
+
+#[test]
+fn rows_below_a_mark_are_hidden_at_once_and_removed_afterwards_in_portions() {
+    let view = View::open(CATALOG, Arc::new(MemoryStore::new())).unwrap();
+    assert!(!view.remove_given_up(10).unwrap(), "nothing was given up");
+    view.fold(&rows_and_a_mark(30, 5)).unwrap();
+    let folded = view.folded();
+    let mut left = Vec::new();
+    loop {
+        left.push(stored_rows(view.store().as_ref()).len());
+        let listed = view.read().stream_rows(NAMESPACE, FEED, StreamSequence::ZERO, usize::MAX).unwrap();
+        assert_eq!(listed.iter().map(|row| row.sequence.0).collect::<Vec<_>>(), (26..=30).collect::<Vec<_>>());
+        if !view.remove_given_up(10).unwrap() {
+            break;
+        }
+    }
+    assert_eq!(left, [30, 20, 10, 5]);
+    assert_eq!(view.folded(), folded, "the state of the group is the same");
+    assert_eq!(view.recompute_digest().unwrap(), (folded.revision, folded.digest));
+}
+
+#[test]
+fn rows_that_a_crash_kept_from_being_removed_are_removed_after_it() {
+    let events = rows_and_a_mark(30, 5);
+    // What was flushed before it, and how many of the portions were carried out.
+    for (flushed, portions) in [(10, 0), (31, 0), (31, 1), (31, 3), (31, 9)] {
+        let store = Arc::new(MemoryStore::crashing());
+        let view = View::open(CATALOG, store.clone()).unwrap();
+        view.fold(&events[..flushed]).unwrap();
+        view.flush().unwrap();
+        for event in &events[flushed..] {
+            view.fold(std::slice::from_ref(event)).unwrap();
+        }
+        for _ in 0..portions {
+            view.remove_given_up(9).unwrap();
+        }
+        for surviving in 0..=store.unflushed_batches() {
+            let store = Arc::new(store.crash(surviving));
+            let view = View::open(CATALOG, store.clone()).unwrap();
+            let mark = view.read().stream(NAMESPACE, FEED).low_water.0;
+            assert!((mark..=view.folded().revision.0.min(30)).all(|row| stored_rows(store.as_ref()).contains(&row)));
+            let folded = usize::try_from(view.folded().revision.0).unwrap();
+            view.fold(&events[folded..]).unwrap();
+            while view.remove_given_up(9).unwrap() {}
+            let found = stored_rows(store.as_ref());
+            assert_eq!(found, (26..=30).collect::<Vec<_>>(), "{flushed} {portions} {surviving}");
+        }
+    }
+}
+
+#[test]
+fn a_mark_that_moves_while_rows_are_removed_is_followed() {
+    let view = View::open(CATALOG, Arc::new(MemoryStore::new())).unwrap();
+    let events = rows_and_a_mark(30, 5);
+    view.fold(&events).unwrap();
+    assert!(view.remove_given_up(7).unwrap());
+    let mut event = Event::clone(&events[30].event);
+    event.revision = event.revision.next();
+    event.marks = vec![LowWaterMark { stream: FEED, from: StreamSequence(26), to: StreamSequence(31) }];
+    view.fold(&[committed(&Arc::new(event))]).unwrap();
+    while view.remove_given_up(7).unwrap() {}
+    assert!(stored_rows(view.store().as_ref()).is_empty());
+    let reopened = View::open(CATALOG, Arc::clone(view.store())).unwrap();
+    assert!(!reopened.remove_given_up(7).unwrap(), "that is remembered");
 }
 
 #[test]

@@ -77,6 +77,8 @@ impl Shared {
         old.records.retire();
         self.replacing.store(false, Ordering::SeqCst);
         self.folded.send_replace(revision);
+        // What a snapshot holds of them comes with it.
+        self.given_up.notify_one();
         old
     }
 

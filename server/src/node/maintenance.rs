@@ -34,9 +34,6 @@ use super::log_writer::Task;
 use super::work::CutOff;
 use super::{Node, QueryError, Shared, SubmitError};
 
-/// Items pruned in one step at the most.
-const PRUNE_STEP: u32 = 10_000;
-
 /// Rows looked at under one read lock.
 const ROWS_STEP: usize = 4096;
 
@@ -284,8 +281,8 @@ impl Node {
             if namespace == NamespaceId::SYSTEM {
                 continue;
             }
-            let entries = spire::events::Command::PruneEntryEvents { older_than_micros, limit: PRUNE_STEP };
-            let nodes = spire::events::Command::PruneNodeEvents { older_than_micros, limit: PRUNE_STEP };
+            let entries = spire::events::Command::PruneEntryEvents { older_than_micros, limit: 0 };
+            let nodes = spire::events::Command::PruneNodeEvents { older_than_micros, limit: 0 };
             for command in [entries, nodes] {
                 let command = Command::Spire(spire::Command::Event(command));
                 pruned += self.submit_to_end(namespace, None, command).await?.1;

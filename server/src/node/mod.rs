@@ -22,6 +22,7 @@ mod events;
 mod snapshots;
 pub mod tail;
 mod maintenance;
+mod removal;
 pub(crate) mod repair;
 mod restore;
 mod rescue;
@@ -52,7 +53,7 @@ use steeple_engine::simulation::reached;
 use steeple_engine::spire::notices::Notice;
 use steeple_engine::view::{View, ViewReader};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
 pub use self::errors::{QueryError, StartError, SubmitError};
 pub use self::maintenance::{CompactError, Compacted, NodeStatus};
@@ -149,6 +150,8 @@ pub(crate) struct Shared {
     tasks: Mutex<Option<mpsc::Sender<Task>>>,
     submissions: Arc<Semaphore>,
     tails: Arc<Semaphore>,
+    /// Told whenever rows that streams have given up may have to be removed.
+    given_up: Arc<Notify>,
     log_counters: Arc<LogCounters>,
     /// Why the node takes no mutations any more, once it does not.
     failure: watch::Sender<Option<String>>,
@@ -265,6 +268,7 @@ impl Node {
             roster: opened.roster,
             submissions: Arc::new(Semaphore::new(options.submissions_max)),
             tails: Arc::new(Semaphore::new(options.tails_max)),
+            given_up: Arc::default(),
             log_counters: Arc::default(),
             options,
             clock: Arc::clone(&parts.clock),
@@ -290,6 +294,9 @@ impl Node {
             random,
             work: Arc::new(work),
         });
+        shared.work.spawn(removal::run(Arc::downgrade(&shared), Arc::clone(&shared.given_up)));
+        // An earlier run may have left some.
+        shared.given_up.notify_one();
         let guard = StopGuard { inbox: inbox.clone(), shared: Arc::downgrade(&shared) };
         let node = Self { shared, _guard: Some(Arc::new(guard)) };
         let transport = node.connect(parts, &inbox);

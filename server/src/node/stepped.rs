@@ -384,7 +384,11 @@ mod tests {
     use steeple_engine::disk::SimulatedDisk;
     use steeple_engine::disk::simulated::CrashLoss;
 
-    use super::super::tests::create;
+    use steeple_engine::ids::{NamespaceId, StreamId};
+    use steeple_engine::spire::REGISTRATIONS;
+    use steeple_engine::view::{Reader, StoreKey};
+
+    use super::super::tests::{create, prune_events};
     use super::*;
 
     const TICK: Duration = Duration::from_millis(50);
@@ -407,6 +411,130 @@ mod tests {
             }
         }
         panic!("it is not done");
+    }
+
+    /// As [`until_done`], while nothing is done in the background.
+    fn until_done_in_front<T>(node: &mut SteppedNode, future: impl Future<Output = T>) -> T {
+        let (mut future, mut context) = (pin!(future), Context::from_waker(Waker::noop()));
+        for _ in 0..10_000 {
+            if let Poll::Ready(done) = future.as_mut().poll(&mut context) {
+                return done;
+            }
+            if !node.turn() {
+                node.tick();
+            }
+            if node.has_writes() {
+                node.write();
+            }
+        }
+        panic!("it is not done");
+    }
+
+    /// Rows of a stream in the store, listed or not.
+    fn stored_rows(node: &SteppedNode, namespace: NamespaceId) -> usize {
+        let row = |stream: StreamId| StoreKey::Row(namespace, stream, 0.into()).encode();
+        let (from, to) = (row(REGISTRATIONS), row(StreamId(REGISTRATIONS.0 + 1)));
+        let mut rows = 0;
+        let count = &mut |_: &[u8], _: &[u8]| {
+            rows += 1;
+            std::ops::ControlFlow::Continue(())
+        };
+        node.node().view().store().scan(&from, &to, count).unwrap();
+        rows
+    }
+
+    fn do_all_work(node: &mut SteppedNode) {
+        while node.work() {}
+    }
+
+    /// What a power loss leaves of everything.
+    fn after_power_loss(
+        before: &SimulatedStorage,
+        disk: &SimulatedDisk,
+        unflushed: usize,
+    ) -> (Arc<SimulatedStorage>, SimulatedDisk) {
+        let disk = disk.crash(CrashLoss::Nothing, 1);
+        let after = SimulatedStorage {
+            log: Arc::new(disk.clone()),
+            base: before.base.crash(CrashLoss::Nothing, 1),
+            stores: before.stores.crash(|there| there.min(unflushed)),
+        };
+        (Arc::new(after), disk)
+    }
+
+    #[test]
+    fn rows_that_were_given_up_are_hidden_at_once_and_removed_in_the_background_also_after_a_crash() {
+        // Batches of the store that survive: from none, over the mark without the removal, to everything.
+        for (works, unflushed) in [(false, 0), (false, usize::MAX), (true, 1), (true, 2), (true, usize::MAX)] {
+            let disk = SimulatedDisk::new();
+            let (base, stores) = (SimulatedDisk::new(), Shelf::default());
+            let before = Arc::new(SimulatedStorage { log: Arc::new(disk.clone()), base, stores });
+            let mut node = started(&before);
+            let handle = node.node().clone();
+            let namespace = until_done(&mut node, async {
+                let namespace = handle.open_namespace("one").await.unwrap();
+                create(&handle, namespace, 0..60).await;
+                handle.flush().await.unwrap();
+                namespace
+            });
+            let pruned = until_done_in_front(&mut node, handle.submit(namespace, None, prune_events(u64::MAX)));
+            assert_eq!(pruned.unwrap().answer.progress(), Some((60, false)));
+            until_done_in_front(&mut node, create(&handle, namespace, 60..63));
+            assert_eq!(stored_rows(&node, namespace), 63, "none is removed before the answer");
+            let listed = |node: &Node| {
+                let rows =
+                    node.read(|reader| reader.stream_rows(namespace, REGISTRATIONS, 0.into(), usize::MAX)).unwrap();
+                rows.iter().map(|row| row.sequence.0).collect::<Vec<_>>()
+            };
+            assert_eq!(listed(&handle), [61, 62, 63]);
+            if works {
+                do_all_work(&mut node);
+                assert_eq!(stored_rows(&node, namespace), 3);
+                assert_eq!(listed(&handle), [61, 62, 63]);
+            }
+            drop((node, handle));
+            let (after, _) = after_power_loss(&before, &disk, unflushed);
+            let mut node = started(&after);
+            assert_eq!(listed(node.node()), [61, 62, 63], "{works} {unflushed}");
+            do_all_work(&mut node);
+            assert_eq!(stored_rows(&node, namespace), 3, "{works} {unflushed}");
+            assert_eq!(listed(node.node()), [61, 62, 63]);
+        }
+    }
+
+    #[test]
+    fn a_second_prune_goes_on_from_the_first_one_while_its_rows_are_removed() {
+        let storage = Arc::new(SimulatedStorage {
+            log: Arc::new(SimulatedDisk::new()),
+            base: SimulatedDisk::new(),
+            stores: Shelf::default(),
+        });
+        let mut node = started(&storage);
+        let handle = node.node().clone();
+        let namespace = until_done(&mut node, async {
+            let namespace = handle.open_namespace("one").await.unwrap();
+            create(&handle, namespace, 0..1_300).await;
+            namespace
+        });
+        let everything = || {
+            let prune =
+                steeple_engine::spire::events::Command::PruneEntryEvents { older_than_micros: u64::MAX, limit: 0 };
+            steeple_engine::domain::Command::Spire(steeple_engine::spire::Command::Event(prune))
+        };
+        let pruned = until_done_in_front(&mut node, handle.submit(namespace, None, everything()));
+        assert_eq!(pruned.unwrap().answer.progress(), Some((1_300, false)), "one step");
+        // Two steps of the work: a portion of several is removed.
+        while stored_rows(&node, namespace) == 1_300 {
+            assert!(node.work());
+        }
+        assert!(stored_rows(&node, namespace) > 0);
+        until_done_in_front(&mut node, create(&handle, namespace, 2_000..2_010));
+        let pruned = until_done_in_front(&mut node, handle.submit(namespace, None, everything()));
+        assert_eq!(pruned.unwrap().answer.progress(), Some((10, false)));
+        do_all_work(&mut node);
+        assert_eq!(stored_rows(&node, namespace), 0);
+        let (revision, digest) = handle.view().recompute_digest().unwrap();
+        assert_eq!((revision, digest), (handle.revision(), handle.status().digest));
     }
 
     #[test]

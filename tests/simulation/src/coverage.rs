@@ -202,6 +202,7 @@ pub const BRANCHES: &[&str] = &[
     "records: rebuilt at the start",
     "records: their store failed in the middle of a run",
     "request: repeated",
+    "rows: removed behind a mark",
     "snapshot: fetched",
     "snapshot: interrupted takeover finished at the start",
     "snapshot: taken over",

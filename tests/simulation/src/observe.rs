@@ -160,6 +160,9 @@ impl World {
             }
             digests::check_records(number, &handle.view())?;
             streams::check_rows(&self.history, number, &handle)?;
+            if !node.has_work() {
+                streams::check_removed(number, &handle.view())?;
+            }
             self.check_keys(number, &handle)?;
         }
         for operation in self.clients.iter().filter_map(|client| client.operation.as_ref()) {

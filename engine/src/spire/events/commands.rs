@@ -13,18 +13,18 @@ use crate::view::StreamState;
 /// A change to an event stream.
 #[derive(Clone, Debug, PartialEq, rkyv::Archive, rkyv::Serialize)]
 pub enum Command {
-    /// 8.4 for registration entries; bounded: answers [`super::super::Answer::Progress`].
+    /// 8.4 for registration entries: moves the mark, which hides what is older; answers [`super::super::Answer::Progress`].
     PruneEntryEvents {
         /// Items older than this (exclusive), in microseconds since the Unix epoch, go.
         older_than_micros: u64,
-        /// Items at the most; 0 for the default.
+        /// Items at the most; 0 for as many as one event may give up.
         limit: u32,
     },
-    /// 8.4 for nodes; bounded.
+    /// 8.4 for nodes.
     PruneNodeEvents {
         /// Items older than this (exclusive), in microseconds since the Unix epoch, go.
         older_than_micros: u64,
-        /// Items at the most; 0 for the default.
+        /// Items at the most; 0 for as many as one event may give up.
         limit: u32,
     },
 }
@@ -54,7 +54,7 @@ fn prune(
 ) -> Result<AnswerSource, spire::Error> {
     let state = transaction.reader().stream(transaction.namespace(), stream);
     let kept = first_kept(transaction, stream, state, older_than)?;
-    let step_end = StreamSequence(state.low_water.0.saturating_add(limits::step_records(limit) as u64));
+    let step_end = StreamSequence(state.low_water.0.saturating_add(limits::step_items(limit)));
     let to = kept.min(step_end);
     transaction.raise_low_water(stream, to);
     let changed = to.0.saturating_sub(state.low_water.0);

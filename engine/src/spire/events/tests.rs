@@ -1,13 +1,13 @@
 //! Behaviour of the event streams, named after the contract's subcases.
 
 use super::Command;
-use super::queries::{EventRange, events_chunk, fetch_event, last_event_id, list_events};
+use super::queries::{EventRange, events_chunk, fetch_event, is_nothing_within, last_event_id, list_events};
 use crate::ids::{StreamId, StreamSequence, Timestamp};
 use crate::spire::entries::records::Entry;
 use crate::spire::fixture::{CountingReader, Datastore};
 use crate::spire::nodes::records::Node;
 use crate::spire::selectors::Selector;
-use crate::spire::{self, Answer, Code, NODES, REGISTRATIONS, entries, limits, nodes};
+use crate::spire::{self, Answer, Code, NODES, REGISTRATIONS, entries, nodes};
 
 const TWO_BOUNDS: &str = "datastore-sql: can't set both greater and less than event id";
 
@@ -175,10 +175,7 @@ fn prune_reads_few_rows() {
         store.set_now(Timestamp(2_000_000_000 + number));
         store.submit(set_selectors("n", &[]));
     }
-    assert_eq!(
-        store.submit(prune(3_000, 0)),
-        Answer::Progress { changed: limits::PRUNE_STEP_DEFAULT as u64, more: true }
-    );
+    assert_eq!(store.submit(prune(2_000, 0)), Answer::Progress { changed: 0, more: false });
     let range = EventRange::new(1_490, 0).unwrap();
     let (rows, reads) = store.query(|reader, namespace| {
         let counting = CountingReader::new(reader);
@@ -192,8 +189,14 @@ fn prune_reads_few_rows() {
     let nothing_newer = EventRange::new(1_500, 0).unwrap();
     let reads = store.query(|reader, namespace| {
         let counting = CountingReader::new(reader);
+        assert!(is_nothing_within(&counting, namespace, NODES, nothing_newer));
+        assert!(!is_nothing_within(&counting, namespace, NODES, EventRange::new(1_499, 0).unwrap()));
         assert_eq!(events_chunk(&counting, namespace, NODES, nothing_newer, 4).unwrap(), []);
         counting.reads.get()
     });
     assert_eq!(reads, 0, "the usual poll finds nothing and reads nothing");
+    let revision = store.revision();
+    assert_eq!(store.submit(prune(3_000, 0)), Answer::Progress { changed: 1_500, more: false }, "all in one step");
+    assert_eq!(store.revision(), revision + 1);
+    assert!(kept(&store).is_empty());
 }

@@ -163,6 +163,9 @@ impl Group {
         #[cfg(test)]
         self.fold_wrongly(batch);
         self.core.view.fold(batch)?;
+        if batch.iter().any(|committed| !committed.event.marks.is_empty()) {
+            self.shared.given_up.notify_one();
+        }
         for Committed { event, .. } in batch.drain(..) {
             if !is_planted(Bug::RequestsOfOthersForgotten) || self.decides() {
                 self.requests.remember(&event);

@@ -1,9 +1,12 @@
-//! Streams number their items 1, 2, 3, ... in commit order, and every member lists the same ones.
+//! Streams number their items 1, 2, 3, ... in commit order, every member lists the same ones, and none keeps what was given
+//! up.
+
+use std::ops::ControlFlow;
 
 use steeple_engine::domain::CATALOG;
 use steeple_engine::event::Event;
 use steeple_engine::ids::StreamSequence;
-use steeple_engine::view::Reader;
+use steeple_engine::view::{Reader, StoreKey, View};
 use steeple_server::node::Node;
 
 use crate::history::History;
@@ -66,4 +69,30 @@ pub fn check_rows(history: &History, member: usize, node: &Node) -> Checked {
         }
         Ok(())
     })
+}
+
+/// Checks that a member which has nothing left to do holds no row of what its streams have given up.
+///
+/// # Errors
+/// When it does.
+pub fn check_removed(member: usize, view: &View) -> Checked {
+    let reader = view.read();
+    for namespace in reader.namespaces() {
+        for stream in CATALOG.streams {
+            let row = |sequence| StoreKey::Row(namespace, stream.id, sequence).encode();
+            let mark = reader.stream(namespace, stream.id).low_water;
+            let mut left = None;
+            let scanned = view.store().scan(&row(StreamSequence::ZERO), &row(mark), &mut |key, _| {
+                left = StoreKey::decode(key);
+                ControlFlow::Break(())
+            });
+            scanned.map_err(|error| Violation::new(NAME, format!("member {member}: {error}")))?;
+            if let Some(left) = left {
+                let found =
+                    format!("member {member} keeps {left:?}, and stream {} has given up all below {mark}", stream.name);
+                return Err(Violation::new(NAME, found));
+            }
+        }
+    }
+    Ok(())
 }

@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use steeple_engine::disk::SimulatedDisk;
-use steeple_engine::domain::Answer;
+use steeple_engine::domain::{Answer, CATALOG};
 use steeple_engine::event::{Event, LowWaterMark, RequestStamp, StreamItem};
 use steeple_engine::ids::{
     ClusterId, GroupId, HistoryId, LogIndex, LogPosition, NamespaceId, NodeId, RequestId, Revision, StreamSequence,
     Term, Timestamp,
 };
 use steeple_engine::log::{Entry, EntryKind, Log, LogIdentity, LogOptions, LogReader};
+use steeple_engine::record_store::MemoryStore;
 use steeple_engine::spire::{self, REGISTRATIONS};
-use steeple_engine::view::Digest;
+use steeple_engine::view::{Digest, View};
 use steeple_raft::{Leadership, Member, Membership, MembershipChange};
 use steeple_server::node::Accepted;
 use steeple_server::node::tail::TailItem;
@@ -183,6 +184,24 @@ fn low_water_marks() {
     assert!(marks::check(&mut history, &marked(5, 7)).is_ok());
     assert!(marks::check(&mut history, &marked(5, 8)).is_err(), "from where it was before");
     assert!(marks::check(&mut history, &marked(7, 3)).is_err(), "a mark that falls");
+}
+
+#[test]
+fn what_was_given_up_is_removed() {
+    let view = View::open(CATALOG, Arc::new(MemoryStore::new())).unwrap();
+    let mark = LowWaterMark { stream: REGISTRATIONS, from: StreamSequence(1), to: StreamSequence(3) };
+    let events =
+        [Event { items: vec![item(1), item(2), item(3)], ..event(1, 10) }, Event { marks: vec![mark], ..event(2, 20) }];
+    for event in events {
+        assert!(streams::check_removed(0, &view).is_ok());
+        let index = LogIndex(event.revision.0);
+        view.fold(&[steeple_engine::view::Committed { index, event: Arc::new(event) }]).unwrap();
+    }
+    assert!(streams::check_removed(0, &view).is_err(), "two rows that are left");
+    assert!(view.remove_given_up(1).unwrap());
+    assert!(streams::check_removed(0, &view).is_err(), "one that is left");
+    while view.remove_given_up(1).unwrap() {}
+    assert!(streams::check_removed(0, &view).is_ok());
 }
 
 #[test]
