@@ -5,6 +5,9 @@
 
 pub mod cpu_time;
 pub mod deployment;
+pub mod machine;
+pub mod messages;
+pub mod plot;
 pub mod population;
 pub mod processes;
 pub mod running;

@@ -8,15 +8,23 @@ use std::time::{Duration, Instant};
 
 use crate::scratch_directory;
 use rand::RngExt;
+use rustix::process::{Pid, Signal, kill_process};
 use steeple_client::administration::{ClusterStatusResponse, DigestResponse};
 use steeple_client::{Client, Options};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 
 /// The namespace that everything happens in.
 pub const NAMESPACE: &str = "bench";
 
 /// How long anything may take that happens by itself.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a node with a lot of data may take to start.
+const START_MAX: Duration = Duration::from_secs(300);
+
+/// Between two attempts to connect to a node that is starting.
+const CONNECT_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
@@ -36,6 +44,8 @@ struct NodeProcess {
 pub struct Group {
     nodes: Vec<NodeProcess>,
     program: PathBuf,
+    /// What the nodes are told beside where they are.
+    more: String,
     directory: TempDir,
 }
 
@@ -52,6 +62,11 @@ pub fn free_address() -> SocketAddr {
 impl Group {
     /// Starts so many nodes and waits until one leads. `program` is what runs as `steeple`.
     pub async fn start(nodes: usize, program: PathBuf) -> Self {
+        Self::start_with(nodes, program, "").await
+    }
+
+    /// As [`Group::start`], with settings of sections other than `node` and `cluster` as a file has them.
+    pub async fn start_with(nodes: usize, program: PathBuf, more: &str) -> Self {
         let node = || NodeProcess {
             client_address: free_address(),
             http_address: free_address(),
@@ -59,7 +74,7 @@ impl Group {
             child: None,
         };
         let nodes = (0..nodes).map(|_| node()).collect();
-        let mut group = Self { nodes, program, directory: scratch_directory() };
+        let mut group = Self { nodes, program, more: more.to_owned(), directory: scratch_directory() };
         for number in group.numbers() {
             fs::write(group.file(number, "toml"), group.settings(number)).expect("a file");
             group.launch(number);
@@ -69,10 +84,10 @@ impl Group {
         group
     }
 
-    /// What a node is told: where it is. Everything else is left as it is by default.
+    /// What a node is told: where it is, and what this group was started with. Everything else is left as it is by default.
     fn settings(&self, number: usize) -> String {
         let node = &self.nodes[number - 1];
-        let data = self.directory.path().join(format!("node-{number}"));
+        let data = self.data(number);
         let (client, http, peer) = (node.client_address, node.http_address, node.peer_address);
         let mut text = format!("[node]\ndata = {data:?}\nlisten = \"{client}\"\nhttp_listen = \"{http}\"\n");
         if self.nodes.len() > 1 {
@@ -82,7 +97,12 @@ impl Group {
             let founders: Vec<_> = self.nodes.iter().enumerate().map(founder).collect();
             text += &format!("[cluster]\nnode = {number}\nlisten = \"{peer}\"\ninitial = {founders:?}\n");
         }
-        text
+        text + &self.more
+    }
+
+    /// The directory of what a node keeps.
+    pub fn data(&self, number: usize) -> PathBuf {
+        self.directory.path().join(format!("node-{number}"))
     }
 
     fn file(&self, number: usize, extension: &str) -> PathBuf {
@@ -111,6 +131,44 @@ impl Group {
         let mut child = self.nodes[number - 1].child.take().expect("a process");
         child.kill().expect("killing");
         child.wait().expect("an end");
+    }
+
+    /// Ends a node as a service manager does, and waits until it has ended.
+    pub fn terminate(&mut self, number: usize) {
+        self.signal(number, Signal::TERM);
+        let mut child = self.nodes[number - 1].child.take().expect("a process");
+        let status = child.wait().expect("an end");
+        assert!(status.success(), "node {number} ended with {status}, see {}", self.keep());
+    }
+
+    /// Stops a node in the middle of what it does; its connections stay.
+    pub fn pause(&self, number: usize) {
+        self.signal(number, Signal::STOP);
+    }
+
+    /// Lets a node go on that was stopped with [`Group::pause`].
+    pub fn resume(&self, number: usize) {
+        self.signal(number, Signal::CONT);
+    }
+
+    fn signal(&self, number: usize, signal: Signal) {
+        let process = i32::try_from(self.process(number)).ok().and_then(Pid::from_raw).expect("a number of a process");
+        kill_process(process, signal).expect("a signal");
+    }
+
+    /// Starts a node that does not run, waits until it answers a read, and tells how long that took.
+    pub async fn launch_and_wait(&mut self, number: usize) -> Duration {
+        let started = Instant::now();
+        self.launch(number);
+        let address = self.nodes[number - 1].client_address;
+        // The client library would wait longer and longer between its attempts.
+        while TcpStream::connect(address).await.is_err() {
+            assert!(started.elapsed() < START_MAX, "node {number} does not listen, see {}", self.keep());
+            tokio::time::sleep(CONNECT_INTERVAL).await;
+        }
+        let namespace = self.client_of(number).namespace(NAMESPACE).with_deadline(START_MAX);
+        namespace.fetch_registration_entry("none").await.expect("a node that answers");
+        started.elapsed()
     }
 
     /// The process of a node that runs.

@@ -18,7 +18,6 @@
 mod bare;
 mod connection;
 mod databases;
-mod machine;
 mod measure;
 mod schema;
 mod spire;
@@ -33,13 +32,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use clap::Parser;
-use serde_json::json;
+use clap::{Parser, ValueEnum as _};
+use serde_json::{Value, json};
+use steeple_benches::machine::Machine;
+use steeple_benches::plot::Plot;
+use steeple_benches::plot::comparison::rows;
 use steeple_benches::scratch_directory;
 
 use crate::bare::Bare;
 use crate::connection::Preparing;
-use crate::machine::Machine;
 use crate::measure::{Comparison, Extent, Limit, compare, limit};
 use crate::stores::{CONNECTIONS, Setting, Side, Store};
 use crate::workload::{WORK, Work, Workload};
@@ -77,6 +78,9 @@ struct Arguments {
     /// Also write the JSON into this file
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Draw throughput and latency over clients into this file; takes several numbers of clients
+    #[arg(long)]
+    plot: Option<PathBuf>,
     /// What runs as `steeple`
     #[arg(long)]
     program: Option<PathBuf>,
@@ -150,10 +154,29 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
         "limits": measured.limits,
     });
     println!("\n{document}");
+    if let Some(file) = &arguments.plot {
+        std::fs::write(file, plot(&document)).map_err(|error| format!("{}: {error}", file.display()))?;
+    }
     if let Some(file) = &arguments.json {
         std::fs::write(file, format!("{document:#}\n")).map_err(|error| format!("{}: {error}", file.display()))?;
     }
     Ok(())
+}
+
+/// Draws what a document has.
+fn plot(document: &Value) -> String {
+    let comparisons = document["comparisons"].as_array().map_or(&[][..], Vec::as_slice);
+    let sides =
+        comparisons.first().and_then(|comparison| comparison["sides"].as_array()).map_or(&[][..], Vec::as_slice);
+    let side = |(place, figures): (usize, &Value)| {
+        let side = Side::from_str(figures["side"].as_str()?, true).ok()?;
+        Some((side.name(), format!("/sides/{place}")))
+    };
+    let sides: Vec<_> = sides.iter().enumerate().filter_map(side).collect();
+    let sides: Vec<_> = sides.iter().map(|(name, pointer)| (*name, pointer.as_str())).collect();
+    let mut plot = Plot::new("One node beside databases that hold SPIRE's schema, on one machine", 3);
+    rows(&mut plot, comparisons, "/clients", "clients", &sides);
+    plot.svg()
 }
 
 async fn measure(arguments: &Arguments, size: u64, measured: &mut Measured) -> Result<(), String> {

@@ -7,11 +7,9 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use serde::Serialize;
 use steeple_benches::processes::{Group, NAMESPACE};
-use steeple_benches::{scratch_directory, usage};
-use steeple_client::types::{
-    Bundle, CreateRegistrationEntryRequest, RegistrationEntryFilter, UpdateRegistrationEntryRequest,
-};
-use steeple_client::{Error, Namespace, Operation, WriterOptions};
+use steeple_benches::{messages, scratch_directory, usage};
+use steeple_client::types::{Bundle, RegistrationEntryFilter};
+use steeple_client::{Error, Namespace};
 use tempfile::TempDir;
 use tokio_stream::StreamExt;
 
@@ -24,9 +22,6 @@ use crate::workload::{Answer, Request, Workload};
 
 /// Connections to the node, which all clients share.
 pub(crate) const CONNECTIONS: usize = 4;
-
-/// Mutations under way while a node is filled.
-const FILL_IN_FLIGHT: usize = 1_024;
 
 /// A side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
@@ -185,38 +180,15 @@ impl SteepleStore {
         for trust_domain_id in workload.trust_domains() {
             self.callers[0].set_bundle(Bundle { trust_domain_id, ..Bundle::default() }).await?;
         }
-        let create = |number| {
-            let entry = Some(workload.entry(number));
-            Operation::CreateRegistrationEntry(CreateRegistrationEntryRequest { context: None, entry })
-        };
-        self.write_all((0..workload.size()).map(create)).await?;
+        let create = |number| messages::creation(workload.entry(number));
+        messages::write_all(&self.callers[0], (0..workload.size()).map(create)).await?;
         Ok(env!("CARGO_PKG_VERSION").to_owned())
     }
 
     /// Updates every entry once; each update is an event.
     async fn add_events(&self, workload: &Workload, turn: u64) -> Result<(), Error> {
-        let update = |number| {
-            let entry = Some(workload.changed_entry(number, turn));
-            Operation::UpdateRegistrationEntry(UpdateRegistrationEntryRequest { context: None, entry, mask: None })
-        };
-        self.write_all((0..workload.size()).map(update)).await
-    }
-
-    async fn write_all(&self, operations: impl Iterator<Item = Operation>) -> Result<(), Error> {
-        let writer = self.callers[0].writer(WriterOptions { in_flight_max: FILL_IN_FLIGHT });
-        let mut under_way = std::collections::VecDeque::new();
-        for operation in operations {
-            under_way.push_back(writer.write(operation).await);
-            if under_way.len() >= FILL_IN_FLIGHT
-                && let Some(oldest) = under_way.pop_front()
-            {
-                oldest.await.answer?;
-            }
-        }
-        for written in under_way {
-            written.await.answer?;
-        }
-        Ok(())
+        let update = |number| messages::update(workload.changed_entry(number, turn));
+        messages::write_all(&self.callers[0], (0..workload.size()).map(update)).await
     }
 
     async fn settle(&self) -> Result<(), Error> {

@@ -2,13 +2,9 @@
 
 use std::sync::Arc;
 
-use steeple_benches::deployment::{Deployment, RARE_PARTNER, list_forms};
-use steeple_client::types::{
-    ByFederatesWith, BySelectors, MatchBehavior, RegistrationEntry, RegistrationEntryFilter, Selector,
-};
-use steeple_engine::spire::entries::queries::EntryFilter;
-use steeple_engine::spire::entries::records::Entry;
-use steeple_engine::spire::selectors::{self, Match};
+use steeple_benches::deployment::{Deployment, list_forms};
+use steeple_benches::messages;
+use steeple_client::types::{RegistrationEntry, RegistrationEntryFilter};
 
 /// The deployment is worked out from it.
 const SEED: u64 = 1;
@@ -148,7 +144,7 @@ impl Workload {
 
     /// Entry `number`; those from the size on are new.
     pub(crate) fn entry(&self, number: u64) -> RegistrationEntry {
-        entry(self.deployment.entry(number))
+        messages::entry(self.deployment.entry(number))
     }
 
     /// Id of entry `number` of those that are there.
@@ -194,56 +190,6 @@ impl Workload {
     fn filter(&self, form: &str, service: u64) -> RegistrationEntryFilter {
         let forms = list_forms(&self.deployment, service);
         let (_, filter) = forms.into_iter().find(|(name, _)| *name == form).expect("a form of list");
-        filter_of(filter)
-    }
-}
-
-fn filter_of(filter: EntryFilter) -> RegistrationEntryFilter {
-    RegistrationEntryFilter {
-        by_parent_id: filter.parent_id,
-        by_spiffe_id: filter.spiffe_id,
-        by_selectors: filter.selectors.map(|filter| BySelectors {
-            r#match: behavior(filter.matching).into(),
-            selectors: filter.selectors.into_iter().map(selector).collect(),
-        }),
-        by_federates_with: filter.federates_with.map(|(matching, trust_domain_ids)| {
-            assert_eq!(
-                (matching, trust_domain_ids[0].as_str()),
-                (Match::Any, RARE_PARTNER),
-                "the form that is measured"
-            );
-            ByFederatesWith { r#match: behavior(matching).into(), trust_domain_ids }
-        }),
-        ..RegistrationEntryFilter::default()
-    }
-}
-
-fn behavior(matching: Match) -> MatchBehavior {
-    match matching {
-        Match::Exact => MatchBehavior::Exact,
-        Match::Subset => MatchBehavior::Subset,
-        Match::Superset => MatchBehavior::Superset,
-        Match::Any => MatchBehavior::Any,
-    }
-}
-
-fn selector(selector: selectors::Selector) -> Selector {
-    Selector { r#type: selector.kind, value: selector.value }
-}
-
-fn entry(entry: Entry) -> RegistrationEntry {
-    RegistrationEntry {
-        entry_id: entry.entry_id,
-        spiffe_id: entry.spiffe_id,
-        parent_id: entry.parent_id,
-        selectors: entry.selectors.into_iter().map(selector).collect(),
-        dns_names: entry.dns_names,
-        federates_with: entry.federates_with,
-        x509_svid_ttl: entry.x509_svid_ttl,
-        jwt_svid_ttl: entry.jwt_svid_ttl,
-        downstream: entry.downstream,
-        hint: entry.hint,
-        entry_expiry: entry.expiry,
-        ..RegistrationEntry::default()
+        messages::filter(filter)
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 /// Facts about the machine.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Machine {
+pub struct Machine {
     cpu: String,
     cores: usize,
     memory_gib: f64,
@@ -16,7 +16,9 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn look() -> Self {
+    /// Looks now.
+    #[must_use]
+    pub fn look() -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let line = |text: &str, name: &str| {
             let value = text.lines().find(|line| line.starts_with(name)).and_then(|line| line.split_once(':'));

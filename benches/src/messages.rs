@@ -1,0 +1,106 @@
+//! A deployment as clients send it and ask for it, and many mutations at once.
+
+use std::collections::VecDeque;
+
+use steeple_client::types::{
+    ByFederatesWith, BySelectors, CreateRegistrationEntryRequest, DeleteRegistrationEntryRequest, MatchBehavior,
+    RegistrationEntry, RegistrationEntryFilter, Selector, UpdateRegistrationEntryRequest,
+};
+use steeple_client::{Error, Namespace, Operation, WriterOptions};
+use steeple_engine::spire::entries::queries::EntryFilter;
+use steeple_engine::spire::entries::records::Entry;
+use steeple_engine::spire::selectors::{self, Match};
+
+/// Mutations under way while much is written.
+const IN_FLIGHT: usize = 1_024;
+
+/// An entry as a message.
+#[must_use]
+pub fn entry(entry: Entry) -> RegistrationEntry {
+    RegistrationEntry {
+        entry_id: entry.entry_id,
+        spiffe_id: entry.spiffe_id,
+        parent_id: entry.parent_id,
+        selectors: entry.selectors.into_iter().map(selector).collect(),
+        dns_names: entry.dns_names,
+        federates_with: entry.federates_with,
+        x509_svid_ttl: entry.x509_svid_ttl,
+        jwt_svid_ttl: entry.jwt_svid_ttl,
+        downstream: entry.downstream,
+        hint: entry.hint,
+        entry_expiry: entry.expiry,
+        ..RegistrationEntry::default()
+    }
+}
+
+/// A filter as a message. Hints and downstream entries are not asked for by anybody here.
+#[must_use]
+pub fn filter(filter: EntryFilter) -> RegistrationEntryFilter {
+    RegistrationEntryFilter {
+        by_parent_id: filter.parent_id,
+        by_spiffe_id: filter.spiffe_id,
+        by_selectors: filter.selectors.map(|filter| BySelectors {
+            r#match: behavior(filter.matching).into(),
+            selectors: filter.selectors.into_iter().map(selector).collect(),
+        }),
+        by_federates_with: filter.federates_with.map(|(matching, trust_domain_ids)| ByFederatesWith {
+            r#match: behavior(matching).into(),
+            trust_domain_ids,
+        }),
+        ..RegistrationEntryFilter::default()
+    }
+}
+
+/// The mutation that creates an entry.
+#[must_use]
+pub fn creation(entry: RegistrationEntry) -> Operation {
+    Operation::CreateRegistrationEntry(CreateRegistrationEntryRequest { context: None, entry: Some(entry) })
+}
+
+/// The mutation that replaces an entry.
+#[must_use]
+pub fn update(entry: RegistrationEntry) -> Operation {
+    let entry = Some(entry);
+    Operation::UpdateRegistrationEntry(UpdateRegistrationEntryRequest { context: None, entry, mask: None })
+}
+
+/// The mutation that deletes an entry.
+#[must_use]
+pub fn deletion(entry: RegistrationEntry) -> Operation {
+    let entry_id = entry.entry_id;
+    Operation::DeleteRegistrationEntry(DeleteRegistrationEntryRequest { context: None, entry_id })
+}
+
+/// Carries out mutations over one stream, many at a time, and waits for all of them.
+///
+/// # Errors
+/// The first that failed.
+pub async fn write_all(namespace: &Namespace, operations: impl Iterator<Item = Operation>) -> Result<(), Error> {
+    let writer = namespace.writer(WriterOptions { in_flight_max: IN_FLIGHT });
+    let mut under_way = VecDeque::new();
+    for operation in operations {
+        under_way.push_back(writer.write(operation).await);
+        if under_way.len() >= IN_FLIGHT
+            && let Some(oldest) = under_way.pop_front()
+        {
+            oldest.await.answer?;
+        }
+    }
+    for written in under_way {
+        written.await.answer?;
+    }
+    Ok(())
+}
+
+fn behavior(matching: Match) -> MatchBehavior {
+    match matching {
+        Match::Exact => MatchBehavior::Exact,
+        Match::Subset => MatchBehavior::Subset,
+        Match::Superset => MatchBehavior::Superset,
+        Match::Any => MatchBehavior::Any,
+    }
+}
+
+fn selector(selector: selectors::Selector) -> Selector {
+    Selector { r#type: selector.kind, value: selector.value }
+}
