@@ -1,12 +1,13 @@
 //! Three nodes as processes on this machine, with default settings, files that are really synced, and connections over
-//! loopback: how long writes pause when a node is killed or leadership moved, what three nodes do beside one, and beside
-//! three members of etcd where that is installed.
+//! loopback: how long writes pause when a node is killed or leadership moved, what three nodes do beside one, what they do when
+//! one of them is dead, stopped or has a slow disk, and what beside three members of etcd where that is installed.
 //!
 //! ```sh
 //! cargo bench -p steeple-benches --bench cluster                 # all parts, about a quarter of an hour
 //! cargo bench -p steeple-benches --bench cluster -- pauses
 //! cargo bench -p steeple-benches --bench cluster -- throughput --in-flight 64 --turns 5
-//! cargo bench -p steeple-benches --bench cluster -- etcd --in-flight 1,16,64,256,1024
+//! cargo bench -p steeple-benches --bench cluster -- impaired --in-flight 64
+//! cargo bench -p steeple-benches --bench cluster -- etcd --in-flight 1,16,64,256,1024 --json etcd.json --plot etcd.svg
 //! ```
 //!
 //! The processes are this program once more, which then is the `steeple` command, or what `--program` names. The
@@ -14,7 +15,10 @@
 
 mod beside_etcd;
 mod etcd;
+mod impaired;
 mod pauses;
+mod pictures;
+mod slow_disk;
 mod steady;
 mod throughput;
 
@@ -22,12 +26,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use serde_json::json;
+use serde_json::{Value, json};
+use steeple_benches::machine::Machine;
 
-/// Pauses of writing, and throughput, of three nodes
+/// Pauses of writing, and throughput, of three nodes in health and in trouble
 #[derive(Clone, Debug, Parser)]
 struct Arguments {
-    /// Part to run: `pauses`, `throughput` or `etcd`; all without
+    /// Part to run: `pauses`, `throughput`, `impaired` or `etcd`; all without
     part: Option<String>,
     /// SIGKILLs of the leader
     #[arg(long, default_value_t = 30)]
@@ -50,6 +55,15 @@ struct Arguments {
     /// Only what has this in its name, beside etcd
     #[arg(long)]
     work: Option<String>,
+    /// Writes a second that a slow disk is good for
+    #[arg(long, default_value_t = 20)]
+    slow_writes: u32,
+    /// Also write the JSON, with facts about the machine, into this file
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Draw throughput and latency over requests in flight into this file: those beside etcd, or those of one node and three
+    #[arg(long)]
+    plot: Option<PathBuf>,
     /// What runs as `steeple`
     #[arg(long)]
     program: Option<PathBuf>,
@@ -82,12 +96,26 @@ fn main() -> ExitCode {
         (arguments.turns, arguments.seconds, arguments.in_flight) = (1, 0.2, vec![4]);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(measure(&arguments))
+    let (document, code) = runtime.block_on(measure(&arguments));
+    println!("\n{document}");
+    let write = |file: &Option<PathBuf>, text: &dyn Fn() -> String| match file {
+        Some(file) => std::fs::write(file, text()).map_err(|error| format!("{}: {error}", file.display())),
+        None => Ok(()),
+    };
+    let written = write(&arguments.json, &|| format!("{document:#}\n"))
+        .and_then(|()| write(&arguments.plot, &|| pictures::plot(&document)));
+    match written {
+        Ok(()) => code,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
-async fn measure(arguments: &Arguments) -> ExitCode {
+async fn measure(arguments: &Arguments) -> (Value, ExitCode) {
     let mut code = ExitCode::SUCCESS;
-    let mut document = json!({});
+    let mut document = json!({ "machine": Machine::look(), "turns": arguments.turns, "seconds": arguments.seconds });
     if arguments.wants("pauses") {
         let pauses = pauses::run(arguments).await;
         pauses.print();
@@ -99,9 +127,11 @@ async fn measure(arguments: &Arguments) -> ExitCode {
     if arguments.wants("throughput") {
         document["throughput"] = json!(throughput::run(arguments).await);
     }
+    if arguments.wants("impaired") {
+        document["impaired"] = json!(impaired::run(arguments).await);
+    }
     if arguments.wants("etcd") {
         document["etcd"] = json!(beside_etcd::run(arguments).await);
     }
-    println!("\n{document}");
-    code
+    (document, code)
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use steeple_benches::cpu_time::process_cpu_time;
 use steeple_benches::spread::{Spread, median, milliseconds};
 use steeple_client::{Error, Namespace};
+use tokio::task::JoinHandle;
 
 use crate::Arguments;
 use crate::steady::{entry, entry_id};
@@ -30,7 +31,7 @@ const WARM_UP: Duration = Duration::from_millis(300);
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Work {
+pub(crate) enum Work {
     CreateEntry,
     CreateToken,
     Read(From),
@@ -38,7 +39,7 @@ enum Work {
 
 /// Which node a read is asked of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum From {
+pub(crate) enum From {
     Leader,
     Follower,
 }
@@ -46,7 +47,7 @@ enum From {
 const WORK: [Work; 4] = [Work::CreateEntry, Work::CreateToken, Work::Read(From::Leader), Work::Read(From::Follower)];
 
 impl Work {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::CreateEntry => "create an entry",
             Self::CreateToken => "create a join token",
@@ -70,8 +71,8 @@ impl Work {
 }
 
 /// A group and the ways to it.
-struct Side {
-    group: Group,
+pub(crate) struct Side {
+    pub(crate) group: Group,
     leader: usize,
     /// To whichever node decides.
     writing: Vec<Namespace>,
@@ -90,6 +91,15 @@ struct Turn {
     cpu_micros: [f64; 3],
     usage: Vec<Usage>,
     done: f64,
+}
+
+/// What clients saw of one turn.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) per_second: f64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) failed: u64,
 }
 
 /// Medians over the turns of one side.
@@ -152,7 +162,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Vec<Comparison> {
 }
 
 impl Side {
-    async fn start(nodes: usize, arguments: &Arguments) -> Self {
+    pub(crate) async fn start(nodes: usize, arguments: &Arguments) -> Self {
         let group = Group::start(nodes, arguments.program()).await;
         let leader = group.leader().await;
         let writing: Vec<_> = (0..CONNECTIONS).map(|_| group.client().namespace(NAMESPACE)).collect();
@@ -186,26 +196,16 @@ impl Side {
     async fn turn(&self, work: Work, in_flight: usize, length: Duration) -> Turn {
         let namespaces = self.namespaces(work);
         let begin = Instant::now() + WARM_UP;
-        let ask = |number: usize| {
-            let namespace = namespaces[number % namespaces.len()].clone();
-            tokio::spawn(ask_again(work, namespace, Arc::clone(&self.next), begin, length))
-        };
-        let clients: Vec<_> = (0..in_flight).map(ask).collect();
+        let clients = self.clients(namespaces, work, in_flight, begin, length);
         tokio::time::sleep_until(begin.into()).await;
         let (usage, cpu) = (self.usage().await, process_cpu_time());
         tokio::time::sleep_until((begin + length).into()).await;
         let (cpu, after) = (process_cpu_time().saturating_sub(cpu), self.usage().await);
-        let (mut times, mut failed) = (Vec::new(), 0);
-        for client in clients {
-            let (client_times, client_failed) = client.await.expect("a client that ends");
-            times.extend(client_times);
-            failed += client_failed;
-        }
+        let (times, failed) = all_of(clients).await;
         let usage: Vec<_> = after.iter().zip(&usage).map(|(after, before)| after.since(before)).collect();
-        let done = times.len().max(1) as f64;
+        let done = times.count().max(1) as f64;
         let leader = usage[self.leader - 1].cpu();
         let followers = usage.iter().map(Usage::cpu).sum::<Duration>() - leader;
-        let times = Spread::of(times);
         Turn {
             per_second: done / length.as_secs_f64(),
             p50: times.percentile(50),
@@ -215,6 +215,33 @@ impl Side {
             usage,
             done,
         }
+    }
+
+    /// As a turn, with nothing looked at but what clients see: not all nodes may be there.
+    pub(crate) async fn ask(&self, work: Work, in_flight: usize, length: Duration) -> Asked {
+        let begin = Instant::now() + WARM_UP;
+        let (times, failed) = all_of(self.clients(self.namespaces(work), work, in_flight, begin, length)).await;
+        Asked {
+            per_second: times.count() as f64 / length.as_secs_f64(),
+            p50_ms: milliseconds(times.percentile(50)),
+            p99_ms: milliseconds(times.percentile(99)),
+            failed,
+        }
+    }
+
+    fn clients(
+        &self,
+        namespaces: &[Namespace],
+        work: Work,
+        in_flight: usize,
+        begin: Instant,
+        length: Duration,
+    ) -> Vec<JoinHandle<(Vec<Duration>, u64)>> {
+        let ask = |number: usize| {
+            let namespace = namespaces[number % namespaces.len()].clone();
+            tokio::spawn(ask_again(work, namespace, Arc::clone(&self.next), begin, length))
+        };
+        (0..in_flight).map(ask).collect()
     }
 
     fn figures(&self, turns: &[Turn]) -> Figures {
@@ -232,6 +259,17 @@ impl Side {
             nodes: last.usage.iter().enumerate().map(node).collect(),
         }
     }
+}
+
+/// What all clients were told, and how many requests failed.
+async fn all_of(clients: Vec<JoinHandle<(Vec<Duration>, u64)>>) -> (Spread, u64) {
+    let (mut times, mut failed) = (Vec::new(), 0);
+    for client in clients {
+        let (client_times, client_failed) = client.await.expect("a client that ends");
+        times.extend(client_times);
+        failed += client_failed;
+    }
+    (Spread::of(times), failed)
 }
 
 /// Asks again and again; how long each answer took that came within the measured time, and how many were errors.
