@@ -12,18 +12,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use steeple_benches::cpu_time::{ThreadCpuTime, process_cpu_time};
-use steeple_benches::deployment::{Deployment, NOW};
+use steeple_benches::deployment::{Deployment, creation_event};
 use steeple_benches::running::{RunningNode, undisturbed};
 use steeple_benches::{scratch_directory, sizes};
 use steeple_engine::disk::RealDisk;
-use steeple_engine::event::{Change, Event, StreamItem};
-use steeple_engine::ids::{
-    ClusterId, GroupId, HistoryId, LogIndex, LogPosition, NamespaceId, NodeId, Revision, Sequence, StreamSequence, Term,
-};
+use steeple_engine::ids::{ClusterId, GroupId, HistoryId, LogIndex, LogPosition, NodeId, Term};
 use steeple_engine::log::{
     Entry, EntryKind, FRAME_HEADER_BYTES, HardState, Log, LogIdentity, LogOptions, LogWriter, PERSIST_RECORD_BYTES,
 };
-use steeple_engine::spire;
 use tokio::runtime::Runtime;
 
 /// Commands in one batch, or in flight.
@@ -32,34 +28,9 @@ const BATCHES: [usize; 3] = [1, 16, 256];
 /// The bare file is written round and round in this size, as a log segment is.
 const BARE_FILE_BYTES: u64 = 64 << 20;
 
-fn create_event(deployment: &Deployment, number: u64) -> Event {
-    let entry = deployment.entry(number);
-    Event {
-        revision: Revision(number + 1),
-        time: NOW,
-        namespace: NamespaceId(1),
-        request: None,
-        changes: vec![Change {
-            table: spire::tables::ENTRIES,
-            sequence: Sequence(number + 1),
-            previous: None,
-            before: None,
-            after: Some(entry.encode()),
-        }],
-        items: vec![StreamItem {
-            stream: spire::REGISTRATIONS,
-            sequence: StreamSequence(number + 1),
-            key: entry.entry_id.into_bytes(),
-            change: Some(0),
-        }],
-        marks: Vec::new(),
-        answer: vec![0; 16],
-    }
-}
-
 fn payloads(count: usize) -> Vec<Bytes> {
     let deployment = Deployment::new(1, 10_000);
-    (0..count as u64).map(|number| create_event(&deployment, number).encode()).collect()
+    (0..count as u64).map(|number| creation_event(&deployment, number).encode()).collect()
 }
 
 /// A log that appends the same payloads again and again.

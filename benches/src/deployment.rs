@@ -6,7 +6,8 @@
 //! Records are about 600 bytes long and carry 8 or 9 index keys, the 2 of which the store adds itself included.
 
 use steeple_engine::domain::Command;
-use steeple_engine::ids::Timestamp;
+use steeple_engine::event::{Change, Event, StreamItem};
+use steeple_engine::ids::{NamespaceId, Revision, Sequence, StreamSequence, Timestamp};
 use steeple_engine::spire::bundles::records::Bundle;
 use steeple_engine::spire::entries::records::Entry;
 use steeple_engine::spire::nodes::records::Node;
@@ -219,6 +220,33 @@ pub fn create_node(node: Node) -> Command {
 #[must_use]
 pub fn create_bundle(bundle: Bundle) -> Command {
     Command::Spire(spire::Command::Bundle(spire::bundles::Command::Create(Some(bundle))))
+}
+
+/// The event that creating an entry makes of an empty namespace and so many creations before.
+#[must_use]
+pub fn creation_event(deployment: &Deployment, number: u64) -> Event {
+    let entry = deployment.entry(number);
+    Event {
+        revision: Revision(number + 1),
+        time: NOW,
+        namespace: NamespaceId(1),
+        request: None,
+        changes: vec![Change {
+            table: spire::tables::ENTRIES,
+            sequence: Sequence(number + 1),
+            previous: None,
+            before: None,
+            after: Some(entry.encode()),
+        }],
+        items: vec![StreamItem {
+            stream: spire::REGISTRATIONS,
+            sequence: StreamSequence(number + 1),
+            key: entry.entry_id.into_bytes(),
+            change: Some(0),
+        }],
+        marks: Vec::new(),
+        answer: vec![0; 16],
+    }
 }
 
 fn federates_with(agent: u64, dice: u64) -> Vec<String> {

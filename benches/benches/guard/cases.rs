@@ -1,0 +1,153 @@
+//! What is counted: the ways that requests take through a node, without threads and network.
+
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use steeple_benches::deployment::{Deployment, create_entry, list_forms};
+use steeple_benches::population::{Group, NAMESPACE};
+use steeple_benches::scratch_directory;
+use steeple_engine::disk::RealDisk;
+use steeple_engine::domain::Command;
+use steeple_engine::event::Event;
+use steeple_engine::ids::{ClusterId, GroupId, HistoryId, LogIndex, LogPosition, NodeId, Term};
+use steeple_engine::log::{Entry, EntryKind, HardState, Log, LogIdentity, LogOptions, LogWriter};
+use steeple_engine::record_store::RecordStoreKind;
+use steeple_engine::spire::entries::queries::{self, EntryFilter, ListEntries};
+
+/// Entries that are there: 50 of each agent and service.
+const ENTRIES: u64 = 5_000;
+
+/// Commands of a batch, and entries of one append.
+const BATCH: u64 = 16;
+
+/// Times that each is done before anything is counted.
+const BEFORE: u64 = 8;
+
+/// Batches of creations that are counted.
+const CREATED_BATCHES: u64 = 64;
+
+/// Part of the name of the function whose instructions count.
+pub(crate) const MARK: &str = "instructions_of_this_count";
+
+/// Something that is done again and again.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    /// How often it is done while instructions are counted.
+    pub(crate) times: u64,
+    /// How many of what the figure is about are done each time.
+    pub(crate) calls: u64,
+    prepare: fn() -> Box<dyn FnMut()>,
+}
+
+/// All cases.
+pub(crate) const CASES: [Case; 6] = [
+    Case { name: "create: decide and fold", times: CREATED_BATCHES, calls: BATCH, prepare: create },
+    Case { name: "fetch", times: 256, calls: 1, prepare: fetch },
+    Case { name: "list 50 by parent", times: 64, calls: 1, prepare: || list("parent") },
+    Case { name: "list 50 by selectors", times: 64, calls: 1, prepare: || list("selectors_exact") },
+    Case { name: "encode an event", times: 256, calls: 1, prepare: encode },
+    Case { name: "append to the log", times: 64, calls: BATCH, prepare: append },
+];
+
+impl Case {
+    /// Does it so often, after a few times that are not counted because of what is made ready once.
+    pub(crate) fn run(&self, times: u64) {
+        let mut work = (self.prepare)();
+        (0..BEFORE).for_each(|_| work());
+        instructions_of_this_count(&mut *work, times);
+    }
+}
+
+#[inline(never)]
+fn instructions_of_this_count(work: &mut dyn FnMut(), times: u64) {
+    (0..times).for_each(|_| work());
+}
+
+fn deployment() -> Deployment {
+    Deployment::new(1, ENTRIES)
+}
+
+/// The whole way of creations through the pipeline: decide, encode, overlay, fold, answer.
+fn create() -> Box<dyn FnMut()> {
+    let deployment = deployment();
+    let mut group = Group::filled(RecordStoreKind::Memory, &deployment);
+    let mut next = ENTRIES;
+    // Made before, so that only the node's part counts.
+    let mut batches: Vec<Vec<Command>> = Vec::new();
+    for _ in 0..CREATED_BATCHES + BEFORE {
+        batches.push((next..next + BATCH).map(|number| create_entry(deployment.entry(number))).collect());
+        next += BATCH;
+    }
+    Box::new(move || group.carry_out(NAMESPACE, batches.pop().expect("a batch for each time")))
+}
+
+fn fetch() -> Box<dyn FnMut()> {
+    let deployment = deployment();
+    let group = Group::filled(RecordStoreKind::Sled, &deployment);
+    let ids: Vec<String> = (0..64).map(|turn| deployment.entry(deployment.shuffled(turn)).entry_id).collect();
+    let mut turn = 0;
+    Box::new(move || {
+        turn += 1;
+        let id = &ids[turn % ids.len()];
+        let found = queries::fetch_entry_record(&group.view().read(), NAMESPACE, id).expect("a read");
+        assert!(black_box(found).is_some(), "an entry is missing");
+    })
+}
+
+fn list(form: &'static str) -> Box<dyn FnMut()> {
+    let deployment = deployment();
+    let group = Group::filled(RecordStoreKind::Sled, &deployment);
+    let filter = |turn| -> EntryFilter {
+        let forms = list_forms(&deployment, deployment.shuffled(turn) % deployment.agents());
+        forms.into_iter().find(|(name, _)| *name == form).expect("a form of list").1
+    };
+    let requests: Vec<ListEntries> = (0..16).map(|turn| ListEntries { filter: filter(turn), page: None }).collect();
+    let (hits, mut turn) = (deployment.hits() as usize, 0);
+    Box::new(move || {
+        turn += 1;
+        let request = &requests[turn % requests.len()];
+        let found = queries::list_entry_records(&group.view().read(), NAMESPACE, request).expect("a list");
+        assert_eq!(black_box(found).items.len(), hits);
+    })
+}
+
+fn encode() -> Box<dyn FnMut()> {
+    let event = event();
+    Box::new(move || drop(black_box(black_box(&event).encode())))
+}
+
+fn append() -> Box<dyn FnMut()> {
+    let directory = scratch_directory();
+    let (mut writer, payload, mut next) = (open(directory.path()), event().encode(), 1);
+    Box::new(move || {
+        let entry = |index| Entry {
+            position: LogPosition { term: Term(1), index: LogIndex(index) },
+            kind: EntryKind::Event,
+            tag: index,
+            payload: Bytes::clone(&payload),
+        };
+        let entries: Vec<Entry> = (next..next + BATCH).map(entry).collect();
+        writer.append(&entries).expect("an append");
+        writer.sync().expect("a sync");
+        next += BATCH;
+        // Stays until the log is gone.
+        let _ = &directory;
+    })
+}
+
+fn open(directory: &Path) -> LogWriter {
+    let identity =
+        LogIdentity { cluster: ClusterId([1; 16]), node: NodeId(1), group: GroupId(0), history: HistoryId([1; 16]) };
+    let disk = Arc::new(RealDisk::open(directory).expect("a directory"));
+    let (mut writer, ..) = Log::open(disk, LogOptions::default(), identity).expect("a new log");
+    writer.set_hard_state(HardState { term: Term(1), ..HardState::default() }).expect("a term");
+    writer.sync().expect("a sync");
+    writer
+}
+
+/// That of a creation.
+fn event() -> Event {
+    steeple_benches::deployment::creation_event(&deployment(), 4_711)
+}
