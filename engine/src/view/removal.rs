@@ -34,19 +34,16 @@ struct GivenUp {
 impl View {
     /// Removes up to `rows_max` of the rows that were given up; whether it is to be called again, because there may be more.
     ///
-    /// Folding waits for as long as that takes, and readers for half of it.
+    /// Folding and readers wait while they are removed, and not while they are looked for.
     ///
     /// # Errors
     /// When the store fails or holds something that is no row among them. It must be rebuilt, as after a failed fold.
     pub fn remove_given_up(&self, rows_max: usize) -> Result<bool, ViewError> {
         let mut removed = self.removed.lock();
-        let (given_up, rows, left_from) = {
-            let state = self.state.read();
-            let Some(given_up) = first_given_up(&state, &removed) else { return Ok(false) };
-            let (rows, left_from) = self.find_given_up(given_up, rows_max.max(1))?;
-            (given_up, rows, left_from)
-        };
-        // Events may be folded here; none of them writes a row below a mark that was folded before.
+        let Some(given_up) = first_given_up(&self.state.read(), &removed) else { return Ok(false) };
+        // Long where earlier removals have left empty leaves. Nobody else changes these rows: no event that is folded meanwhile
+        // writes one below a mark that was folded before.
+        let (rows, left_from) = self.find_given_up(given_up, rows_max.max(1))?;
         let key = (given_up.namespace, given_up.stream);
         let mut batch = WriteBatch::default();
         rows.into_iter().for_each(|row| batch.delete(row));

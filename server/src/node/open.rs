@@ -57,6 +57,9 @@ pub(super) struct Opened {
     pub(super) astray: Option<Finding>,
 }
 
+/// Where the first entry of a group is.
+const FIRST: LogIndex = LogIndex(1);
+
 /// Places inside the data directory.
 pub(super) struct Directories {
     root: Option<PathBuf>,
@@ -194,17 +197,29 @@ fn membership(view: &View) -> Result<Membership, StartError> {
     Ok(view.membership().map_or_else(|| Ok(Membership::default()), |bytes| Membership::decode(&bytes))?)
 }
 
-/// Writes the first entry of a new group, which names its first members: each of them writes the same one.
+/// Writes the first entry of a new group, which names its first members: each of them writes the same one, so that it is
+/// committed from the beginning.
 fn found(writer: &mut LogWriter, log: &LogReader, cluster: &ClusterOptions) -> Result<(), StartError> {
-    if log.last().index > LogIndex::ZERO || log.base().index > LogIndex::ZERO {
-        return Ok(());
-    }
     let members = match &cluster.origin {
         ClusterOrigin::Joining { .. } => return Ok(()),
         ClusterOrigin::Alone(member) => BTreeMap::from([(cluster.node.0, member.clone())]),
         ClusterOrigin::Founding { members, .. } => members.clone(),
     };
-    append_founding(writer, log, members)
+    if log.base().index > LogIndex::ZERO {
+        return Ok(());
+    }
+    if log.last().index == LogIndex::ZERO {
+        return append_founding(writer, log, members);
+    }
+    let state = writer.hard_state();
+    let is_first = |entry: Entry| {
+        entry.kind == EntryKind::Membership && entry.payload == MembershipChange::founding(members).encode()
+    };
+    // The power went before it was written down that the entry is committed.
+    if state.commit == LogIndex::ZERO && log.read(FIRST)?.is_some_and(is_first) {
+        writer.save_hard_state(HardState { commit: FIRST, ..state })?;
+    }
+    Ok(())
 }
 
 /// What is durable with the only voter is committed, unless the rest of the log gives it company; it is folded at once.

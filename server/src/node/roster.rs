@@ -6,8 +6,8 @@
 //! each node remembers durably with which incarnation a member called it first.
 //!
 //! Those who found a group have nothing to go by but each other. So a founder keeps silent (it is on *probation*) until
-//! every other founder has admitted it, and each of them has remembered its incarnation by then. Who has is remembered,
-//! too, so that it need not happen within one life of a process. `docs/raft.md` has the argument.
+//! every other founder has admitted it, and each of them has remembered its incarnation by then. `docs/raft.md` has the
+//! argument.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -36,9 +36,6 @@ const NEW_FILE: &str = "roster.new";
 /// Version of the file.
 const VERSION: u32 = 1;
 
-/// Version while it names who has admitted this node, which builds that know only [`VERSION`] cannot read.
-const VERSION_ON_PROBATION: u32 = 2;
-
 /// Room of one of the two copies in the file.
 const COPY_BYTES: usize = 16 << 10;
 
@@ -63,7 +60,7 @@ pub enum RosterError {
     )]
     Damaged,
     /// A later version wrote it.
-    #[error("{FILE} has version {found}; this build knows versions up to {VERSION_ON_PROBATION}")]
+    #[error("{FILE} has version {found}; this build knows version {VERSION}")]
     Version {
         /// The version found.
         found: u32,
@@ -87,25 +84,6 @@ struct Kept {
     /// With which data directory other members called first.
     #[serde(default)]
     recorded: BTreeMap<u64, Incarnation>,
-    /// Which data directories of other founders have admitted this one; of no interest once it is confirmed.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    admitted_by: BTreeMap<u64, Incarnation>,
-}
-
-impl Kept {
-    fn unused(incarnation: Incarnation, confirmed: bool) -> Self {
-        Self { version: VERSION, incarnation, confirmed, recorded: BTreeMap::new(), admitted_by: BTreeMap::new() }
-    }
-
-    fn admitted(&self, by: &Introduction) -> Self {
-        let mut kept = Self { version: VERSION_ON_PROBATION, ..self.clone() };
-        kept.admitted_by.insert(by.node.0, by.incarnation);
-        kept
-    }
-
-    fn confirmed(&self) -> Self {
-        Self { version: VERSION, confirmed: true, admitted_by: BTreeMap::new(), ..self.clone() }
-    }
 }
 
 /// What a node knows of the others and of itself.
@@ -126,6 +104,8 @@ struct State {
     heard: BTreeMap<NodeId, Introduction>,
     /// Up to where members are known to have had the committed log on their disks.
     held: BTreeMap<NodeId, LogIndex>,
+    /// Who has admitted this node since it started.
+    admitted_by: BTreeSet<NodeId>,
     /// Why others do not want this node, whatever it does.
     turned_away: Option<String>,
 }
@@ -147,7 +127,7 @@ impl Roster {
                 // A log without a roster was restored, or taken from before there were any. Others that know this node
                 // by another incarnation will say so.
                 let confirmed = is_used || !founds_with_others;
-                let kept = Kept::unused(fresh, confirmed);
+                let kept = Kept { version: VERSION, incarnation: fresh, confirmed, recorded: BTreeMap::new() };
                 write(disk.as_ref(), &kept)?;
                 kept
             }
@@ -164,6 +144,7 @@ impl Roster {
                 membership: Membership::default(),
                 heard: BTreeMap::new(),
                 held: BTreeMap::new(),
+                admitted_by: BTreeSet::new(),
                 turned_away: None,
             }),
             changed: watch::Sender::new(()),
@@ -247,32 +228,29 @@ impl Roster {
         Ok(())
     }
 
-    /// Another node, which has introduced itself, has admitted this one. Ends the probation once all have. What this
-    /// returns an error for is not remembered: the node is awaited still, and greeted again.
+    /// Another node has admitted this one. Ends the probation once all have.
     pub(super) fn admitted_by(&self, node: NodeId) -> Result<(), HandshakeError> {
         let mut state = self.state.lock();
+        state.admitted_by.insert(node);
         state.turned_away = None;
-        let Some(peer) = state.heard.get(&node).copied().filter(|_| !state.kept.confirmed) else { return Ok(()) };
-        let kept = state.kept.admitted(&peer);
-        let is_confirmed = state.is_admitted_by_all(&kept, self.own.node);
-        if !is_confirmed && kept == state.kept {
+        let is_member = state.membership.role(self.own.node).is_some();
+        if state.kept.confirmed || !is_member || !state.missing(self.own.node).is_empty() {
             return Ok(());
         }
-        self.keep(&mut state, if is_confirmed { kept.confirmed() } else { kept })?;
-        if is_confirmed {
-            self.confirmed.store(true, Ordering::SeqCst);
-            tracing::info!("every founder knows this data directory: the group is founded");
+        let kept = Kept { confirmed: true, ..state.kept.clone() };
+        if let Err(error) = self.keep(&mut state, kept) {
+            // Somebody has to be awaited still, or nobody would be greeted again.
+            state.admitted_by.remove(&node);
+            return Err(error);
         }
+        self.confirmed.store(true, Ordering::SeqCst);
+        tracing::info!("every founder knows this data directory: the group is founded");
         Ok(())
     }
 
     /// Founders that have not admitted this one; nobody when it is not on probation.
     pub(super) fn awaited(&self) -> BTreeSet<NodeId> {
-        if self.is_confirmed() {
-            return BTreeSet::new();
-        }
-        let state = self.state.lock();
-        state.missing(&state.kept, self.own.node).collect()
+        if self.is_confirmed() { BTreeSet::new() } else { self.state.lock().missing(self.own.node) }
     }
 
     /// Notes that a node does not admit this one because of its data directory.
@@ -369,18 +347,9 @@ impl State {
         self.membership.incarnation(node).or_else(|| self.kept.recorded.get(&node.0).copied())
     }
 
-    /// Members that have not admitted this node. A word of another data directory than the one that is known by now does
-    /// not count.
-    fn missing(&self, kept: &Kept, own: NodeId) -> impl Iterator<Item = NodeId> {
-        let others = self.membership.iter().map(|(node, _)| node).filter(move |node| *node != own);
-        others.filter(|node| {
-            let admitted_by = kept.admitted_by.get(&node.0);
-            admitted_by.is_none_or(|by| self.known(*node).is_some_and(|known| known != *by))
-        })
-    }
-
-    fn is_admitted_by_all(&self, kept: &Kept, own: NodeId) -> bool {
-        self.membership.role(own).is_some() && self.missing(kept, own).next().is_none()
+    fn missing(&self, own: NodeId) -> BTreeSet<NodeId> {
+        let others = self.membership.iter().map(|(node, _)| node).filter(|node| *node != own);
+        others.filter(|node| !self.admitted_by.contains(node)).collect()
     }
 }
 
@@ -439,7 +408,7 @@ fn decode(text: &[u8]) -> Result<Kept, RosterError> {
         version: u32,
     }
     let Versioned { version } = serde_json::from_slice(text).map_err(|_| RosterError::Damaged)?;
-    if !(VERSION..=VERSION_ON_PROBATION).contains(&version) {
+    if version != VERSION {
         return Err(RosterError::Version { found: version });
     }
     serde_json::from_slice(text).map_err(|_| RosterError::Damaged)
@@ -447,6 +416,7 @@ fn decode(text: &[u8]) -> Result<Kept, RosterError> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
 
     use steeple_engine::disk::SimulatedDisk;
     use steeple_engine::disk::simulated::Failure;
@@ -469,24 +439,22 @@ mod tests {
         Introduction { node: NodeId(node), incarnation: Incarnation([byte; 16]), features: 1, log_end: None }
     }
 
-    /// Both nodes introduce themselves, and admit each other.
-    fn meet(roster: &Roster, node: u8) -> Result<(), HandshakeError> {
-        roster.admit(&peer(node.into(), node))?;
-        roster.admitted_by(NodeId(node.into()))
-    }
-
-    /// Holds the file against one that an earlier build wrote, and reads that one.
-    fn check_golden(disk: &SimulatedDisk, golden: &str) {
-        let golden = golden.trim_end();
+    #[test]
+    fn the_file_is_what_it_always_was() {
+        let golden = include_str!("golden/roster.json").trim_end();
+        let disk = SimulatedDisk::new();
+        let roster = open(&disk);
+        roster.set_membership(&founders());
+        for node in [2, 3] {
+            roster.admit(&peer(node.into(), node)).unwrap();
+            roster.admitted_by(NodeId(node.into())).unwrap();
+        }
         let mut copy = xxh3_64(golden.as_bytes()).to_le_bytes().to_vec();
         copy.extend((golden.len() as u64).to_le_bytes());
         copy.extend(golden.as_bytes());
         copy.resize(COPY_BYTES, 0);
-        let file = disk.open(FILE).unwrap();
-        let mut written = vec![0; 2 * COPY_BYTES];
-        file.read_at(&mut written, 0).unwrap();
-        let text = |copy: &[u8]| String::from_utf8_lossy(text_of(copy).unwrap_or_default()).into_owned();
-        assert_eq!(text(&written[..COPY_BYTES]), golden);
+        let written = disk.contents(FILE).unwrap();
+        assert_eq!(text_of(&written[..COPY_BYTES]).map(String::from_utf8_lossy).unwrap_or_default(), golden);
         assert_eq!(written, [copy.clone(), copy].concat());
         assert_eq!(serde_json::to_string(&decode(golden.as_bytes()).unwrap()).unwrap(), golden);
     }
@@ -495,14 +463,12 @@ mod tests {
     fn a_founder_is_confirmed_once_all_others_have_admitted_it_and_stays_so() {
         let disk = SimulatedDisk::new();
         let roster = open(&disk);
-        meet(&roster, 2).unwrap();
+        roster.admitted_by(NodeId(2)).unwrap();
         assert!(!roster.is_confirmed(), "it does not know yet who the founders are");
         roster.set_membership(&founders());
-        roster.admitted_by(NodeId(3)).unwrap();
-        assert_eq!(roster.awaited(), BTreeSet::from([NodeId(3)]), "it has not introduced itself");
-        meet(&roster, 2).unwrap();
+        roster.admitted_by(NodeId(2)).unwrap();
         assert_eq!((roster.is_confirmed(), roster.awaited()), (false, BTreeSet::from([NodeId(3)])));
-        meet(&roster, 3).unwrap();
+        roster.admitted_by(NodeId(3)).unwrap();
         assert!(roster.is_confirmed() && roster.awaited().is_empty());
         let again = Roster::open(Arc::new(disk.duplicate()), OWN, 1, Incarnation([9; 16]), true, true).unwrap();
         assert_eq!((again.is_confirmed(), again.own()), (true, peer(1, 1)));
@@ -513,48 +479,12 @@ mod tests {
         let disk = SimulatedDisk::new();
         let roster = open(&disk);
         roster.set_membership(&founders());
-        meet(&roster, 2).unwrap();
-        roster.admit(&peer(3, 3)).unwrap();
+        roster.admitted_by(NodeId(2)).unwrap();
         disk.fail_after(0, Failure::Once);
         roster.admitted_by(NodeId(3)).unwrap_err();
         assert_eq!((roster.is_confirmed(), roster.awaited()), (false, BTreeSet::from([NodeId(3)])));
         roster.admitted_by(NodeId(3)).unwrap();
         assert!(roster.is_confirmed());
-    }
-
-    #[test]
-    fn founders_may_admit_one_in_different_lives_of_its_process() {
-        let disk = SimulatedDisk::new();
-        let roster = open(&disk);
-        roster.set_membership(&founders());
-        meet(&roster, 2).unwrap();
-        let again = open(&disk.duplicate());
-        again.set_membership(&founders());
-        assert_eq!((again.is_confirmed(), again.awaited()), (false, BTreeSet::from([NodeId(3)])));
-        meet(&again, 3).unwrap();
-        assert!(again.is_confirmed());
-    }
-
-    #[test]
-    fn the_word_of_a_data_directory_that_the_group_does_not_know_does_not_count() {
-        let disk = SimulatedDisk::new();
-        let roster = open(&disk);
-        meet(&roster, 2).unwrap();
-        let step = Step::Incarnation { node: 2, incarnation: Incarnation([9; 16]) };
-        roster.set_membership(&founders().after_entry(&MembershipChange::of(vec![step]).encode()).unwrap());
-        meet(&roster, 3).unwrap();
-        assert_eq!((roster.is_confirmed(), roster.awaited()), (false, BTreeSet::from([NodeId(2)])));
-    }
-
-    #[test]
-    fn the_file_is_what_it_always_was() {
-        let disk = SimulatedDisk::new();
-        let roster = open(&disk);
-        roster.set_membership(&founders());
-        meet(&roster, 2).unwrap();
-        check_golden(&disk, include_str!("golden/roster-on-probation.json"));
-        meet(&roster, 3).unwrap();
-        check_golden(&disk, include_str!("golden/roster.json"));
     }
 
     #[test]
@@ -640,8 +570,9 @@ mod tests {
     #[test]
     fn another_version_of_the_file_is_told_as_such() {
         let disk = SimulatedDisk::new();
-        write(&disk, &Kept { version: 3, ..Kept::unused(FRESH, true) }).unwrap();
+        let recorded = BTreeMap::new();
+        write(&disk, &Kept { version: 2, incarnation: FRESH, confirmed: true, recorded }).unwrap();
         let refused = Roster::open(Arc::new(disk), OWN, 1, FRESH, true, true).err();
-        assert!(matches!(refused, Some(RosterError::Version { found: 3 })));
+        assert!(matches!(refused, Some(RosterError::Version { found: 2 })));
     }
 }

@@ -382,7 +382,7 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use steeple_engine::disk::SimulatedDisk;
-    use steeple_engine::disk::simulated::CrashLoss;
+    use steeple_engine::disk::simulated::{CrashLoss, Failure};
 
     use steeple_engine::ids::{NamespaceId, StreamId};
     use steeple_engine::spire::REGISTRATIONS;
@@ -460,6 +460,37 @@ mod tests {
             stores: before.stores.crash(|there| there.min(unflushed)),
         };
         (Arc::new(after), disk)
+    }
+
+    #[test]
+    fn a_founder_that_loses_power_at_any_moment_of_its_first_start_still_knows_the_other_founders() {
+        let members = (1..=3).map(|node| (node, steeple_raft::Member::default())).collect();
+        let mut options = NodeOptions::in_memory();
+        options.cluster.node = steeple_engine::ids::NodeId(1);
+        let (cluster, history) = (steeple_engine::ids::ClusterId([1; 16]), steeple_engine::ids::HistoryId([1; 16]));
+        options.cluster.origin = super::super::ClusterOrigin::Founding { cluster, history, members };
+        let storage = |disk: &SimulatedDisk| {
+            let (base, stores) = (SimulatedDisk::new(), Shelf::default());
+            Arc::new(SimulatedStorage { log: Arc::new(disk.clone()), base, stores })
+        };
+        let mut moments = 0;
+        for loss in [CrashLoss::Nothing, CrashLoss::Everything] {
+            for moment in 0.. {
+                let disk = SimulatedDisk::new();
+                disk.fail_after(moment, Failure::Stop);
+                drop(SteppedNode::start(options.clone(), &NodeParts::default(), storage(&disk), 1));
+                let ended = !disk.has_stopped();
+                let again =
+                    SteppedNode::start(options.clone(), &NodeParts::default(), storage(&disk.crash(loss, moment)), 1);
+                let voters = again.unwrap().membership().voters.clone();
+                assert_eq!(voters, (1..=3).collect(), "{loss:?}, operation {moment}");
+                if ended {
+                    break;
+                }
+                moments += 1;
+            }
+        }
+        assert!(moments > 20, "{moments}");
     }
 
     #[test]

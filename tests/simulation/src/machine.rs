@@ -254,7 +254,9 @@ impl Machine {
     /// Lets the power go in the middle of one of the next writes to its disks, before or after a sync.
     pub(crate) fn lose_power_soon(&mut self, chance: &mut Chance) {
         self.dying = Some(*chance.pick(&POWER_LOSSES));
-        self.disk.fail_after(chance.below(16), Failure::Stop);
+        // A first start has more to write, and ends with what founds the group.
+        let operations = if self.disk.list().is_ok_and(|files| files.is_empty()) { 80 } else { 16 };
+        self.disk.fail_after(chance.below(operations), Failure::Stop);
         self.base.fail_after(chance.below(16), Failure::Stop);
     }
 
