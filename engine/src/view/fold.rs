@@ -1,6 +1,6 @@
 //! Folding: what an event writes into the record store, as a pure function of the event alone.
 //!
-//! A mark hides the rows below it at once and removes none of them: that is done afterwards ([`super::removal`]), because a
+//! A mark hides the rows below it at once and removes none of them: that is done afterwards (`removal.rs`), because a
 //! mark may move past a million of them.
 //!
 //! Folding an event twice writes the same keys with the same values, so a crash between the store and anything
