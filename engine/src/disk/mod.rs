@@ -37,6 +37,19 @@ pub trait Disk: Send + Sync + 'static {
     /// As the operating system reports it.
     fn remove(&self, name: &str) -> io::Result<()>;
 
+    /// Makes sure, durably, that no file has a name under which one is to be prepared and then renamed. Without it a crash
+    /// may keep the renaming and neither the removal of a file that an earlier crash has left there, nor the creation of
+    /// the new one: what was left over would come into the place of the target.
+    ///
+    /// # Errors
+    /// As the operating system reports it.
+    fn clear_name(&self, name: &str) -> io::Result<()> {
+        match self.remove(name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => self.sync_directory(),
+        }
+    }
+
     /// The names of all files, in no order.
     ///
     /// # Errors

@@ -243,7 +243,7 @@ impl LogWriter {
             file_bytes: file_bytes(frames, entries),
             sealed: Some(SealedRange { last: last.tail.last, last_tag: last.tail.last_tag, entries }),
         };
-        self.remove_file(REWRITE_FILE)?;
+        self.disk.clear_name(REWRITE_FILE).map_err(LogError::io("remove", REWRITE_FILE))?;
         let file = self.disk.create(REWRITE_FILE, header.file_bytes).map_err(LogError::io("create", REWRITE_FILE))?;
         let file = match fill(&file, &header, old, sources) {
             Ok(()) => file,

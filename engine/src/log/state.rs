@@ -322,12 +322,7 @@ impl StateFile {
 
 /// Makes a state file with the same content in all copies, in the place of whatever has its name.
 fn create_file(disk: &dyn Disk, name: &'static str, block: &[u8; COPY_BYTES]) -> Result<Arc<dyn DiskFile>, LogError> {
-    match disk.remove(STATE_FILE_NEW) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(LogError::io("remove", STATE_FILE_NEW)(error));
-        }
-        _ => {}
-    }
+    disk.clear_name(STATE_FILE_NEW).map_err(LogError::io("remove", STATE_FILE_NEW))?;
     let create = || {
         let file = disk.create(STATE_FILE_NEW, FILE_BYTES)?;
         (0..COPIES).try_for_each(|copy| file.write_at(block, copy * COPY_SPACING))?;

@@ -90,10 +90,7 @@ fn write(disk: &dyn Disk, peers: &Addresses) -> io::Result<()> {
     let text = serde_json::to_vec(&Kept { version: VERSION, peers: peers.clone() })?;
     let mut bytes = xxh3_64(&text).to_le_bytes().to_vec();
     bytes.extend(text);
-    match disk.remove(NEW_FILE) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    disk.clear_name(NEW_FILE)?;
     let file = disk.create(NEW_FILE, bytes.len() as u64)?;
     file.write_at(&bytes, 0)?;
     file.sync()?;

@@ -365,10 +365,7 @@ fn write(disk: &dyn Disk, kept: &Kept) -> Result<(), RosterError> {
     copy[..8].copy_from_slice(&xxh3_64(&text).to_le_bytes());
     copy[8..HEADER_BYTES].copy_from_slice(&(text.len() as u64).to_le_bytes());
     copy[HEADER_BYTES..HEADER_BYTES + text.len()].copy_from_slice(&text);
-    match disk.remove(NEW_FILE) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(failed("replace")(source)),
-        _ => {}
-    }
+    disk.clear_name(NEW_FILE).map_err(failed("replace"))?;
     let file = disk.create(NEW_FILE, 2 * COPY_BYTES as u64).map_err(failed("create"))?;
     for offset in [0, COPY_BYTES as u64] {
         file.write_at(&copy, offset).map_err(failed("write"))?;

@@ -427,3 +427,18 @@ fn any_failed_operation_stops_the_log_for_good_or_leaves_it_whole() {
         }
     }
 }
+
+/// A crash may keep that a file was renamed and not that another one was removed from its name before.
+#[test]
+fn what_an_earlier_crash_has_left_half_made_never_takes_the_place_of_a_file() {
+    for (moment, seed) in (0..40).flat_map(|moment| (0..60).map(move |seed| (moment, seed))) {
+        let disk = SimulatedDisk::new();
+        disk.place("state.new", &[0; 16 << 10]);
+        disk.fail_after(moment, Failure::Stop);
+        drop(open(&disk));
+        let crashed = disk.crash(if seed % 2 == 0 { CrashLoss::Sectors } else { CrashLoss::Bytes }, seed);
+        if let Err(error) = open(&crashed) {
+            panic!("operation {moment}, seed {seed}: {error}");
+        }
+    }
+}
