@@ -6,20 +6,16 @@
 use std::fs::File;
 use std::hint::black_box;
 use std::os::unix::fs::FileExt as _;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use steeple_benches::appending::AppendingLog;
 use steeple_benches::cpu_time::{ThreadCpuTime, process_cpu_time};
 use steeple_benches::deployment::{Deployment, creation_event};
 use steeple_benches::running::{RunningNode, undisturbed};
 use steeple_benches::{scratch_directory, sizes};
-use steeple_engine::disk::RealDisk;
-use steeple_engine::ids::{ClusterId, GroupId, HistoryId, LogIndex, LogPosition, NodeId, Term};
-use steeple_engine::log::{
-    Entry, EntryKind, FRAME_HEADER_BYTES, HardState, Log, LogIdentity, LogOptions, LogWriter, PERSIST_RECORD_BYTES,
-};
+use steeple_engine::log::{FRAME_HEADER_BYTES, PERSIST_RECORD_BYTES};
 use tokio::runtime::Runtime;
 
 /// Commands in one batch, or in flight.
@@ -31,47 +27,6 @@ const BARE_FILE_BYTES: u64 = 64 << 20;
 fn payloads(count: usize) -> Vec<Bytes> {
     let deployment = Deployment::new(1, 10_000);
     (0..count as u64).map(|number| creation_event(&deployment, number).encode()).collect()
-}
-
-/// A log that appends the same payloads again and again.
-struct AppendingLog {
-    writer: LogWriter,
-    next: u64,
-}
-
-impl AppendingLog {
-    fn open(directory: &std::path::Path) -> Self {
-        let identity = LogIdentity {
-            cluster: ClusterId([1; 16]),
-            node: NodeId(1),
-            group: GroupId(0),
-            history: HistoryId([1; 16]),
-        };
-        let disk = Arc::new(RealDisk::open(directory).expect("a directory"));
-        let (mut writer, ..) = Log::open(disk, LogOptions::default(), identity).expect("a new log");
-        let state = HardState { term: Term(1), ..HardState::default() };
-        writer.set_hard_state(state).expect("a term");
-        writer.sync().expect("a sync");
-        Self { writer, next: 1 }
-    }
-
-    fn append(&mut self, payloads: &[Bytes]) {
-        let first = self.next;
-        let entry = |(place, payload): (usize, &Bytes)| Entry {
-            position: LogPosition { term: Term(1), index: LogIndex(first + place as u64) },
-            kind: EntryKind::Event,
-            tag: first + place as u64,
-            payload: payload.clone(),
-        };
-        let entries: Vec<Entry> = payloads.iter().enumerate().map(entry).collect();
-        self.writer.append(&entries).expect("an append");
-        self.writer.sync().expect("a sync");
-        self.next += payloads.len() as u64;
-        // Old segments are given back as compaction would, so that files are reused and the disk does not fill.
-        if self.next % 65_536 < payloads.len() as u64 {
-            self.writer.purge_prefix(LogIndex(first)).expect("a purge");
-        }
-    }
 }
 
 /// A preallocated file that is written in place.

@@ -198,6 +198,16 @@ pub fn list_forms(deployment: &Deployment, number: u64) -> Vec<(&'static str, En
     ]
 }
 
+/// One of these forms, by its name.
+///
+/// # Panics
+/// When there is none of that name.
+#[must_use]
+pub fn list_form(deployment: &Deployment, number: u64, name: &str) -> EntryFilter {
+    let form = list_forms(deployment, number).into_iter().find(|(form, _)| *form == name);
+    form.expect("a form of list").1
+}
+
 /// The command that creates an entry.
 #[must_use]
 pub fn create_entry(entry: Entry) -> Command {

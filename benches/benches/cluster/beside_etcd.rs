@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use prost::Message as _;
 use rand::RngExt;
 use serde::Serialize;
+use steeple_benches::asking::{self, Asked, Asker, Window};
 use steeple_benches::cpu_time::process_cpu_time;
 use steeple_benches::spread::{Spread, median, milliseconds};
 use steeple_client::types::{CreateJoinTokenRequest, CreateRegistrationEntryRequest, JoinToken};
@@ -163,6 +164,13 @@ async fn ask_etcd(client: &EtcdClient, work: Work) -> Result<(), String> {
     client.put(key, value).await.map_err(text)
 }
 
+/// One client, and what it asks.
+struct Client {
+    caller: Caller,
+    work: Work,
+    next: Arc<AtomicU64>,
+}
+
 /// Everything that runs.
 struct Sides {
     steeple: Group,
@@ -286,7 +294,7 @@ impl Sides {
 
     /// So many requests in flight for as long, at one side.
     async fn turn(&self, side: usize, work: Work, in_flight: usize, length: Duration) -> Turn {
-        let begin = Instant::now() + WARM_UP;
+        let window = Window::after(WARM_UP, length);
         let clients: Vec<_> = match &self.callers[side][0] {
             Caller::Steeple(_) if work.is_streamed() => {
                 let streams = in_flight.min(CONNECTIONS);
@@ -294,33 +302,28 @@ impl Sides {
                 let stream = |number: usize| {
                     let Caller::Steeple(caller) = &self.callers[side][number] else { unreachable!("one side") };
                     let (writing, next) = (caller.writing.clone(), Arc::clone(&self.next));
-                    tokio::spawn(stream_again(writing, work, next, share(number), begin, length))
+                    tokio::spawn(stream_again(writing, work, next, share(number), window))
                 };
                 (0..streams).map(stream).collect()
             }
             _ => {
-                let ask = |number: usize| {
+                let client = |number: usize| {
                     let caller = self.callers[side][number % CONNECTIONS].clone();
-                    tokio::spawn(ask_again(caller, work, Arc::clone(&self.next), begin, length))
+                    Client { caller, work, next: Arc::clone(&self.next) }
                 };
-                (0..in_flight).map(ask).collect()
+                asking::start((0..in_flight).map(client), window)
             }
         };
-        tokio::time::sleep_until(begin.into()).await;
+        tokio::time::sleep_until(window.begin.into()).await;
         let before = (process_cpu_time(), self.servers_cpu(side));
-        tokio::time::sleep_until((begin + length).into()).await;
+        tokio::time::sleep_until(window.end.into()).await;
         let used = [process_cpu_time() - before.0, self.servers_cpu(side).saturating_sub(before.1)];
-        let (mut times, mut failures) = (Vec::new(), Vec::new());
-        for client in clients {
-            let (client_times, client_failures) = client.await.expect("a client that ends");
-            times.extend(client_times);
-            failures.extend(client_failures);
-        }
-        let done = times.len().max(1) as f64;
+        let told = asking::all_of(clients).await;
+        let done = told.times.len().max(1) as f64;
         Turn {
             per_second: done / length.as_secs_f64(),
-            times: Spread::of(times),
-            failures,
+            times: Spread::of(told.times),
+            failures: told.failures,
             cpu_micros: used.map(|time| time.as_secs_f64() * 1e6 / done),
         }
     }
@@ -380,57 +383,33 @@ struct Written {
     acknowledged: Instant,
 }
 
-/// Asks again and again; how long each answer took that came within the measured time, and what went wrong.
-async fn ask_again(
-    caller: Caller,
-    work: Work,
-    next: Arc<AtomicU64>,
-    begin: Instant,
-    length: Duration,
-) -> (Vec<Duration>, Vec<String>) {
-    let (mut times, mut failures) = (Vec::new(), Vec::new());
-    loop {
-        let asked = Instant::now();
-        let answer = caller.ask(work, next.fetch_add(1, Ordering::Relaxed)).await;
-        let answered = Instant::now();
-        if answered >= begin + length {
-            return (times, failures);
-        }
-        match answer {
-            Ok(()) if answered >= begin => times.push(answered - asked),
-            Ok(()) => {}
-            Err(error) => failures.push(error),
-        }
+impl Asker for Client {
+    type Error = String;
+
+    async fn ask(&mut self) -> Result<u64, String> {
+        self.caller.ask(self.work, self.next.fetch_add(1, Ordering::Relaxed)).await.map(|()| 1)
     }
 }
 
-/// Keeps so many mutations under way on a stream; how long each took whose outcome came within the measured time, and what went
-/// wrong.
+/// Keeps so many mutations under way on a stream.
 async fn stream_again(
     namespace: Namespace,
     work: Work,
     next: Arc<AtomicU64>,
     in_flight: usize,
-    begin: Instant,
-    length: Duration,
-) -> (Vec<Duration>, Vec<String>) {
+    window: Window,
+) -> Asked<String> {
     let writer = namespace.writer(WriterOptions { in_flight_max: in_flight });
-    let (mut times, mut failures, mut under_way) = (Vec::new(), Vec::new(), VecDeque::new());
+    let (mut told, mut under_way) = (Asked::default(), VecDeque::new());
     loop {
         while under_way.len() < in_flight {
             let operation = work.operation(next.fetch_add(1, Ordering::Relaxed));
             under_way.push_back((Instant::now(), writer.write(operation).await));
         }
         let Some((asked, written)) = under_way.pop_front() else { continue };
-        let outcome = written.await;
-        let answered = Instant::now();
-        if answered >= begin + length {
-            return (times, failures);
-        }
-        match outcome.answer {
-            Ok(_) if answered >= begin => times.push(answered - asked),
-            Ok(_) => {}
-            Err(error) => failures.push(error.to_string()),
+        let answer = written.await.answer;
+        if !told.note(window, asked, answer.map(|_| 1).map_err(|error| error.to_string())) {
+            return told;
         }
     }
 }
@@ -476,7 +455,8 @@ async fn consume_events(mut tail: Tail, mut expected: watch::Receiver<Option<usi
                 let numbers = event.items.iter().filter_map(|item| item.key.strip_prefix(prefix));
                 received.extend(numbers.filter_map(|text| Some((u64::from_str_radix(text, 16).ok()?, at))));
             }
-            _ = expected.changed() => {}
+            // Nobody expects anything any more when the sender is gone.
+            changed = expected.changed() => if changed.is_err() { break },
         }
     }
     received
@@ -492,7 +472,8 @@ async fn consume_keys(mut keys: crate::etcd::Watch, mut expected: watch::Receive
                 let numbers = next.iter().filter_map(|key| key.strip_prefix(PREFIX)?.parse().ok());
                 received.extend(numbers.map(|number: u64| (number, at)));
             }
-            _ = expected.changed() => {}
+            // Nobody expects anything any more when the sender is gone.
+            changed = expected.changed() => if changed.is_err() { break },
         }
     }
     received

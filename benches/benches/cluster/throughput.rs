@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand::RngExt;
 use serde::Serialize;
+use steeple_benches::asking::{self, Asker, Window};
 use steeple_benches::cpu_time::process_cpu_time;
 use steeple_benches::spread::{Spread, median, milliseconds};
 use steeple_client::{Error, Namespace};
@@ -79,6 +80,22 @@ pub(crate) struct Side {
     /// To each node alone.
     reading: Vec<Vec<Namespace>>,
     next: Arc<AtomicU64>,
+}
+
+/// One client, and what it asks.
+struct Client {
+    namespace: Namespace,
+    work: Work,
+    next: Arc<AtomicU64>,
+}
+
+impl Asker for Client {
+    type Error = Error;
+
+    async fn ask(&mut self) -> Result<u64, Error> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.work.ask(&self.namespace, number).await.map(|()| 1)
+    }
 }
 
 /// What came of one turn.
@@ -194,14 +211,14 @@ impl Side {
 
     /// So many requests in flight for as long.
     async fn turn(&self, work: Work, in_flight: usize, length: Duration) -> Turn {
-        let namespaces = self.namespaces(work);
-        let begin = Instant::now() + WARM_UP;
-        let clients = self.clients(namespaces, work, in_flight, begin, length);
-        tokio::time::sleep_until(begin.into()).await;
+        let window = Window::after(WARM_UP, length);
+        let clients = self.clients(work, in_flight, window);
+        tokio::time::sleep_until(window.begin.into()).await;
         let (usage, cpu) = (self.usage().await, process_cpu_time());
-        tokio::time::sleep_until((begin + length).into()).await;
+        tokio::time::sleep_until(window.end.into()).await;
         let (cpu, after) = (process_cpu_time().saturating_sub(cpu), self.usage().await);
-        let (times, failed) = all_of(clients).await;
+        let told = asking::all_of(clients).await;
+        let times = Spread::of(told.times);
         let usage: Vec<_> = after.iter().zip(&usage).map(|(after, before)| after.since(before)).collect();
         let done = times.count().max(1) as f64;
         let leader = usage[self.leader - 1].cpu();
@@ -210,7 +227,7 @@ impl Side {
             per_second: done / length.as_secs_f64(),
             p50: times.percentile(50),
             p99: times.percentile(99),
-            failed,
+            failed: told.failures.len() as u64,
             cpu_micros: [cpu, leader, followers].map(|time| time.as_secs_f64() * 1e6 / done),
             usage,
             done,
@@ -219,29 +236,23 @@ impl Side {
 
     /// As a turn, with nothing looked at but what clients see: not all nodes may be there.
     pub(crate) async fn ask(&self, work: Work, in_flight: usize, length: Duration) -> Asked {
-        let begin = Instant::now() + WARM_UP;
-        let (times, failed) = all_of(self.clients(self.namespaces(work), work, in_flight, begin, length)).await;
+        let told = asking::all_of(self.clients(work, in_flight, Window::after(WARM_UP, length))).await;
+        let times = Spread::of(told.times);
         Asked {
             per_second: times.count() as f64 / length.as_secs_f64(),
             p50_ms: milliseconds(times.percentile(50)),
             p99_ms: milliseconds(times.percentile(99)),
-            failed,
+            failed: told.failures.len() as u64,
         }
     }
 
-    fn clients(
-        &self,
-        namespaces: &[Namespace],
-        work: Work,
-        in_flight: usize,
-        begin: Instant,
-        length: Duration,
-    ) -> Vec<JoinHandle<(Vec<Duration>, u64)>> {
-        let ask = |number: usize| {
+    fn clients(&self, work: Work, in_flight: usize, window: Window) -> Vec<JoinHandle<asking::Asked<Error>>> {
+        let namespaces = self.namespaces(work);
+        let client = |number: usize| {
             let namespace = namespaces[number % namespaces.len()].clone();
-            tokio::spawn(ask_again(work, namespace, Arc::clone(&self.next), begin, length))
+            Client { namespace, work, next: Arc::clone(&self.next) }
         };
-        (0..in_flight).map(ask).collect()
+        asking::start((0..in_flight).map(client), window)
     }
 
     fn figures(&self, turns: &[Turn]) -> Figures {
@@ -257,40 +268,6 @@ impl Side {
             leader_cpu_us: middle(&|turn| turn.cpu_micros[1]),
             followers_cpu_us: middle(&|turn| turn.cpu_micros[2]),
             nodes: last.usage.iter().enumerate().map(node).collect(),
-        }
-    }
-}
-
-/// What all clients were told, and how many requests failed.
-async fn all_of(clients: Vec<JoinHandle<(Vec<Duration>, u64)>>) -> (Spread, u64) {
-    let (mut times, mut failed) = (Vec::new(), 0);
-    for client in clients {
-        let (client_times, client_failed) = client.await.expect("a client that ends");
-        times.extend(client_times);
-        failed += client_failed;
-    }
-    (Spread::of(times), failed)
-}
-
-/// Asks again and again; how long each answer took that came within the measured time, and how many were errors.
-async fn ask_again(
-    work: Work,
-    namespace: Namespace,
-    next: Arc<AtomicU64>,
-    begin: Instant,
-    length: Duration,
-) -> (Vec<Duration>, u64) {
-    let (mut times, mut failed) = (Vec::new(), 0);
-    loop {
-        let asked = Instant::now();
-        let answer = work.ask(&namespace, next.fetch_add(1, Ordering::Relaxed)).await;
-        let answered = Instant::now();
-        if answered >= begin + length {
-            return (times, failed);
-        }
-        failed += u64::from(answer.is_err());
-        if answered >= begin && answer.is_ok() {
-            times.push(answered - asked);
         }
     }
 }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
-use steeple_benches::deployment::{Deployment, list_forms};
-use steeple_benches::messages;
+use steeple_benches::asking::{Asker, Window};
+use steeple_benches::deployment::{Deployment, list_form};
 use steeple_benches::spread::{Spread, milliseconds};
+use steeple_benches::{asking, messages};
 use steeple_client::{Error, Namespace};
 use tokio_stream::StreamExt;
 
@@ -56,11 +57,7 @@ impl Work {
     /// Asks once, about something else for each `turn`; how many entries came back.
     async fn ask(self, namespace: &Namespace, deployment: &Deployment, turn: u64) -> Result<u64, Error> {
         let number = deployment.shuffled(turn);
-        let form = |name| {
-            let forms = list_forms(deployment, number % deployment.agents());
-            let (_, filter) = forms.into_iter().find(|form| form.0 == name).expect("a form of list");
-            messages::filter(filter)
-        };
+        let form = |name| messages::filter(list_form(deployment, number % deployment.agents(), name));
         let filter = match self {
             Self::Fetch => {
                 let found = namespace.fetch_registration_entry(deployment.entry(number).entry_id).await?;
@@ -83,6 +80,23 @@ impl Work {
     }
 }
 
+/// One client, and what it asks.
+struct Client {
+    namespace: Namespace,
+    deployment: Deployment,
+    work: Work,
+    next: Arc<AtomicU64>,
+}
+
+impl Asker for Client {
+    type Error = Error;
+
+    async fn ask(&mut self) -> Result<u64, Error> {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        self.work.ask(&self.namespace, &self.deployment, turn).await
+    }
+}
+
 /// So many clients ask over these connections for so long. `next` numbers what is asked about.
 pub(crate) async fn ask_for(
     connections: &[Namespace],
@@ -92,60 +106,24 @@ pub(crate) async fn ask_for(
     length: Duration,
     next: &Arc<AtomicU64>,
 ) -> Result<Latency, Error> {
-    let begin = Instant::now() + WARM_UP;
+    let window = Window::after(WARM_UP, length);
     let client = |number: usize| {
         let (namespace, next) = (connections[number % connections.len()].clone(), Arc::clone(next));
-        tokio::spawn(ask_again(namespace, deployment, work, next, begin, begin + length))
+        Client { namespace, deployment, work, next }
     };
-    let tasks: Vec<_> = (0..clients).map(client).collect();
-    let (mut times, mut items, mut answers) = (Vec::new(), 0, 0);
-    for task in tasks {
-        let asked = task.await.expect("a client that ends")?;
-        times.extend(asked.times);
-        (items, answers) = (items + asked.items, answers + asked.answers);
+    let told = asking::all_of(asking::start((0..clients).map(client), window)).await;
+    if let Some(error) = told.failures.into_iter().next() {
+        return Err(error);
     }
-    let times = Spread::of(times);
+    let times = Spread::of(told.times);
     Ok(Latency {
         work: work.name(),
         clients,
         per_second: times.count() as f64 / length.as_secs_f64(),
         p50_ms: milliseconds(times.percentile(50)),
         p99_ms: milliseconds(times.percentile(99)),
-        items: items as f64 / times.count().max(1) as f64,
-        answers,
+        items: told.items as f64 / times.count().max(1) as f64,
+        answers: told.answers,
         written_bytes_each: None,
     })
-}
-
-/// What one client was told.
-#[derive(Default)]
-struct Asked {
-    times: Vec<Duration>,
-    items: u64,
-    answers: u64,
-}
-
-async fn ask_again(
-    namespace: Namespace,
-    deployment: Deployment,
-    work: Work,
-    next: Arc<AtomicU64>,
-    begin: Instant,
-    end: Instant,
-) -> Result<Asked, Error> {
-    let mut client = Asked::default();
-    loop {
-        let turn = next.fetch_add(1, Ordering::Relaxed);
-        let asked = Instant::now();
-        let found = work.ask(&namespace, &deployment, turn).await?;
-        let answered = Instant::now();
-        client.answers += 1;
-        if answered >= end {
-            return Ok(client);
-        }
-        if answered >= begin {
-            client.times.push(answered - asked);
-            client.items += found;
-        }
-    }
 }

@@ -1,20 +1,15 @@
 //! What is counted: the ways that requests take through a node, without threads and network.
 
 use std::hint::black_box;
-use std::path::Path;
-use std::sync::Arc;
 
-use bytes::Bytes;
-use steeple_benches::deployment::{Deployment, create_entry, list_forms};
+use steeple_benches::appending::AppendingLog;
+use steeple_benches::deployment::{Deployment, create_entry, creation_event, list_form};
 use steeple_benches::population::{Group, NAMESPACE};
 use steeple_benches::scratch_directory;
-use steeple_engine::disk::RealDisk;
 use steeple_engine::domain::Command;
 use steeple_engine::event::Event;
-use steeple_engine::ids::{ClusterId, GroupId, HistoryId, LogIndex, LogPosition, NodeId, Term};
-use steeple_engine::log::{Entry, EntryKind, HardState, Log, LogIdentity, LogOptions, LogWriter};
 use steeple_engine::record_store::RecordStoreKind;
-use steeple_engine::spire::entries::queries::{self, EntryFilter, ListEntries};
+use steeple_engine::spire::entries::queries::{self, ListEntries};
 
 /// Entries that are there: 50 of each agent and service.
 const ENTRIES: u64 = 5_000;
@@ -99,10 +94,7 @@ fn fetch() -> Box<dyn FnMut()> {
 fn list(form: &'static str) -> Box<dyn FnMut()> {
     let deployment = deployment();
     let group = Group::filled(RecordStoreKind::Sled, &deployment);
-    let filter = |turn| -> EntryFilter {
-        let forms = list_forms(&deployment, deployment.shuffled(turn) % deployment.agents());
-        forms.into_iter().find(|(name, _)| *name == form).expect("a form of list").1
-    };
+    let filter = |turn| list_form(&deployment, deployment.shuffled(turn) % deployment.agents(), form);
     let requests: Vec<ListEntries> = (0..16).map(|turn| ListEntries { filter: filter(turn), page: None }).collect();
     let (hits, mut turn) = (deployment.hits() as usize, 0);
     Box::new(move || {
@@ -120,34 +112,16 @@ fn encode() -> Box<dyn FnMut()> {
 
 fn append() -> Box<dyn FnMut()> {
     let directory = scratch_directory();
-    let (mut writer, payload, mut next) = (open(directory.path()), event().encode(), 1);
+    let mut log = AppendingLog::open(directory.path());
+    let payloads = vec![event().encode(); BATCH as usize];
     Box::new(move || {
-        let entry = |index| Entry {
-            position: LogPosition { term: Term(1), index: LogIndex(index) },
-            kind: EntryKind::Event,
-            tag: index,
-            payload: Bytes::clone(&payload),
-        };
-        let entries: Vec<Entry> = (next..next + BATCH).map(entry).collect();
-        writer.append(&entries).expect("an append");
-        writer.sync().expect("a sync");
-        next += BATCH;
+        log.append(&payloads);
         // Stays until the log is gone.
         let _ = &directory;
     })
 }
 
-fn open(directory: &Path) -> LogWriter {
-    let identity =
-        LogIdentity { cluster: ClusterId([1; 16]), node: NodeId(1), group: GroupId(0), history: HistoryId([1; 16]) };
-    let disk = Arc::new(RealDisk::open(directory).expect("a directory"));
-    let (mut writer, ..) = Log::open(disk, LogOptions::default(), identity).expect("a new log");
-    writer.set_hard_state(HardState { term: Term(1), ..HardState::default() }).expect("a term");
-    writer.sync().expect("a sync");
-    writer
-}
-
 /// That of a creation.
 fn event() -> Event {
-    steeple_benches::deployment::creation_event(&deployment(), 4_711)
+    creation_event(&deployment(), 4_711)
 }

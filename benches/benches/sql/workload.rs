@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use steeple_benches::deployment::{Deployment, list_forms};
+use steeple_benches::deployment::{Deployment, list_form};
 use steeple_benches::messages;
 use steeple_client::types::{RegistrationEntry, RegistrationEntryFilter};
 
@@ -188,8 +188,6 @@ impl Workload {
     }
 
     fn filter(&self, form: &str, service: u64) -> RegistrationEntryFilter {
-        let forms = list_forms(&self.deployment, service);
-        let (_, filter) = forms.into_iter().find(|(name, _)| *name == form).expect("a form of list");
-        messages::filter(filter)
+        messages::filter(list_form(&self.deployment, service, form))
     }
 }

@@ -47,7 +47,7 @@ impl Axis {
     }
 }
 
-/// A line through points. Those of one name have one colour in all panels of a plot.
+/// A line through points. Its colour is that of its place among the lines of its panel.
 #[derive(Clone, Debug)]
 pub struct Line {
     name: String,
@@ -174,6 +174,16 @@ impl Range {
         (value > 0.0).then(|| (value / self.low).ln() / (self.high / self.low).ln())
     }
 
+    /// Where it is in a panel, from left to right.
+    fn across(&self, value: f64) -> Option<f64> {
+        Some(LEFT + self.place(value)? * (RIGHT - LEFT))
+    }
+
+    /// Where it is in a panel, as pictures count: from above.
+    fn up(&self, value: f64) -> Option<f64> {
+        Some(BOTTOM - self.place(value)? * (BOTTOM - TOP))
+    }
+
     /// Round values.
     fn ticks(&self) -> Vec<f64> {
         if self.scale == Scale::Logarithmic {
@@ -194,35 +204,24 @@ impl Panel {
         let all = || self.lines.iter().flat_map(|line| line.points.iter());
         let x = Range::of(all().map(|point| point.0), self.x.scale, false);
         let y = Range::of(all().map(|point| point.1), self.y.scale, true);
-        let across = |value| Some(LEFT + x.place(value)? * (RIGHT - LEFT));
-        let up = |value| Some(BOTTOM - y.place(value)? * (BOTTOM - TOP));
         label(text, (LEFT, 16.0), "start", 12, "black", &format!("{}: {}", self.title, self.y.name));
-        for tick in y.ticks() {
-            let Some(height) = up(tick) else { continue };
-            let _ = writeln!(
-                text,
-                r##"<line x1="{LEFT}" y1="{height:.1}" x2="{RIGHT}" y2="{height:.1}" stroke="#dddddd"/>"##
-            );
-            label(text, (LEFT - 5.0, height + 4.0), "end", 11, "black", &short(tick));
-        }
+        draw_levels(text, y);
         let mut seen: Vec<f64> = all().map(|point| point.0).collect();
         seen.sort_by(f64::total_cmp);
         seen.dedup();
-        for tick in seen {
-            let Some(place) = across(tick) else { continue };
-            let below = BOTTOM + 4.0;
-            let _ =
-                writeln!(text, r#"<line x1="{place:.1}" y1="{BOTTOM}" x2="{place:.1}" y2="{below}" stroke="black"/>"#);
-            label(text, (place, BOTTOM + 16.0), "middle", 11, "black", &short(tick));
-        }
-        label(text, (f64::midpoint(LEFT, RIGHT), BOTTOM + 31.0), "middle", 11, "black", &self.x.name);
+        draw_below(text, x, &seen, &self.x.name);
+        self.draw_lines(text, x, y);
+    }
+
+    /// The lines, and their names above them.
+    fn draw_lines(&self, text: &mut String, x: Range, y: Range) {
         let (mut colour, mut name_at) = (0, (LEFT, 32.0));
         for (number, line) in self.lines.iter().enumerate() {
             if number > 0 && !line.is_dashed {
                 colour += 1;
             }
             let shade = COLOURS[colour % COLOURS.len()];
-            let placed = |point: &(f64, f64)| Some((across(point.0)?, up(point.1)?));
+            let placed = |point: &(f64, f64)| Some((x.across(point.0)?, y.up(point.1)?));
             let places: Vec<_> = line.points.iter().filter_map(placed).collect();
             draw_line(text, &places, shade, line.is_dashed);
             let name = format!("{} {}", if line.is_dashed { "- -" } else { "—" }, line.name);
@@ -234,6 +233,27 @@ impl Panel {
             name_at.0 += width;
         }
     }
+}
+
+/// A line across the graph at each round value.
+fn draw_levels(text: &mut String, y: Range) {
+    for tick in y.ticks() {
+        let Some(height) = y.up(tick) else { continue };
+        let _ =
+            writeln!(text, r##"<line x1="{LEFT}" y1="{height:.1}" x2="{RIGHT}" y2="{height:.1}" stroke="#dddddd"/>"##);
+        label(text, (LEFT - 5.0, height + 4.0), "end", 11, "black", &short(tick));
+    }
+}
+
+/// A mark at each value for which there is something to see, and what grows.
+fn draw_below(text: &mut String, x: Range, ticks: &[f64], name: &str) {
+    for tick in ticks {
+        let Some(place) = x.across(*tick) else { continue };
+        let below = BOTTOM + 4.0;
+        let _ = writeln!(text, r#"<line x1="{place:.1}" y1="{BOTTOM}" x2="{place:.1}" y2="{below}" stroke="black"/>"#);
+        label(text, (place, BOTTOM + 16.0), "middle", 11, "black", &short(*tick));
+    }
+    label(text, (f64::midpoint(LEFT, RIGHT), BOTTOM + 31.0), "middle", 11, "black", name);
 }
 
 fn draw_line(text: &mut String, places: &[(f64, f64)], colour: &str, is_dashed: bool) {
