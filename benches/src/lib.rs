@@ -3,6 +3,7 @@
 //! `cargo bench -p steeple-benches -- --test` runs every benchmark once on little data. Figures worth reading come from
 //! the sizes named in `docs/performance.md`, which are set by [`SIZES_VARIABLE`].
 
+pub mod accepted;
 pub mod appending;
 pub mod asking;
 pub mod cpu_time;

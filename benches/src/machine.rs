@@ -16,6 +16,12 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// The processor, as the kernel names it; empty when it does not.
+    #[must_use]
+    pub fn cpu(&self) -> &str {
+        &self.cpu
+    }
+
     /// Looks now.
     #[must_use]
     pub fn look() -> Self {
