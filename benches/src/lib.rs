@@ -5,9 +5,11 @@
 
 pub mod accepted;
 pub mod appending;
+pub mod arguments;
 pub mod asking;
 pub mod cpu_time;
 pub mod deployment;
+pub mod interruption;
 pub mod machine;
 pub mod messages;
 pub mod plot;

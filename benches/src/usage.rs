@@ -5,7 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{major, minor};
 use serde::Serialize;
@@ -61,6 +61,40 @@ pub fn cpu(process: u32) -> Duration {
     // The name, in brackets, may hold anything; the two times are the 12th and 13th word behind it.
     let words = text.rsplit_once(')').map_or("", |(_, words)| words).split_whitespace();
     words.skip(11).take(2).filter_map(|word| word.parse::<u32>().ok()).map(|ticks| TICK * ticks).sum()
+}
+
+/// Seconds of CPU time of a process since it was started, by names of threads; those of threads that have ended are under
+/// `ended`, and those of the first one, which is named for its program, under `first`.
+#[must_use]
+pub fn cpu_by_thread(process: u32) -> BTreeMap<String, f64> {
+    let mut times = threads(process);
+    // Those who have ended are part of what the process has used, which is counted in coarser steps.
+    let ended = cpu(process).saturating_sub(times.values().sum());
+    let first = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+    if let Some(time) = times.remove(first.trim()) {
+        *times.entry("first".to_owned()).or_default() += time;
+    }
+    *times.entry("ended".to_owned()).or_default() += ended;
+    times.into_iter().map(|(name, time)| (name, time.as_secs_f64())).collect()
+}
+
+/// Waits until a process has come to rest: it uses next to no CPU time for a while. When that while began; nothing when it has not
+/// within `patience`.
+///
+/// What a node does in the background, as removing the rows that a prune has hidden, it does without pause, so it is over then.
+pub async fn wait_until_at_rest(process: u32, patience: Duration) -> Option<Instant> {
+    const WHILE: Duration = Duration::from_millis(300);
+    // Two steps of the kernel's clock: timers, and a thread that was just about to sleep.
+    const NEXT_TO_NONE: Duration = Duration::from_millis(20);
+    let deadline = Instant::now() + patience;
+    while Instant::now() < deadline {
+        let (began, before) = (Instant::now(), cpu(process));
+        tokio::time::sleep(WHILE).await;
+        if cpu(process).saturating_sub(before) <= NEXT_TO_NONE {
+            return Some(began);
+        }
+    }
+    None
 }
 
 fn threads(process: u32) -> BTreeMap<String, Duration> {
@@ -123,19 +157,21 @@ pub fn memory(process: u32) -> Memory {
 }
 
 /// Bytes that have been written to the disk beneath a directory since the machine was started, once everything that waits in
-/// memory has been written: by whoever, so nobody else may write meanwhile. Zero where the kernel does not tell.
+/// memory has been written: by whoever, so nobody else may write meanwhile. Nothing where the kernel does not tell, as of a
+/// directory in memory.
 ///
 /// What the kernel counts for each process is of no use: a change of a few bytes counts as all of the pages that the kernel
 /// keeps together, up to 1 MiB of a file that was written in one piece (seen with ext4 on Linux 6.18).
 #[must_use]
-pub fn disk_written_bytes(directory: &Path) -> u64 {
+pub fn disk_written_bytes(directory: &Path) -> Option<u64> {
     const SECTOR_BYTES: u64 = 512;
     rustix::fs::sync();
-    let Ok(device) = fs::metadata(directory).map(|facts| facts.dev()) else { return 0 };
+    let device = fs::metadata(directory).ok()?.dev();
     let device = format!("/sys/dev/block/{}:{}/stat", major(device), minor(device));
-    let text = fs::read_to_string(device).unwrap_or_default();
+    let text = fs::read_to_string(device).ok()?;
     // Reads, merged ones, sectors read, time, writes, merged ones, sectors written.
-    text.split_whitespace().nth(6).and_then(|sectors| sectors.parse::<u64>().ok()).unwrap_or(0) * SECTOR_BYTES
+    let sectors: u64 = text.split_whitespace().nth(6)?.parse().ok()?;
+    Some(sectors * SECTOR_BYTES)
 }
 
 /// The number behind `name:` at the beginning of a line.
@@ -157,11 +193,38 @@ mod tests {
     #[test]
     fn what_is_written_to_a_disk_is_counted() {
         let directory = crate::scratch_directory();
-        let before = disk_written_bytes(directory.path());
-        fs::write(directory.path().join("file"), vec![7; 1 << 20]).expect("a file");
-        let written = disk_written_bytes(directory.path()) - before;
         // A directory in memory has no disk.
-        assert!(before == 0 || written >= 1 << 20, "{written}");
+        let Some(before) = disk_written_bytes(directory.path()) else { return };
+        fs::write(directory.path().join("file"), vec![7; 1 << 20]).expect("a file");
+        let after = disk_written_bytes(directory.path()).expect("the same disk");
+        assert!(after - before >= 1 << 20, "{}", after - before);
+    }
+
+    #[test]
+    fn nothing_is_known_of_what_is_not_there() {
+        assert_eq!(disk_written_bytes(Path::new("/proc/self/nothing")), None);
+    }
+
+    #[test]
+    fn the_cpu_time_of_threads_is_that_of_the_process() {
+        let worker = std::thread::Builder::new().name("a-worker".to_owned());
+        let spin = || while crate::cpu_time::thread_cpu_time() < Duration::from_millis(50) {};
+        worker.spawn(spin).expect("a thread").join().expect("an end");
+        let times = cpu_by_thread(std::process::id());
+        assert!(times["ended"] > 0.0 && !times.contains_key("a-worker"), "{times:?}");
+    }
+
+    #[tokio::test]
+    async fn a_process_that_is_not_there_is_at_rest_and_one_at_work_is_not() {
+        let patience = Duration::from_secs(1);
+        assert!(wait_until_at_rest(u32::MAX, patience).await.is_some());
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        let over = std::sync::Arc::new(is_over);
+        let other = std::sync::Arc::clone(&over);
+        let worker = std::thread::spawn(move || while !other.load(std::sync::atomic::Ordering::Relaxed) {});
+        assert_eq!(wait_until_at_rest(std::process::id(), patience).await, None);
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        worker.join().expect("an end");
     }
 
     #[test]

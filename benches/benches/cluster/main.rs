@@ -25,8 +25,10 @@ mod throughput;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, value_parser};
 use serde_json::{Value, json};
+use steeple_benches::arguments::{at_least_one, positive};
+use steeple_benches::interruption::unless_interrupted;
 use steeple_benches::machine::Machine;
 
 /// Pauses of writing, and throughput, of three nodes in health and in trouble
@@ -44,19 +46,19 @@ struct Arguments {
     #[arg(long, default_value_t = 10)]
     follower_kills: usize,
     /// Turns of one node and of three
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = at_least_one)]
     turns: usize,
     /// Seconds that each turn takes
-    #[arg(long, default_value_t = 2.0)]
+    #[arg(long, default_value_t = 2.0, value_parser = positive)]
     seconds: f64,
     /// Requests in flight
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64, 256])]
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64, 256], value_parser = at_least_one)]
     in_flight: Vec<usize>,
     /// Only what has this in its name, beside etcd
     #[arg(long)]
     work: Option<String>,
     /// Writes a second that a slow disk is good for
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = value_parser!(u32).range(1..))]
     slow_writes: u32,
     /// Also write the JSON, with facts about the machine, into this file
     #[arg(long)]
@@ -96,7 +98,13 @@ fn main() -> ExitCode {
         (arguments.turns, arguments.seconds, arguments.in_flight) = (1, 0.2, vec![4]);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    let (document, code) = runtime.block_on(measure(&arguments));
+    let (document, code) = match runtime.block_on(unless_interrupted(measure(&arguments))) {
+        Ok(measured) => measured,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
     println!("\n{document}");
     let write = |file: &Option<PathBuf>, text: &dyn Fn() -> String| match file {
         Some(file) => std::fs::write(file, text()).map_err(|error| format!("{}: {error}", file.display())),

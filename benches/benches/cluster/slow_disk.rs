@@ -15,6 +15,9 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Where the kernel's first kind of control groups is, whose throttle counts writes of processes and not of the journal's thread.
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup/blkio";
 
+/// What the kernel calls it.
+const CONTROLLER: &str = "blkio";
+
 /// How long a process is stopped, and then runs, where there are no control groups.
 const STOPPED: Duration = Duration::from_millis(40);
 const RUNNING: Duration = Duration::from_millis(10);
@@ -54,13 +57,16 @@ impl SlowDisk {
 struct Throttle {
     group: PathBuf,
     process: u32,
+    /// Where the process was before.
+    original: PathBuf,
 }
 
 impl Throttle {
     fn start(process: u32, data: &Path, writes_per_second: u32) -> io::Result<Self> {
+        let original = control_group(process)?;
         let group = Path::new(CONTROL_GROUPS).join(format!("steeple-bench-{process}"));
         fs::create_dir(&group)?;
-        let throttle = Self { group, process };
+        let throttle = Self { group, process, original };
         let limit = format!("{} {writes_per_second}", disk(data)?);
         fs::write(throttle.group.join("blkio.throttle.write_iops_device"), limit)?;
         fs::write(throttle.group.join("cgroup.procs"), process.to_string())?;
@@ -70,10 +76,30 @@ impl Throttle {
 
 impl Drop for Throttle {
     fn drop(&mut self) {
-        // The process may have ended, and then it is in no group.
-        drop(fs::write(Path::new(CONTROL_GROUPS).join("cgroup.procs"), self.process.to_string()));
-        drop(fs::remove_dir(&self.group));
+        // A process that has ended is in no group.
+        if Path::new(&format!("/proc/{}", self.process)).exists()
+            && let Err(error) = fs::write(self.original.join("cgroup.procs"), self.process.to_string())
+        {
+            eprintln!("process {} stays in {}: {error}", self.process, self.group.display());
+        }
+        if let Err(error) = fs::remove_dir(&self.group) {
+            eprintln!("the control group {} stays: {error}", self.group.display());
+        }
     }
+}
+
+/// The control group whose throttle counts the writes of a process.
+fn control_group(process: u32) -> io::Result<PathBuf> {
+    let text = fs::read_to_string(format!("/proc/{process}/cgroup"))?;
+    let path = path_of_group(&text).ok_or(io::Error::new(io::ErrorKind::NotFound, "no control group of this kind"))?;
+    Ok(Path::new(CONTROL_GROUPS).join(path))
+}
+
+/// A process's group of this kind, from what the kernel says about all kinds: number, kinds, path.
+fn path_of_group(text: &str) -> Option<&str> {
+    let mut groups = text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
+    let (_, path) = groups.find(|(kinds, _)| kinds.split(',').any(|kind| kind == CONTROLLER))?;
+    Some(path.trim_start_matches('/'))
 }
 
 /// Numbers of the whole disk that a directory lies on.

@@ -9,8 +9,9 @@ use steeple_benches::cpu_time::process_cpu_time;
 use steeple_benches::messages;
 use steeple_benches::spread::{Spread, milliseconds};
 use steeple_benches::usage::{self, Memory};
-use steeple_client::{Error, Namespace, Tail, TailContent, TailOptions, TailStart};
+use steeple_client::{Error, Tail, TailContent, TailOptions, TailStart};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::Arguments;
@@ -67,29 +68,10 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Vec<Point>, Error> {
 async fn measure(arguments: &Arguments, subject: &Subject, count: usize, next: &mut u64) -> Result<Point, Error> {
     let memory_before = subject.memory();
     let (sent, (until, expected)) = (Sent::default(), watch::channel(None));
-    let connections: Vec<Namespace> = (0..CONNECTIONS).map(|_| subject.namespace()).collect();
-    let mut consumers = Vec::new();
-    for number in 0..count {
-        let options = TailOptions { start: TailStart::Now, ..TailOptions::default() };
-        let mut tail = connections[number % CONNECTIONS].tail(options);
-        while !matches!(tail.next().await?.content, TailContent::Progress { live: true, .. }) {}
-        consumers.push(tokio::spawn(consume(tail, Arc::clone(&sent), expected.clone())));
-    }
-    let namespace = subject.namespace();
+    let consumers = follow(subject, count, &sent, &expected).await?;
     let process = subject.group.process(1);
     let (node_cpu, clients_cpu) = (usage::cpu(process), process_cpu_time());
-    let mut pace = tokio::time::interval(PACE);
-    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (end, mut times) = (Instant::now() + arguments.length() * LENGTHS, Vec::new());
-    while Instant::now() < end {
-        pace.tick().await;
-        let entry = messages::entry(subject.deployment.entry(*next));
-        *next += 1;
-        let began = Instant::now();
-        sent.lock().expect("no panic").insert(entry.entry_id.clone(), began);
-        namespace.create_registration_entry(entry).await?;
-        times.push(began.elapsed());
-    }
+    let times = create_paced(subject, arguments.length() * LENGTHS, &sent, next).await?;
     until.send_replace(Some(times.len()));
     let mut arrived = Vec::new();
     for consumer in consumers {
@@ -114,12 +96,46 @@ async fn measure(arguments: &Arguments, subject: &Subject, count: usize, next: &
     })
 }
 
+/// How long each of many things took.
+type Times = Result<Vec<Duration>, Error>;
+
+/// Starts so many consumers, each of which is told of what happens from then on.
+async fn follow(
+    subject: &Subject,
+    count: usize,
+    sent: &Sent,
+    expected: &watch::Receiver<Option<usize>>,
+) -> Result<Vec<JoinHandle<Times>>, Error> {
+    let (connections, mut consumers) = (subject.connections(), Vec::new());
+    for number in 0..count {
+        let options = TailOptions { start: TailStart::Now, ..TailOptions::default() };
+        let mut tail = connections[number % CONNECTIONS].tail(options);
+        while !matches!(tail.next().await?.content, TailContent::Progress { live: true, .. }) {}
+        consumers.push(tokio::spawn(consume(tail, Arc::clone(sent), expected.clone())));
+    }
+    Ok(consumers)
+}
+
+/// Creates an entry at each pace for so long; how long each took.
+async fn create_paced(subject: &Subject, length: Duration, sent: &Sent, next: &mut u64) -> Times {
+    let namespace = subject.namespace();
+    let mut pace = tokio::time::interval(PACE);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (end, mut times) = (Instant::now() + length, Vec::new());
+    while Instant::now() < end {
+        pace.tick().await;
+        let entry = messages::entry(subject.deployment.entry(*next));
+        *next += 1;
+        let began = Instant::now();
+        sent.lock().expect("no panic").insert(entry.entry_id.clone(), began);
+        namespace.create_registration_entry(entry).await?;
+        times.push(began.elapsed());
+    }
+    Ok(times)
+}
+
 /// Follows everything until so many entries have arrived; how long each took.
-async fn consume(
-    mut tail: Tail,
-    sent: Sent,
-    mut expected: watch::Receiver<Option<usize>>,
-) -> Result<Vec<Duration>, Error> {
+async fn consume(mut tail: Tail, sent: Sent, mut expected: watch::Receiver<Option<usize>>) -> Times {
     let mut times = Vec::new();
     while expected.borrow().is_none_or(|expected| times.len() < expected) {
         tokio::select! {
@@ -129,7 +145,8 @@ async fn consume(
                 let sent = sent.lock().expect("no panic");
                 times.extend(event.items.iter().filter_map(|item| Some(at - *sent.get(&item.key)?)));
             }
-            _ = expected.changed() => {}
+            // Nobody expects anything any more when the sender is gone.
+            changed = expected.changed() => if changed.is_err() { break },
         }
     }
     Ok(times)

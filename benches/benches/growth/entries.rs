@@ -1,17 +1,18 @@
 //! More and more entries, each size on a node of its own; and what a start with all of them and half as many retained events
 //! comes to.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
-use steeple_benches::usage::Memory;
+use steeple_benches::usage::{self, Memory};
 use steeple_client::Error;
 
 use crate::Arguments;
 use crate::ask::{Latency, WORK, Work, ask_for};
-use crate::subject::{Disk, Loaded, Subject, Written, mebibytes};
+use crate::subject::{Disk, Loaded, Pruned, Subject, Written, mebibytes};
 
 /// What was aimed at with 1,000,000 entries and 500,000 retained events.
 const AIMED_AT: u64 = 1_000_000;
@@ -24,181 +25,129 @@ const DISK_MAX: f64 = 3.0;
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Point {
     entries: u64,
+    #[serde(flatten)]
+    filled: Filled,
+    #[serde(flatten)]
+    asked: Asked,
+    #[serde(flatten)]
+    updated: Updated,
+    #[serde(flatten)]
+    started: Started,
+    #[serde(flatten)]
+    emptied: Emptied,
+    /// What is on disk by the bytes of all entries, and of all retained events, as a client gets them.
+    disk_to_raw_with_events: f64,
+    disk_to_raw_without_events: f64,
+    /// The most that was ever in memory, of the process that was filled and of the one that was started after it.
+    memory_peak: u64,
+}
+
+/// Created over one stream.
+#[derive(Clone, Debug, Serialize)]
+struct Filled {
     /// What went to the disk before anything was asked of the node: all that others write meanwhile is counted as the node's.
-    others_written_bytes_per_second: f64,
-    /// Creating them, over one stream.
+    others_written_bytes_per_second: Option<f64>,
     filling: Written,
     /// The same until no more is written: with a base snapshot, and log files that went.
-    filling_amplification_at_rest: f64,
+    filling_amplification_at_rest: Option<f64>,
     /// Before anything was read.
     memory_filled: Memory,
+}
+
+/// Asked of all that was created.
+#[derive(Clone, Debug, Serialize)]
+struct Asked {
     latencies: Vec<Latency>,
     memory_asked: Memory,
     snapshot: Loaded,
     snapshot_with_events: Loaded,
-    prune_seconds: f64,
-    pruned_events: u64,
+    /// Of all that happened until then: only what comes from then on is retained.
+    prune: Pruned,
+}
+
+/// Updated in no order, each update a retained event.
+#[derive(Clone, Debug, Serialize)]
+struct Updated {
     retained_events: u64,
-    /// Updates in no order, each a retained event.
     steady: Written,
-    steady_amplification_at_rest: f64,
+    steady_amplification_at_rest: Option<f64>,
+    memory_updated: Memory,
     disk_with_events: Disk,
+}
+
+/// Started again with all of that.
+#[derive(Clone, Debug, Serialize)]
+struct Started {
     start_seconds: f64,
+    /// CPU time of the node's threads until it answered, in seconds.
+    start_cpu_seconds: BTreeMap<String, f64>,
     memory_started: Memory,
-    load_entries: Loaded,
-    load_events: Loaded,
+    load_entries: Profiled,
+    load_events: Profiled,
     memory_loaded: Memory,
-    /// With no event retained.
+}
+
+/// What a client loaded, and the CPU time of the threads of both, in seconds.
+#[derive(Clone, Debug, Serialize)]
+struct Profiled {
+    #[serde(flatten)]
+    loaded: Loaded,
+    node_cpu_seconds: BTreeMap<String, f64>,
+    client_cpu_seconds: BTreeMap<String, f64>,
+}
+
+/// With no event retained.
+#[derive(Clone, Debug, Serialize)]
+struct Emptied {
+    prune_after_updates: Pruned,
     disk_without_events: Disk,
-    /// What is on disk by the bytes of all entries, and of all retained events, as a client gets them.
-    disk_to_raw_with_events: f64,
-    disk_to_raw_without_events: f64,
+    memory_emptied: Memory,
 }
 
 /// Measures each size.
 pub(crate) async fn run(arguments: &Arguments) -> Result<Vec<Point>, Error> {
     let mut points = Vec::new();
     for entries in &arguments.sizes {
-        let point = measure(arguments, *entries).await?;
-        point.print();
-        points.push(point);
+        println!("\n{entries} entries");
+        points.push(Point::measure(arguments, *entries).await?);
     }
     Ok(points)
 }
 
-async fn measure(arguments: &Arguments, entries: u64) -> Result<Point, Error> {
-    let mut subject = Subject::start(arguments, entries).await?;
-    let others_written_bytes_per_second = subject.written_by_others().await;
-    let before = subject.disk_written_bytes();
-    let filling = subject.fill().await?;
-    let memory_filled = subject.memory();
-    let filling_amplification_at_rest = at_rest(&subject, filling.raw_bytes, before).await?;
-    let latencies = latencies(&mut subject, arguments).await?;
-    let memory_asked = subject.memory();
-    let snapshot = subject.snapshot(false).await?;
-    let snapshot_with_events = subject.snapshot(true).await?;
-    // Only what comes from here on is retained.
-    let (pruned_events, prune_time) = subject.prune().await?;
-
-    let retained_events = entries / 2;
-    let before = subject.disk_written_bytes();
-    let steady = subject.update(retained_events).await?;
-    subject.settle().await;
-    let steady_amplification_at_rest = at_rest(&subject, steady.raw_bytes, before).await?;
-    let disk_with_events = subject.disk();
-
-    let start = subject.restart().await;
-    let memory_started = subject.memory();
-    let load_entries = subject.load_entries().await?;
-    let load_events = subject.load_events().await?;
-    let memory_loaded = subject.memory();
-
-    subject.prune().await?;
-    subject.compact().await?;
-    let disk_without_events = subject.disk();
-    let raw = load_entries.bytes;
-    Ok(Point {
-        entries,
-        others_written_bytes_per_second,
-        filling,
-        filling_amplification_at_rest,
-        memory_filled,
-        latencies,
-        memory_asked,
-        snapshot,
-        snapshot_with_events,
-        prune_seconds: prune_time.as_secs_f64(),
-        pruned_events,
-        retained_events,
-        steady,
-        steady_amplification_at_rest,
-        disk_to_raw_with_events: disk_with_events.total as f64 / (raw + load_events.bytes) as f64,
-        disk_to_raw_without_events: disk_without_events.total as f64 / raw as f64,
-        disk_with_events,
-        start_seconds: start.as_secs_f64(),
-        memory_started,
-        load_entries,
-        load_events,
-        memory_loaded,
-        disk_without_events,
-    })
-}
-
-/// What was written since then for so many raw bytes, once all that can wait has been written.
-async fn at_rest(subject: &Subject, raw_bytes: u64, before: u64) -> Result<f64, Error> {
-    subject.compact().await?;
-    Ok((subject.disk_written_bytes() - before) as f64 / raw_bytes.max(1) as f64)
-}
-
-async fn latencies(subject: &mut Subject, arguments: &Arguments) -> Result<Vec<Latency>, Error> {
-    let (connections, deployment, next) = (subject.connections(), subject.deployment, Arc::new(AtomicU64::new(0)));
-    let mut latencies = Vec::new();
-    for work in WORK {
-        for clients in &arguments.clients {
-            let (before, first) = (subject.disk_written_bytes(), next.load(Ordering::Relaxed));
-            let mut latency = ask_for(&connections, deployment, work, *clients, arguments.length(), &next).await?;
-            if work == Work::Create {
-                let written = subject.disk_written_bytes() - before;
-                latency.written_bytes_each = Some(written as f64 / latency.answers.max(1) as f64);
-                // The table stays as large as it is said.
-                subject.take_back(first..next.load(Ordering::Relaxed)).await?;
-            }
-            latencies.push(latency);
-        }
-    }
-    Ok(latencies)
-}
-
 impl Point {
-    fn print(&self) {
-        println!("\n{} entries", self.entries);
-        println!("  {:<28}{:>9.0} bytes a second", "others write to the disk", self.others_written_bytes_per_second);
-        let written = |name: &str, written: &Written, at_rest: f64| {
-            println!(
-                "  {name:<28}{:>9} mutations, {:>7.0} a second; written {:.2} times the raw {:.1} MiB, {at_rest:.2} times at rest",
-                written.mutations,
-                written.per_second,
-                written.amplification,
-                mebibytes(written.raw_bytes)
-            );
+    async fn measure(arguments: &Arguments, entries: u64) -> Result<Self, Error> {
+        let mut subject = Subject::start(arguments, entries).await?;
+        let filled = Filled::measure(&mut subject).await?;
+        filled.print();
+        let asked = Asked::measure(&mut subject, arguments).await?;
+        asked.print();
+        let updated = Updated::measure(&mut subject, entries / 2).await?;
+        updated.print();
+        let started = Started::measure(&mut subject).await?;
+        started.print();
+        let emptied = Emptied::measure(&mut subject).await?;
+        let (raw, events) = (started.load_entries.loaded.bytes, started.load_events.loaded.bytes);
+        let point = Self {
+            entries,
+            disk_to_raw_with_events: updated.disk_with_events.total as f64 / (raw + events) as f64,
+            disk_to_raw_without_events: emptied.disk_without_events.total as f64 / raw as f64,
+            memory_peak: updated.memory_updated.peak.max(emptied.memory_emptied.peak),
+            filled,
+            asked,
+            updated,
+            started,
+            emptied,
         };
-        written("filling", &self.filling, self.filling_amplification_at_rest);
-        written("updates", &self.steady, self.steady_amplification_at_rest);
-        self.latencies.iter().for_each(Latency::print);
-        let memory = [
-            ("filled", self.memory_filled),
-            ("asked", self.memory_asked),
-            ("started", self.memory_started),
-            ("loaded", self.memory_loaded),
-        ];
-        for (name, memory) in memory {
-            let (resident, peak) = (mebibytes(memory.resident), mebibytes(memory.peak));
-            println!("  memory once {name:<16}{resident:>9.0} MiB, {peak:.0} at the most");
-        }
-        for (name, loaded) in [
-            ("snapshot", &self.snapshot),
-            ("snapshot with events", &self.snapshot_with_events),
-            ("a client loads all entries", &self.load_entries),
-            ("and all retained events", &self.load_events),
-        ] {
-            let (seconds, size) = (loaded.seconds, mebibytes(loaded.bytes));
-            println!("  {name:<28}{seconds:>9.2} s, {size:.1} MiB, {} of them", loaded.count);
-        }
-        println!("  {:<28}{:>9.2} s, {} events", "prune", self.prune_seconds, self.pruned_events);
-        println!("  {:<28}{:>9.2} s, with {} retained events", "start", self.start_seconds, self.retained_events);
-        for (name, disk, ratio) in [
-            ("disk with events", &self.disk_with_events, self.disk_to_raw_with_events),
-            ("disk without events", &self.disk_without_events, self.disk_to_raw_without_events),
-        ] {
-            println!(
-                "  {name:<28}{:>9.1} MiB: log {:.1}, records {:.1}, base snapshot {:.1}; {ratio:.2} times the raw bytes, {:.0} bytes an entry",
-                mebibytes(disk.total),
-                mebibytes(disk.log),
-                mebibytes(disk.records),
-                mebibytes(disk.base_snapshot),
-                disk.total as f64 / self.load_entries.count.max(1) as f64
-            );
-        }
+        point.print();
+        Ok(point)
+    }
+
+    fn print(&self) {
+        print_prune("prune of those", &self.emptied.prune_after_updates);
+        print_memory("emptied", self.emptied.memory_emptied);
+        let entries = self.started.load_entries.loaded.count;
+        print_disk("disk with events", &self.updated.disk_with_events, self.disk_to_raw_with_events, entries);
+        print_disk("disk without events", &self.emptied.disk_without_events, self.disk_to_raw_without_events, entries);
         if self.entries == AIMED_AT {
             self.print_aims();
         }
@@ -209,15 +158,201 @@ impl Point {
             let verdict = if measured <= aim { "met" } else { "MISSED" };
             println!("  aim: {name:<42}{measured:>8.2} of {aim:.2} {unit}, {verdict}");
         };
-        line("start", self.start_seconds, START_MAX.as_secs_f64(), "s");
-        let load = self.load_entries.seconds + self.load_events.seconds;
+        let started = &self.started;
+        line("start", started.start_seconds, START_MAX.as_secs_f64(), "s");
+        let load = started.load_entries.loaded.seconds + started.load_events.loaded.seconds;
         line("then loading entries and events", load, LOAD_MAX.as_secs_f64(), "s");
-        let most = [self.memory_filled, self.memory_asked, self.memory_started, self.memory_loaded];
-        let most = most.iter().map(|memory| memory.resident).max().unwrap_or(0);
-        line("resident memory", mebibytes(most), mebibytes(MEMORY_MAX), "MiB");
+        line("resident memory at the most", mebibytes(self.memory_peak), mebibytes(MEMORY_MAX), "MiB");
         line("disk to raw bytes, no event retained", self.disk_to_raw_without_events, DISK_MAX, "times");
         line("disk to raw bytes, with events", self.disk_to_raw_with_events, DISK_MAX, "times");
     }
+}
+
+impl Filled {
+    async fn measure(subject: &mut Subject) -> Result<Self, Error> {
+        let others_written_bytes_per_second = subject.written_by_others().await;
+        let before = subject.disk_written_bytes();
+        let filling = subject.fill().await?;
+        let memory_filled = subject.memory();
+        let filling_amplification_at_rest = at_rest(subject, filling.raw_bytes, before).await?;
+        Ok(Self { others_written_bytes_per_second, filling, filling_amplification_at_rest, memory_filled })
+    }
+
+    fn print(&self) {
+        let others = self.others_written_bytes_per_second.map_or("unknown".to_owned(), |bytes| format!("{bytes:.0}"));
+        println!("  {:<28}{others:>9} bytes a second", "others write to the disk");
+        print_written("filling", &self.filling, self.filling_amplification_at_rest);
+        print_memory("filled", self.memory_filled);
+    }
+}
+
+impl Asked {
+    async fn measure(subject: &mut Subject, arguments: &Arguments) -> Result<Self, Error> {
+        Ok(Self {
+            latencies: latencies(subject, arguments).await?,
+            memory_asked: subject.memory(),
+            snapshot: subject.snapshot(false).await?,
+            snapshot_with_events: subject.snapshot(true).await?,
+            prune: subject.prune().await?,
+        })
+    }
+
+    fn print(&self) {
+        self.latencies.iter().for_each(Latency::print);
+        print_memory("asked", self.memory_asked);
+        print_loaded("snapshot", &self.snapshot);
+        print_loaded("snapshot with events", &self.snapshot_with_events);
+        print_prune("prune", &self.prune);
+    }
+}
+
+impl Updated {
+    async fn measure(subject: &mut Subject, retained_events: u64) -> Result<Self, Error> {
+        let before = subject.disk_written_bytes();
+        let steady = subject.update(retained_events).await?;
+        subject.settle().await;
+        let steady_amplification_at_rest = at_rest(subject, steady.raw_bytes, before).await?;
+        let (memory_updated, disk_with_events) = (subject.memory(), subject.disk());
+        Ok(Self { retained_events, steady, steady_amplification_at_rest, memory_updated, disk_with_events })
+    }
+
+    fn print(&self) {
+        print_written("updates", &self.steady, self.steady_amplification_at_rest);
+        print_memory("updated", self.memory_updated);
+    }
+}
+
+impl Started {
+    async fn measure(subject: &mut Subject) -> Result<Self, Error> {
+        let start = subject.restart().await;
+        let start_cpu_seconds = subject.node_threads();
+        let memory_started = subject.memory();
+        let load_entries = Profiled::of(subject, subject.load_entries()).await?;
+        let load_events = Profiled::of(subject, subject.load_events()).await?;
+        Ok(Self {
+            start_seconds: start.as_secs_f64(),
+            start_cpu_seconds,
+            memory_started,
+            load_entries,
+            load_events,
+            memory_loaded: subject.memory(),
+        })
+    }
+
+    fn print(&self) {
+        println!("  {:<28}{:>9.2} s", "start", self.start_seconds);
+        print_threads("node", &self.start_cpu_seconds);
+        print_memory("started", self.memory_started);
+        for (name, profiled) in
+            [("a client loads all entries", &self.load_entries), ("and all retained events", &self.load_events)]
+        {
+            print_loaded(name, &profiled.loaded);
+            print_threads("node", &profiled.node_cpu_seconds);
+            print_threads("client", &profiled.client_cpu_seconds);
+        }
+        print_memory("loaded", self.memory_loaded);
+    }
+}
+
+impl Profiled {
+    async fn of(subject: &Subject, load: impl Future<Output = Result<Loaded, Error>>) -> Result<Self, Error> {
+        let own = || usage::cpu_by_thread(std::process::id());
+        let before = (subject.node_threads(), own());
+        let loaded = load.await?;
+        let since = |before: &BTreeMap<String, f64>, after: BTreeMap<String, f64>| {
+            let earlier = |name: &String| before.get(name).copied().unwrap_or_default();
+            after.into_iter().map(|(name, seconds)| (name.clone(), seconds - earlier(&name))).collect()
+        };
+        let node_cpu_seconds = since(&before.0, subject.node_threads());
+        Ok(Self { loaded, node_cpu_seconds, client_cpu_seconds: since(&before.1, own()) })
+    }
+}
+
+impl Emptied {
+    async fn measure(subject: &mut Subject) -> Result<Self, Error> {
+        let prune_after_updates = subject.prune().await?;
+        subject.compact().await?;
+        let (disk_without_events, memory_emptied) = (subject.disk(), subject.memory());
+        Ok(Self { prune_after_updates, disk_without_events, memory_emptied })
+    }
+}
+
+/// What was written since then for so many raw bytes, once all that can wait has been written.
+async fn at_rest(subject: &Subject, raw_bytes: u64, before: Option<u64>) -> Result<Option<f64>, Error> {
+    subject.compact().await?;
+    Ok(subject.disk_written_since(before).map(|bytes| bytes as f64 / raw_bytes.max(1) as f64))
+}
+
+async fn latencies(subject: &mut Subject, arguments: &Arguments) -> Result<Vec<Latency>, Error> {
+    let (connections, deployment, next) = (subject.connections(), subject.deployment, Arc::new(AtomicU64::new(0)));
+    let mut latencies = Vec::new();
+    for work in WORK {
+        for clients in &arguments.clients {
+            let (before, first) = (subject.disk_written_bytes(), next.load(Ordering::Relaxed));
+            let mut latency = ask_for(&connections, deployment, work, *clients, arguments.length(), &next).await?;
+            if work == Work::Create {
+                let written = subject.disk_written_since(before);
+                latency.written_bytes_each = written.map(|bytes| bytes as f64 / latency.answers.max(1) as f64);
+                // The table stays as large as it is said; the events of creations and deletions are pruned later.
+                subject.take_back(first..next.load(Ordering::Relaxed)).await?;
+            }
+            latencies.push(latency);
+        }
+    }
+    Ok(latencies)
+}
+
+/// A ratio as people read it; what is not known is not zero.
+fn times(ratio: Option<f64>) -> String {
+    ratio.map_or("unknown".to_owned(), |ratio| format!("{ratio:.2}"))
+}
+
+fn print_written(name: &str, written: &Written, at_rest: Option<f64>) {
+    println!(
+        "  {name:<28}{:>9} mutations, {:>7.0} a second; written {} times the raw {:.1} MiB, {} times at rest",
+        written.mutations,
+        written.per_second,
+        times(written.amplification),
+        mebibytes(written.raw_bytes),
+        times(at_rest)
+    );
+}
+
+fn print_memory(name: &str, memory: Memory) {
+    let (resident, peak) = (mebibytes(memory.resident), mebibytes(memory.peak));
+    println!("  memory once {name:<16}{resident:>9.0} MiB, {peak:.0} at the most");
+}
+
+fn print_loaded(name: &str, loaded: &Loaded) {
+    let (seconds, size) = (loaded.seconds, mebibytes(loaded.bytes));
+    println!("  {name:<28}{seconds:>9.2} s, {size:.1} MiB, {} of them", loaded.count);
+}
+
+fn print_prune(name: &str, pruned: &Pruned) {
+    println!(
+        "  {name:<28}{:>9.4} s, {} events; rows gone {:.2} s later, {:.2} s of CPU",
+        pruned.seconds, pruned.events, pruned.removal_seconds, pruned.node_cpu_seconds
+    );
+}
+
+/// Those that count, the busiest first.
+fn print_threads(whose: &str, threads: &BTreeMap<String, f64>) {
+    const LEAST_SECONDS: f64 = 0.005;
+    let mut busiest: Vec<_> = threads.iter().filter(|(_, seconds)| **seconds >= LEAST_SECONDS).collect();
+    busiest.sort_by(|one, other| other.1.total_cmp(one.1));
+    let parts: Vec<_> = busiest.iter().map(|(name, seconds)| format!("{name} {seconds:.2}")).collect();
+    println!("    s of CPU, {whose}: {}", parts.join(", "));
+}
+
+fn print_disk(name: &str, disk: &Disk, ratio: f64, entries: u64) {
+    println!(
+        "  {name:<28}{:>9.1} MiB: log {:.1}, records {:.1}, base snapshot {:.1}; {ratio:.2} times the raw bytes, {:.0} bytes an entry",
+        mebibytes(disk.total),
+        mebibytes(disk.log),
+        mebibytes(disk.records),
+        mebibytes(disk.base_snapshot),
+        disk.total as f64 / entries.max(1) as f64
+    );
 }
 
 impl Latency {

@@ -24,9 +24,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, ValueEnum, value_parser};
 use serde::Serialize;
 use serde_json::{Value, json};
+use steeple_benches::arguments::{at_least_one, positive};
+use steeple_benches::interruption::unless_interrupted;
 use steeple_benches::machine::Machine;
 
 /// What is made to grow.
@@ -45,25 +47,25 @@ struct Arguments {
     #[arg(value_enum, value_delimiter = ',', default_values_t = [Part::Entries, Part::Events, Part::Namespaces, Part::Consumers])]
     parts: Vec<Part>,
     /// Numbers of entries; 10,000,000 take about 20 GB of disk and as much memory as ten times 1,000,000
-    #[arg(long, value_delimiter = ',', default_values_t = [10_000, 100_000, 1_000_000])]
+    #[arg(long, value_delimiter = ',', default_values_t = [10_000, 100_000, 1_000_000], value_parser = value_parser!(u64).range(1..))]
     sizes: Vec<u64>,
     /// Numbers of retained events, rising
     #[arg(long, value_delimiter = ',', default_values_t = [0, 100_000, 1_000_000])]
     events: Vec<u64>,
     /// Numbers of namespaces
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 1_000])]
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 1_000], value_parser = value_parser!(u64).range(1..))]
     namespaces: Vec<u64>,
     /// Numbers of consumers of everything; a node takes 1,024 by default
     #[arg(long, value_delimiter = ',', default_values_t = [0, 100, 1_000])]
     consumers: Vec<usize>,
     /// Entries while anything else grows
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 100_000, value_parser = value_parser!(u64).range(1..))]
     entries: u64,
     /// Clients that ask at a time, each waiting for its answer
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 16])]
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 16], value_parser = at_least_one)]
     clients: Vec<usize>,
     /// Seconds that each question is asked for
-    #[arg(long, default_value_t = 2.0)]
+    #[arg(long, default_value_t = 2.0, value_parser = positive)]
     seconds: f64,
     /// Do not wait until requests and history may be forgotten
     #[arg(long)]
@@ -110,7 +112,7 @@ fn main() -> ExitCode {
         (arguments.clients, arguments.seconds, arguments.no_waiting) = (vec![2], 0.2, true);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    match runtime.block_on(run(&arguments)) {
+    match runtime.block_on(unless_interrupted(run(&arguments))).flatten() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

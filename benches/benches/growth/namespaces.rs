@@ -9,7 +9,7 @@ use steeple_client::{Error, Namespace};
 
 use crate::Arguments;
 use crate::ask::{Latency, Work, ask_for};
-use crate::subject::{Disk, Subject, mebibytes};
+use crate::subject::{CONNECTIONS, Disk, Subject, mebibytes};
 
 /// What entries are asked for in.
 const ASKED: [Work; 2] = [Work::ListByParent, Work::Create];
@@ -44,23 +44,22 @@ async fn measure(arguments: &Arguments, count: u64) -> Result<Point, Error> {
     let share = (arguments.entries / count).max(1);
     // Each has a small deployment of its own, which is the same everywhere.
     let mut subject = Subject::start(arguments, share).await?;
-    let client = subject.group.client();
-    let mut namespaces: Vec<Namespace> = Vec::new();
-    for number in 0..count {
-        let name = format!("growth-{number}");
-        client.admin().open_namespace(&name).await?;
-        let namespace = client.namespace(name);
-        subject.fill_namespace(&namespace).await?;
-        namespaces.push(namespace);
+    let connections: Vec<_> = (0..CONNECTIONS).map(|_| subject.group.client()).collect();
+    let name = |number: u64| format!("growth-{number}");
+    for (number, client) in (0..count).zip(connections.iter().cycle()) {
+        client.admin().open_namespace(&name(number)).await?;
+        subject.fill_namespace(&client.namespace(name(number))).await?;
     }
     let (memory_filled, disk) = (subject.memory(), subject.disk());
     subject.settle().await;
     let start_seconds = subject.restart().await.as_secs_f64();
     let memory_started = subject.memory();
-    // Each client asks in one namespace; together they are in as many as there are, spread over all of them.
+    // Each client asks in one namespace; together they are in as many as there are, spread over all of them, and over the
+    // connections.
     let clients = arguments.clients.iter().copied().max().unwrap_or(1);
-    let step = (namespaces.len() / clients).max(1);
-    let asked: Vec<_> = namespaces.iter().step_by(step).cloned().collect();
+    let step = (count / clients as u64).max(1);
+    let of_client = |client: usize| connections[client % CONNECTIONS].namespace(name(client as u64 * step % count));
+    let asked: Vec<Namespace> = (0..clients).map(of_client).collect();
     let (next, mut latencies) = (Arc::new(AtomicU64::new(0)), Vec::new());
     for work in ASKED {
         for clients in &arguments.clients {

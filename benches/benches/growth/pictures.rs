@@ -5,7 +5,8 @@ use steeple_benches::plot::{Axis, Line, Panel, Plot, Scale, points};
 
 use crate::ask::WORK;
 
-const MEBIBYTE: f64 = 1.0 / (1 << 20) as f64;
+/// Times so much bytes are mebibytes.
+const IN_MEBIBYTES: f64 = 1.0 / (1 << 20) as f64;
 
 /// Draws what a document has.
 pub(crate) fn plot(document: &Value) -> String {
@@ -41,9 +42,9 @@ fn entries(plot: &mut Plot, document: &Value) {
         x(),
         linear("resident MiB"),
         vec![
-            line("filled", "/memory_filled/resident", MEBIBYTE),
-            line("started again", "/memory_started/resident", MEBIBYTE),
-            line("everything loaded", "/memory_loaded/resident", MEBIBYTE),
+            line("filled", "/memory_filled/resident", IN_MEBIBYTES),
+            line("started again", "/memory_started/resident", IN_MEBIBYTES),
+            line("everything loaded", "/memory_loaded/resident", IN_MEBIBYTES),
         ],
     ));
     plot.add(Panel::new(
@@ -84,8 +85,8 @@ fn events(plot: &mut Plot, document: &Value) {
     let lines = vec![line("start", "/start_seconds", 1.0), line("catching up", "/catching_up/seconds", 1.0)];
     plot.add(Panel::new("retained events", x(), Axis::new("seconds", Scale::Linear), lines));
     let lines = vec![
-        line("memory, started again", "/memory_started/resident", MEBIBYTE),
-        line("disk", "/disk/total", MEBIBYTE),
+        line("memory, started again", "/memory_started/resident", IN_MEBIBYTES),
+        line("disk", "/disk/total", IN_MEBIBYTES),
     ];
     plot.add(Panel::new("retained events", x(), Axis::new("MiB", Scale::Linear), lines));
 }
@@ -103,8 +104,8 @@ fn namespaces(plot: &mut Plot, document: &Value) {
     let count = clients(measured).first().copied().unwrap_or_default();
     plot.add(Panel::new(format!("namespaces, clients: {count}"), x(), Axis::new("ms", Scale::Linear), lines));
     let lines = vec![
-        line("filled", "/memory_filled/resident", MEBIBYTE),
-        line("started again", "/memory_started/resident", MEBIBYTE),
+        line("filled", "/memory_filled/resident", IN_MEBIBYTES),
+        line("started again", "/memory_started/resident", IN_MEBIBYTES),
     ];
     plot.add(Panel::new("namespaces, memory", x(), Axis::new("resident MiB", Scale::Linear), lines));
 }
@@ -120,7 +121,7 @@ fn consumers(plot: &mut Plot, document: &Value) {
         line("p99", "/arrived_p99_ms", 1.0).dashed(),
     ];
     plot.add(Panel::new("consumers, one creation in 100 ms", x(), Axis::new("ms", Scale::Logarithmic), lines));
-    let lines = vec![line("node", "/memory/resident", MEBIBYTE)];
+    let lines = vec![line("node", "/memory/resident", IN_MEBIBYTES)];
     plot.add(Panel::new("consumers, memory", x(), Axis::new("resident MiB", Scale::Linear), lines));
 }
 

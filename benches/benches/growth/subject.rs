@@ -1,5 +1,6 @@
 //! The node that is looked at: filled, emptied, started again, and what it takes on disk and in memory.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt as _;
@@ -51,10 +52,22 @@ pub(crate) struct Written {
     pub(crate) per_second: f64,
     /// The records as the client sent them.
     pub(crate) raw_bytes: u64,
-    /// What was written to the disk for them, that of the file system and its journal included.
-    pub(crate) written_bytes: u64,
+    /// What was written to the disk for them, that of the file system and its journal included; where the kernel tells.
+    pub(crate) written_bytes: Option<u64>,
     /// That by the raw bytes.
-    pub(crate) amplification: f64,
+    pub(crate) amplification: Option<f64>,
+}
+
+/// Events that were given up.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Pruned {
+    pub(crate) events: u64,
+    /// Until the answer, from when on nobody sees them.
+    pub(crate) seconds: f64,
+    /// From then until the node was at rest, having removed their rows.
+    pub(crate) removal_seconds: f64,
+    /// CPU time of the node until then.
+    pub(crate) node_cpu_seconds: f64,
 }
 
 /// What a node keeps on disk. Bytes, as the file system counts them.
@@ -155,30 +168,39 @@ impl Subject {
         messages::write_all(&self.namespace(), operations).await?;
         self.changed = Instant::now();
         let seconds = started.elapsed().as_secs_f64();
-        let written_bytes = self.disk_written_bytes() - before;
+        let written_bytes = self.disk_written_since(before);
         Ok(Written {
             mutations,
             per_second: mutations as f64 / seconds,
             raw_bytes,
             written_bytes,
-            amplification: written_bytes as f64 / raw_bytes.max(1) as f64,
+            amplification: written_bytes.map(|bytes| bytes as f64 / raw_bytes.max(1) as f64),
         })
     }
 
     /// Bytes a second that go to the disk while nobody asks the node for anything.
-    pub(crate) async fn written_by_others(&self) -> f64 {
+    pub(crate) async fn written_by_others(&self) -> Option<f64> {
         const LENGTH: Duration = Duration::from_secs(2);
         let before = self.disk_written_bytes();
         tokio::time::sleep(LENGTH).await;
-        (self.disk_written_bytes() - before) as f64 / LENGTH.as_secs_f64()
+        Some(self.disk_written_since(before)? as f64 / LENGTH.as_secs_f64())
     }
 
-    /// Gives up all events that there are; how many, and how long it took.
-    pub(crate) async fn prune(&mut self) -> Result<(u64, Duration), Error> {
-        let started = Instant::now();
-        let pruned = self.namespace().prune_registration_entry_events(Duration::ZERO).await?;
-        self.changed = Instant::now();
-        Ok((pruned, started.elapsed()))
+    /// Gives up all events that there are, and waits until the node has removed their rows, so that this is part of nothing else.
+    pub(crate) async fn prune(&mut self) -> Result<Pruned, Error> {
+        let process = self.group.process(1);
+        let (started, cpu) = (Instant::now(), usage::cpu(process));
+        let events = self.namespace().prune_registration_entry_events(Duration::ZERO).await?;
+        let answered = Instant::now();
+        self.changed = answered;
+        // No metric says that the rows are gone.
+        let at_rest = usage::wait_until_at_rest(process, DEADLINE).await.expect("a node that comes to rest");
+        Ok(Pruned {
+            events,
+            seconds: (answered - started).as_secs_f64(),
+            removal_seconds: (at_rest - answered).as_secs_f64(),
+            node_cpu_seconds: (usage::cpu(process) - cpu).as_secs_f64(),
+        })
     }
 
     /// Waits until no mutation has to be remembered any more.
@@ -190,13 +212,12 @@ impl Subject {
         }
     }
 
-    /// Gives back what nothing wants; how long it took.
-    pub(crate) async fn compact(&self) -> Result<Duration, Error> {
-        let started = Instant::now();
+    /// Gives back what nothing wants.
+    pub(crate) async fn compact(&self) -> Result<(), Error> {
         let admin = self.group.client().with_options(Options::default().with_deadline(DEADLINE)).admin();
         // The first makes the base snapshot, without which little can go.
         while admin.compact().await?.bytes_freed > 0 {}
-        Ok(started.elapsed())
+        Ok(())
     }
 
     /// A snapshot, with or without events, taken by a client; how long it took and how long it is.
@@ -247,9 +268,19 @@ impl Subject {
         usage::memory(self.group.process(1))
     }
 
-    /// What has been written to the disk beneath the node.
-    pub(crate) fn disk_written_bytes(&self) -> u64 {
+    /// What has been written to the disk beneath the node, where the kernel tells.
+    pub(crate) fn disk_written_bytes(&self) -> Option<u64> {
         usage::disk_written_bytes(&self.group.data(1))
+    }
+
+    /// The same since an earlier look.
+    pub(crate) fn disk_written_since(&self, before: Option<u64>) -> Option<u64> {
+        Some(self.disk_written_bytes()?.saturating_sub(before?))
+    }
+
+    /// CPU time of the node's threads since it was started, in seconds.
+    pub(crate) fn node_threads(&self) -> BTreeMap<String, f64> {
+        usage::cpu_by_thread(self.group.process(1))
     }
 
     pub(crate) fn disk(&self) -> Disk {

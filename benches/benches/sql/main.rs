@@ -32,8 +32,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum as _};
+use clap::{Parser, ValueEnum as _, value_parser};
 use serde_json::{Value, json};
+use steeple_benches::arguments::{at_least_one, positive};
+use steeple_benches::interruption::unless_interrupted;
 use steeple_benches::machine::Machine;
 use steeple_benches::plot::Plot;
 use steeple_benches::plot::comparison::rows;
@@ -52,25 +54,25 @@ const COMPARED: usize = 2;
 #[derive(Clone, Debug, Parser)]
 struct Arguments {
     /// Numbers of entries
-    #[arg(long, value_delimiter = ',', default_values_t = [10_000])]
+    #[arg(long, value_delimiter = ',', default_values_t = [10_000], value_parser = value_parser!(u64).range(1..))]
     sizes: Vec<u64>,
     /// Clients that ask at a time, each waiting for its answer
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 64])]
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 64], value_parser = at_least_one)]
     clients: Vec<usize>,
     /// Turns of each side
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = at_least_one)]
     turns: usize,
     /// Seconds that each turn takes at least
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = positive)]
     seconds: f64,
-    /// Only what has this in its name
-    #[arg(long)]
-    work: Option<String>,
+    /// Only what has one of these in its name
+    #[arg(long, value_delimiter = ',')]
+    work: Vec<String>,
     /// What is compared
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Side::Steeple, Side::Postgres, Side::Sqlite])]
     sides: Vec<Side>,
     /// Entries of a page; SPIRE asks for so many when it loads all
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 10_000, value_parser = at_least_one)]
     page: usize,
     /// Have SQL statements prepared each time they are sent, as SPIRE has most of its own, and not once by each connection
     #[arg(long)]
@@ -102,6 +104,10 @@ impl Arguments {
         }
     }
 
+    fn wants(&self, work: Work) -> bool {
+        self.work.is_empty() || self.work.iter().any(|part| work.name().contains(part))
+    }
+
     fn length(&self) -> Duration {
         Duration::from_secs_f64(self.seconds)
     }
@@ -126,7 +132,7 @@ fn main() -> ExitCode {
         (arguments.sizes, arguments.clients, arguments.page) = (vec![1_000], vec![4], 300);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    match runtime.block_on(run(&arguments)) {
+    match runtime.block_on(unless_interrupted(run(&arguments))).flatten() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -194,7 +200,7 @@ async fn measure(arguments: &Arguments, size: u64, measured: &mut Measured) -> R
     }
     answers_are_equal(&stores, &workload).await?;
     let next: Vec<_> = stores.iter().map(|_| AtomicU64::new(0)).collect();
-    for work in WORK.into_iter().filter(|work| arguments.work.as_ref().is_none_or(|part| work.name().contains(part))) {
+    for work in WORK.into_iter().filter(|work| arguments.wants(*work)) {
         let clients = if work.is_lone() { &[1][..] } else { &arguments.clients[..] };
         for clients in clients {
             let extent = Extent { turns: arguments.turns, length: arguments.length(), clients: *clients };

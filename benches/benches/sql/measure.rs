@@ -140,6 +140,7 @@ struct Asked {
     failures: Vec<String>,
 }
 
+/// Other than [`steeple_benches::asking`], every answer counts: some take longer than a turn, which ends with the last of them.
 async fn ask_again(
     store: &Store,
     workload: &Workload,
@@ -176,14 +177,17 @@ async fn ask_again(
     asked
 }
 
-/// Makes as many events as there are entries, and prunes all of them; what was there before goes first.
+/// Makes as many events as there are entries, and prunes all of them; what was there before goes first. The time is that until
+/// the answer, the CPU time that until all of it is gone.
 async fn prune(store: &Store, workload: &Workload, turn: u64) -> Result<Turn, String> {
     store.ask(0, &Request::Prune).await?;
     store.add_events(workload, turn).await?;
+    store.come_to_rest().await?;
     let before = (process_cpu_time(), store.servers_cpu());
     let started = Instant::now();
     let pruned = store.ask(0, &Request::Prune).await?.count();
     let elapsed = started.elapsed();
+    store.come_to_rest().await?;
     let cpu = (process_cpu_time() - before.0) + store.servers_cpu().saturating_sub(before.1);
     if pruned != workload.size() {
         return Err(format!("{} pruned {pruned} events of {}", store.side.name(), workload.size()));

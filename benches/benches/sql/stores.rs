@@ -23,6 +23,9 @@ use crate::workload::{Answer, Request, Workload};
 /// Connections to the node, which all clients share.
 pub(crate) const CONNECTIONS: usize = 4;
 
+/// How long the node may be busy after an answer.
+const REST_MAX: Duration = Duration::from_secs(120);
+
 /// A side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -119,6 +122,14 @@ impl Store {
                 store.add_events(workload).await.map_err(|error| error.to_string())
             }
         }
+    }
+
+    /// Waits until a side has done what it does after an answer: the node removes in the background what a prune hid. (PostgreSQL
+    /// vacuums when it sees fit, and for that nobody waits.)
+    pub(crate) async fn come_to_rest(&self) -> Result<(), String> {
+        let Kind::Steeple(store) = &self.kind else { return Ok(()) };
+        let at_rest = usage::wait_until_at_rest(store.group.process(1), REST_MAX).await;
+        at_rest.map(drop).ok_or_else(|| "the node does not come to rest".to_owned())
     }
 
     /// Asks once. `client` is one of those that ask at a time.
