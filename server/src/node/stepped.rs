@@ -162,6 +162,12 @@ pub struct SteppedNode {
     has_ended: bool,
 }
 
+impl Drop for SteppedNode {
+    fn drop(&mut self) {
+        self.steps.give_up();
+    }
+}
+
 impl SteppedNode {
     /// Opens what is stored and recovers. Takes as many steps as that takes.
     ///

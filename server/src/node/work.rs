@@ -184,6 +184,20 @@ impl Steps {
         self.tasks.lock().push(Stepped { task, ready: Arc::new(Ready(AtomicBool::new(true))) });
     }
 
+    /// Drops what is not done. Tasks hold the node that they work for, which holds them.
+    pub(super) fn give_up(&self) {
+        // Outside of the locks: what is dropped may begin something else, which is given up with the next round.
+        loop {
+            let tasks = std::mem::take(&mut *self.tasks.lock());
+            if tasks.is_empty() {
+                break;
+            }
+            drop(tasks);
+        }
+        let sleepers = std::mem::take(&mut self.time.lock().sleepers);
+        drop(sleepers);
+    }
+
     /// Lets time pass.
     pub(super) fn pass(&self, time: Duration) {
         let mut clock = self.time.lock();

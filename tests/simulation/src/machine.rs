@@ -270,7 +270,8 @@ impl Machine {
         self.serving.clear();
         let was_taking_over = self.node.as_ref().is_some_and(SteppedNode::is_taking_over);
         self.may_rebuild |= was_taking_over || self.is_failing || std::mem::take(&mut self.store_failed);
-        (self.node, self.patient, self.fetching) = (None, None, None);
+        // A process that is killed tidies nothing up: it is dropped when what is left of its files is settled.
+        let killed = (self.node.take(), self.patient.take(), self.fetching.take());
         self.dying = None;
         drop(self.outbox.take());
         self.disk = self.disk.crash(loss, chance.number());
@@ -283,6 +284,7 @@ impl Machine {
         // What is damaged stays so, and may show in a later life.
         self.store_failed = stores.is_damaged();
         self.storage = storage(&self.disk, &self.base, stores);
+        drop(killed);
     }
 
     /// The process has ended in order.

@@ -1,36 +1,31 @@
 //! Groups of whole nodes over simulated disks in virtual time: log, base snapshot, records, repair and takeovers, as in a
 //! server; only sockets, threads and sled are left out.
 
+mod member;
+mod nursing;
+
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
-use steeple_engine::disk::SimulatedDisk;
 use steeple_engine::disk::simulated::CrashLoss;
 use steeple_engine::domain::Command;
-use steeple_engine::ids::{ClusterId, HistoryId, LogIndex, NamespaceId, NodeId, Timestamp};
-use steeple_engine::log::{Entry, LogError, LogOptions, Verification};
-use steeple_engine::record_store::RecordStoreKind;
+use steeple_engine::ids::{LogIndex, NamespaceId, NodeId};
+use steeple_engine::log::LogError;
 use steeple_engine::spire;
-use steeple_raft::eraftpb::Message;
-use steeple_raft::{Member, Need, Question, ReplicaOptions, Statement, Wanted};
-use steeple_server::node::stepped::{Shelf, SimulatedStorage, SteppedNode, SteppedPatient};
-use steeple_server::node::{Clock, ClusterOptions, ClusterOrigin, Connect, Node, NodeOptions, NodeParts, StartError};
-use steeple_server::peer::repair::WantedEntries;
-use steeple_server::peer::{
-    BoxFuture, Delivery, FetchError, FetchedSnapshot, HandshakeError, Introduction, PeerSink, SnapshotProvider,
-    Transport, WantedSnapshot,
-};
+use steeple_server::node::stepped::{SteppedNode, SteppedPatient};
+use steeple_server::node::{Connect, Node, NodeParts, StartError};
+use steeple_server::peer::{Delivery, FetchError, FetchedSnapshot, HandshakeError, Introduction};
 use steeple_snapshot::ChunkReceiver;
-use tokio::sync::oneshot;
 
 use crate::chance::Chance;
+
+pub use self::member::Disks;
+use self::member::{Connected, Doing, Fetch, MemberNode, Repairing, Time, options};
 
 /// How far time goes in one round.
 const TICK: Duration = Duration::from_millis(100);
@@ -38,172 +33,11 @@ const TICK: Duration = Duration::from_millis(100);
 /// Rounds of work that follow from one tick at the most.
 const STEPS_MAX: usize = 2_000;
 
-/// What the clocks say at the beginning.
-const EPOCH_MICROS: u64 = 1_800_000_000_000_000;
-
 /// Bytes of a snapshot at the most.
 const SNAPSHOT_BYTES_MAX: u64 = 64 << 20;
 
 /// Steps that a snapshot on its way may take without anything that a member has to do.
 const SERVING_STEPS: usize = 3;
-
-/// How often the questions of one round may lead to something new.
-const TREATMENTS_MAX: usize = 100;
-
-/// What survives of a member.
-pub struct Disks {
-    /// With the log.
-    pub log: SimulatedDisk,
-    /// With the base snapshot.
-    pub base: SimulatedDisk,
-    /// The record stores.
-    pub stores: Shelf,
-}
-
-impl Disks {
-    fn new() -> Self {
-        Self { log: SimulatedDisk::new(), base: SimulatedDisk::new(), stores: Shelf::default() }
-    }
-
-    /// The same again, independent of these.
-    #[must_use]
-    pub fn duplicate(&self) -> Self {
-        let stores = self.stores.crash(|unflushed| unflushed);
-        Self { log: self.log.duplicate_with_failures(), base: self.base.duplicate_with_failures(), stores }
-    }
-
-    /// What a crash leaves.
-    fn crash(&self, loss: CrashLoss, seed: u64) -> Self {
-        let kept = |unflushed: usize| if loss == CrashLoss::Everything { 0 } else { unflushed };
-        Self { log: self.log.crash(loss, seed), base: self.base.crash(loss, seed), stores: self.stores.crash(kept) }
-    }
-
-    fn storage(self) -> Arc<SimulatedStorage> {
-        Arc::new(SimulatedStorage { log: Arc::new(self.log), base: self.base, stores: self.stores })
-    }
-}
-
-/// The time of a group.
-#[derive(Clone, Default)]
-struct Time(Arc<AtomicU64>);
-
-impl Clock for Time {
-    fn now(&self) -> Timestamp {
-        Timestamp(EPOCH_MICROS + self.0.load(Ordering::Relaxed))
-    }
-}
-
-/// What a member wants to send.
-#[derive(Clone, Default)]
-struct Outbox(Arc<Mutex<Sent>>);
-
-#[derive(Default)]
-struct Sent {
-    messages: Vec<Message>,
-    greetings: Vec<NodeId>,
-    fetches: Vec<Fetch>,
-}
-
-struct Fetch {
-    from: NodeId,
-    minimum: LogIndex,
-    answer: oneshot::Sender<Result<FetchedSnapshot, FetchError>>,
-}
-
-impl Transport for Outbox {
-    fn send(&self, _: NodeId, message: Message) {
-        self.0.lock().messages.push(message);
-    }
-
-    fn greet(&self, to: NodeId) {
-        self.0.lock().greetings.push(to);
-    }
-
-    fn set_members(&self, _: Vec<(NodeId, String)>) {}
-
-    fn fetch_snapshot(
-        &self,
-        from: NodeId,
-        wanted: WantedSnapshot,
-        _: PathBuf,
-    ) -> BoxFuture<'static, Result<FetchedSnapshot, FetchError>> {
-        let (answer, fetched) = oneshot::channel();
-        self.0.lock().fetches.push(Fetch { from, minimum: wanted.minimum, answer });
-        Box::pin(async move { fetched.await.unwrap_or(Err(FetchError::CutOff)) })
-    }
-}
-
-/// How others reach a member.
-#[derive(Clone, Default)]
-struct Connected {
-    sink: Arc<Mutex<Option<Arc<dyn PeerSink>>>>,
-    snapshots: Arc<Mutex<Option<Arc<dyn SnapshotProvider>>>>,
-    introduction: Arc<Mutex<Option<Introduction>>>,
-}
-
-/// What a member is doing.
-enum Doing {
-    Stopped,
-    Running(Box<SteppedNode>),
-    Repairing(Box<Repairing>),
-    /// It does not start.
-    Refusing(String),
-}
-
-struct Repairing {
-    patient: SteppedPatient,
-    /// The log was whole when it was opened: records and base snapshot are missing.
-    lacks_records: bool,
-    obstacle: String,
-}
-
-/// One member.
-struct MemberNode {
-    log: SimulatedDisk,
-    base: SimulatedDisk,
-    storage: Arc<SimulatedStorage>,
-    outbox: Outbox,
-    connected: Connected,
-    doing: Doing,
-    /// Counts its starts.
-    lives: u64,
-}
-
-impl MemberNode {
-    fn over(disks: Disks) -> Self {
-        let (log, base) = (disks.log.clone(), disks.base.clone());
-        let (outbox, connected) = (Outbox::default(), Connected::default());
-        Self { log, base, storage: disks.storage(), outbox, connected, doing: Doing::Stopped, lives: 0 }
-    }
-
-    fn disks(&self) -> Disks {
-        let stores = self.storage.stores.crash(|unflushed| unflushed);
-        Disks { log: self.log.clone(), base: self.base.clone(), stores }
-    }
-
-    fn running(&self) -> Option<&SteppedNode> {
-        match &self.doing {
-            Doing::Running(node) => Some(node),
-            _ => None,
-        }
-    }
-
-    fn running_mut(&mut self) -> Option<&mut SteppedNode> {
-        match &mut self.doing {
-            Doing::Running(node) => Some(node),
-            _ => None,
-        }
-    }
-
-    fn sink(&self) -> Option<Arc<dyn PeerSink>> {
-        self.connected.sink.lock().clone().filter(|_| self.running().is_some())
-    }
-
-    fn introduction(&self) -> Option<Introduction> {
-        let known = (*self.connected.introduction.lock())?;
-        self.sink().map(|sink| Introduction { log_end: sink.log_end(), ..known })
-    }
-}
 
 type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -226,45 +60,6 @@ fn poll<T>(future: Pin<&mut (impl Future<Output = T> + ?Sized)>) -> Option<T> {
     match future.poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(done) => Some(done),
         Poll::Pending => None,
-    }
-}
-
-/// Settings of the members. Nothing is kept for longer than it is wanted, and everything is read when a log is opened.
-fn options(id: u64, members: u64) -> NodeOptions {
-    let member = |number: u64| {
-        let address = format!("member-{number}");
-        (number, Member { peer_address: address.clone(), client_address: address })
-    };
-    let log = LogOptions {
-        segment_bytes: 32 << 10,
-        segment_entries: 16,
-        spare_segments: 0,
-        verification: Verification::Everything,
-        ..LogOptions::default()
-    };
-    NodeOptions {
-        data: None,
-        log,
-        store: RecordStoreKind::Memory,
-        request_window: Duration::ZERO,
-        history_retention: Duration::ZERO,
-        follower_log_retention: Duration::ZERO,
-        compaction_interval: None,
-        base_interval_bytes: 1,
-        // Entries stand where the group has them, so that it can be said what is left of each.
-        rewrite_below: 0.0,
-        cluster: ClusterOptions {
-            node: NodeId(id),
-            origin: ClusterOrigin::Founding {
-                cluster: ClusterId([1; 16]),
-                history: HistoryId([1; 16]),
-                members: (1..=members).map(member).collect(),
-            },
-            tick: TICK,
-            replica: ReplicaOptions { heartbeat_ticks: 2, election_ticks: 10, ..ReplicaOptions::default() },
-            ..ClusterOptions::default()
-        },
-        ..NodeOptions::default()
     }
 }
 
@@ -343,7 +138,7 @@ impl Nodes {
     pub fn kill(&mut self, id: u64, loss: CrashLoss) {
         let seed = self.chance.number();
         let Some(member) = self.members.get_mut(&id) else { return };
-        member.doing = Doing::Stopped;
+        // What was doing is dropped behind it: a process that is killed tidies nothing up.
         let crashed = member.disks().crash(loss, seed);
         *member = MemberNode { lives: member.lives, ..MemberNode::over(crashed) };
     }
@@ -560,123 +355,6 @@ impl Nodes {
             });
             done(received);
         }))
-    }
-
-    /// One round of questions of a member that repairs itself, and what follows from the answers.
-    fn repair(&mut self, id: u64) {
-        let Some(member) = self.members.get_mut(&id) else { return };
-        if !matches!(member.doing, Doing::Repairing(_)) {
-            return;
-        }
-        let Doing::Repairing(mut repairing) = std::mem::replace(&mut member.doing, Doing::Stopped) else { return };
-        let treated = match repairing.lacks_records {
-            true => Ok(self.fetch_base(id, &repairing.patient)),
-            false => self.treat(id, &repairing.patient),
-        };
-        let Some(member) = self.members.get_mut(&id) else { return };
-        match treated {
-            Err(error) => member.doing = Doing::Refusing(error.to_string()),
-            Ok(Some(obstacle)) => {
-                repairing.obstacle = obstacle;
-                member.doing = Doing::Repairing(repairing);
-            }
-            Ok(None) => match repairing.patient.close() {
-                Ok(()) => self.start(id),
-                Err(error) => member.doing = Doing::Refusing(error.to_string()),
-            },
-        }
-    }
-
-    /// `None` when the log is whole, else what is in the way.
-    fn treat(&mut self, id: u64, patient: &SteppedPatient) -> Result<Option<String>, LogError> {
-        self.ask_all(id, patient)?;
-        for _ in 0..TREATMENTS_MAX {
-            match patient.step()? {
-                Need::Nothing => return Ok(None),
-                Need::Answers => self.ask_all(id, patient)?,
-                Need::Patience(obstacle) => return Ok(Some(obstacle.to_string())),
-                Need::Snapshot { at_least, .. } => return Ok(self.fetch_snapshot(id, patient, at_least)),
-                Need::Entries(wanted) => {
-                    let mut taken = 0;
-                    for wanted in wanted {
-                        let source = wanted.sources[self.chance.below(wanted.sources.len() as u64) as usize];
-                        let entries = self.entries_of(source.0, &wanted);
-                        self.fetched.0 += entries.len() as u64;
-                        self.fetched.1 += entries.iter().map(|entry| entry.payload.len() as u64).sum::<u64>();
-                        taken += patient.receive(entries)?;
-                    }
-                    if taken == 0 {
-                        return Ok(Some("what was fetched does not fit".into()));
-                    }
-                }
-            }
-        }
-        Ok(Some("it goes on".into()))
-    }
-
-    fn fetch_base(&mut self, id: u64, patient: &SteppedPatient) -> Option<String> {
-        self.fetch_snapshot(id, patient, patient.base())
-    }
-
-    /// `None` when a snapshot was taken over, else what is in the way.
-    fn fetch_snapshot(&mut self, id: u64, patient: &SteppedPatient, minimum: LogIndex) -> Option<String> {
-        let mut last = "nobody has a snapshot".to_owned();
-        for from in self.ids().into_iter().filter(|from| *from != id) {
-            let fetched: Arc<Mutex<Option<Result<Bytes, String>>>> = Arc::default();
-            let arrived = Arc::clone(&fetched);
-            let serving = self.serve(from, id, minimum, move |outcome| *arrived.lock() = Some(outcome));
-            self.serving.extend(serving);
-            self.settle();
-            let outcome = fetched.lock().take().unwrap_or_else(|| Err("it takes long".into()));
-            match outcome.and_then(|snapshot| patient.take_over(snapshot)) {
-                Ok(()) => {
-                    self.snapshots += 1;
-                    return None;
-                }
-                Err(reason) => {
-                    last = format!("a snapshot that reaches entry {minimum} is needed; member {from}: {reason}")
-                }
-            }
-        }
-        Some(last)
-    }
-
-    fn ask_all(&mut self, id: u64, patient: &SteppedPatient) -> Result<(), LogError> {
-        let Some(question) = patient.ask()? else { return Ok(()) };
-        for other in self.ids().into_iter().filter(|other| *other != id) {
-            if let Some((who, statement)) = self.answer_of(other, question) {
-                // Another data directory than the group knows says nothing.
-                drop(patient.hear(&who, statement));
-            }
-        }
-        Ok(())
-    }
-
-    fn answer_of(&mut self, id: u64, question: Question) -> Option<(Introduction, Statement)> {
-        let member = self.members.get(&id)?;
-        if let Doing::Repairing(repairing) = &member.doing {
-            return Some((repairing.patient.introduction(), repairing.patient.answer(&question).ok()??));
-        }
-        let who = member.introduction()?;
-        let mut answering = Box::pin(member.running()?.describe_log(question));
-        for _ in 0..STEPS_MAX {
-            if let Some(answer) = poll(answering.as_mut()) {
-                return Some((who, answer?));
-            }
-            if !self.work(id) {
-                break;
-            }
-        }
-        None
-    }
-
-    fn entries_of(&self, id: u64, wanted: &Wanted) -> Vec<Entry> {
-        let range = WantedEntries { first: wanted.first, last: wanted.last, term: wanted.term };
-        match self.members.get(&id).map(|member| &member.doing) {
-            Some(Doing::Running(node)) => node.entries(range),
-            Some(Doing::Repairing(repairing)) => repairing.patient.entries(range),
-            _ => Vec::new(),
-        }
     }
 }
 
