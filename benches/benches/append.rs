@@ -1,17 +1,15 @@
-//! Appending: the log alone, a whole node, and beside them what the machine does without us.
+//! Appending: the log alone, a whole node, and beside them the bare disk.
 //!
 //! Wall time where there is a disk, because a sync is waiting. What a create costs in CPU time on all threads, those of its callers
 //! included, is printed after the node's figures. Creations stay, so a small table grows while it is measured.
 
-use std::fs::File;
-use std::hint::black_box;
-use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use steeple_benches::appending::AppendingLog;
-use steeple_benches::cpu_time::{ThreadCpuTime, process_cpu_time};
+use steeple_benches::bare_file::BareFile;
+use steeple_benches::cpu_time::process_cpu_time;
 use steeple_benches::deployment::{Deployment, creation_event};
 use steeple_benches::running::{RunningNode, undisturbed};
 use steeple_benches::{scratch_directory, sizes};
@@ -21,39 +19,9 @@ use tokio::runtime::Runtime;
 /// Commands in one batch, or in flight.
 const BATCHES: [usize; 3] = [1, 16, 256];
 
-/// The bare file is written round and round in this size, as a log segment is.
-const BARE_FILE_BYTES: u64 = 64 << 20;
-
 fn payloads(count: usize) -> Vec<Bytes> {
     let deployment = Deployment::new(1, 10_000);
     (0..count as u64).map(|number| creation_event(&deployment, number).encode()).collect()
-}
-
-/// A preallocated file that is written in place.
-struct BareFile {
-    file: File,
-    offset: u64,
-}
-
-impl BareFile {
-    fn create(directory: &std::path::Path) -> Self {
-        let file = File::create_new(directory.join("bare")).expect("a file");
-        let zeros = vec![0; 1 << 20];
-        for offset in (0..BARE_FILE_BYTES).step_by(zeros.len()) {
-            file.write_all_at(&zeros, offset).expect("zeros");
-        }
-        file.sync_all().expect("a sync");
-        Self { file, offset: 0 }
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        if self.offset + bytes.len() as u64 > BARE_FILE_BYTES {
-            self.offset = 0;
-        }
-        self.file.write_all_at(bytes, self.offset).expect("a write");
-        self.file.sync_data().expect("a sync");
-        self.offset += bytes.len() as u64;
-    }
 }
 
 fn append(criterion: &mut Criterion) {
@@ -68,9 +36,11 @@ fn append(criterion: &mut Criterion) {
         let mut log = AppendingLog::open(directory.path());
         group.bench_function(format!("log/{batch}"), |bencher| bencher.iter(|| log.append(&payloads)));
         let directory = scratch_directory();
-        let mut file = BareFile::create(directory.path());
+        let mut file = BareFile::create(directory.path()).expect("a file");
         let bytes = vec![7; framed];
-        group.bench_function(format!("bare_fdatasync/{batch}"), |bencher| bencher.iter(|| file.write(&bytes)));
+        group.bench_function(format!("bare_fdatasync/{batch}"), |bencher| {
+            bencher.iter(|| file.write_durably(&bytes).expect("a write"));
+        });
     }
     group.finish();
 }
@@ -105,25 +75,5 @@ fn node(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn machine(criterion: &mut Criterion<ThreadCpuTime>) {
-    let mut group = criterion.benchmark_group("machine");
-    for bytes in [600, 1 << 20] {
-        let (source, mut target) = (vec![7_u8; bytes], vec![0_u8; bytes]);
-        group.throughput(Throughput::Bytes(bytes as u64));
-        group.bench_function(format!("memcpy/{bytes}"), |bencher| {
-            bencher.iter(|| black_box(&mut target).copy_from_slice(black_box(&source)));
-        });
-        group.bench_function(format!("crc32/{bytes}"), |bencher| {
-            bencher.iter(|| crc32fast::hash(black_box(&source)));
-        });
-    }
-    group.finish();
-}
-
-criterion_group! {
-    name = cpu;
-    config = Criterion::default().with_measurement(ThreadCpuTime);
-    targets = machine
-}
 criterion_group!(disk, append, node);
-criterion_main!(cpu, disk);
+criterion_main!(disk);

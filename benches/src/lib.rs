@@ -7,6 +7,7 @@ pub mod accepted;
 pub mod appending;
 pub mod arguments;
 pub mod asking;
+pub mod bare_file;
 pub mod cpu_time;
 pub mod deployment;
 pub mod interruption;
