@@ -4,25 +4,36 @@
 //! ones, rebuilt from them at start. A request is remembered for a configured time, and at most [`REMEMBERED_MAX`] of
 //! them: under a load that makes more within that time, the oldest are forgotten first.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::hash::{BuildHasher as _, RandomState};
 
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use steeple_engine::event::{ArchivedEvent, ArchivedRequestStamp, Event, RequestStamp};
 use steeple_engine::ids::{NamespaceId, RequestId, Revision, Timestamp};
 
-/// Requests remembered at the most, about 100 MB.
+/// Requests remembered at the most, about 60 MB.
 pub const REMEMBERED_MAX: usize = 1_000_000;
 
 /// The recent requests of a group.
 #[derive(Debug)]
 pub struct RequestLedger {
     window_micros: u64,
-    known: HashMap<(NamespaceId, RequestId), Remembered>,
     /// In event order, for forgetting.
-    order: VecDeque<(Timestamp, NamespaceId, RequestId)>,
+    order: VecDeque<Remembered>,
+    /// The number of the first one in `order`. They are numbered in event order, modulo 2^32, of which
+    /// [`REMEMBERED_MAX`] is a small part.
+    first: u32,
+    /// The numbers of all, by request. Five bytes for each, where a map of its own would hold it a second time.
+    numbers: HashTable<u32>,
+    state: RandomState,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Remembered {
+    time: Timestamp,
+    namespace: NamespaceId,
+    id: RequestId,
     fingerprint: u64,
     revision: Revision,
 }
@@ -42,7 +53,7 @@ impl RequestLedger {
     /// An empty ledger that remembers for `window_micros` microseconds.
     #[must_use]
     pub fn new(window_micros: u64) -> Self {
-        Self { window_micros, known: HashMap::new(), order: VecDeque::new() }
+        Self { window_micros, order: VecDeque::new(), first: 0, numbers: HashTable::new(), state: RandomState::new() }
     }
 
     /// What is known of a request at `now`. One older than the window is new again: the event that it caused may have
@@ -50,7 +61,7 @@ impl RequestLedger {
     #[must_use]
     pub fn look_up(&mut self, namespace: NamespaceId, stamp: RequestStamp, now: Timestamp) -> Known {
         self.forget_before(now);
-        match self.known.get(&(namespace, stamp.id)) {
+        match self.find(namespace, stamp.id) {
             None => Known::New,
             Some(remembered) if remembered.fingerprint == stamp.fingerprint => Known::Caused(remembered.revision),
             Some(_) => Known::Reused,
@@ -88,36 +99,82 @@ impl RequestLedger {
             self.forget_oldest();
         }
         let Some(stamp) = request else { return };
-        let remembered = Remembered { fingerprint: stamp.fingerprint, revision };
-        if self.known.insert((namespace, stamp.id), remembered).is_none() {
-            self.order.push_back((time, namespace, stamp.id));
+        let remembered = Remembered { time, namespace, id: stamp.id, fingerprint: stamp.fingerprint, revision };
+        let Self { order, first, numbers, state, .. } = self;
+        let is_it = |number: &u32| at(order, *first, *number).is_some_and(|held| held.is(namespace, stamp.id));
+        let hash_of = |number: &u32| at(order, *first, *number).map_or(0, |held| held.hash(state));
+        match numbers.entry(remembered.hash(state), is_it, hash_of) {
+            // It keeps its place.
+            Entry::Occupied(number) => {
+                let number = *number.get();
+                if let Some(held) = order.get_mut(place(*first, number)) {
+                    (held.fingerprint, held.revision) = (stamp.fingerprint, revision);
+                }
+            }
+            Entry::Vacant(entry) => {
+                // There are fewer than 2^32.
+                entry.insert(first.wrapping_add(order.len() as u32));
+                order.push_back(remembered);
+            }
         }
+    }
+
+    fn find(&self, namespace: NamespaceId, id: RequestId) -> Option<&Remembered> {
+        let held = |number: &u32| at(&self.order, self.first, *number);
+        let is_it = |number: &u32| held(number).is_some_and(|held| held.is(namespace, id));
+        held(self.numbers.find(hash(&self.state, namespace, id), is_it)?)
     }
 
     /// Requests remembered now.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.known.len()
+        self.order.len()
     }
 
     /// Whether none is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.known.is_empty()
+        self.order.is_empty()
     }
 
     fn forget_before(&mut self, now: Timestamp) {
         let oldest_kept = Timestamp(now.0.saturating_sub(self.window_micros));
-        while self.order.front().is_some_and(|(time, ..)| *time < oldest_kept) {
+        while self.order.front().is_some_and(|held| held.time < oldest_kept) {
             self.forget_oldest();
         }
     }
 
     fn forget_oldest(&mut self) {
-        if let Some((_, namespace, id)) = self.order.pop_front() {
-            self.known.remove(&(namespace, id));
+        let Some(oldest) = self.order.pop_front() else { return };
+        let number = self.first;
+        if let Ok(entry) = self.numbers.find_entry(oldest.hash(&self.state), |held| *held == number) {
+            entry.remove();
         }
+        self.first = number.wrapping_add(1);
     }
+}
+
+impl Remembered {
+    fn is(&self, namespace: NamespaceId, id: RequestId) -> bool {
+        self.namespace == namespace && self.id == id
+    }
+
+    fn hash(&self, state: &RandomState) -> u64 {
+        hash(state, self.namespace, self.id)
+    }
+}
+
+fn hash(state: &RandomState, namespace: NamespaceId, id: RequestId) -> u64 {
+    state.hash_one((namespace, id))
+}
+
+/// Where the one with a number is.
+fn place(first: u32, number: u32) -> usize {
+    number.wrapping_sub(first) as usize
+}
+
+fn at(order: &VecDeque<Remembered>, first: u32, number: u32) -> Option<&Remembered> {
+    order.get(place(first, number))
 }
 
 #[cfg(test)]
@@ -158,6 +215,42 @@ mod tests {
         assert_eq!(look_up(&mut ledger, 2, 2), Known::Caused(Revision(2)));
         assert_eq!(ledger.len(), 2);
     }
+
+    #[test]
+    fn what_is_remembered_is_what_a_plain_map_remembers() {
+        let mut random = 7_u64;
+        let mut next = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % below
+        };
+        // Numbers that are about to begin again.
+        let mut ledger = RequestLedger { first: u32::MAX - 100, ..RequestLedger::new(50) };
+        // By id: when it was remembered first, the fingerprint and the revision that came last.
+        let mut model = std::collections::BTreeMap::<u8, (u64, u64, u64)>::new();
+        let mut time = 1_000;
+        for revision in 1..2_000 {
+            time += next(3);
+            let id = u8::try_from(next(60)).unwrap();
+            let fingerprint = next(4);
+            let mut event = event(revision, time, id);
+            event.request = Some(RequestStamp { id: RequestId([id; 16]), fingerprint });
+            ledger.remember(&event);
+            model.retain(|_, (first, ..)| *first + 50 >= time);
+            let first = model.get(&id).map_or(time, |(first, ..)| *first);
+            model.insert(id, (first, fingerprint, revision));
+            assert_eq!(ledger.len(), model.len());
+            for id in 0..60 {
+                let expected = match model.get(&id) {
+                    None => Known::New,
+                    Some((_, held, revision)) if *held == fingerprint => Known::Caused(Revision(*revision)),
+                    Some(_) => Known::Reused,
+                };
+                assert_eq!(look_up_at(&mut ledger, id, fingerprint, time), expected);
+            }
+        }
+        assert!(ledger.first < 2_000, "the numbers began again");
+    }
+
     #[test]
     fn forgets_as_time_passes_even_when_nothing_happens() {
         let mut ledger = RequestLedger::new(100);

@@ -47,6 +47,27 @@ impl<V> KeyMap<V> {
         self.table.len()
     }
 
+    /// Every key, in no order.
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &V)> {
+        self.table.iter().map(|held| (&held.key[..], &held.value))
+    }
+
+    /// The hash of a key in this map.
+    pub(super) fn hash(&self, key: &[u8]) -> u64 {
+        self.state.hash_one(key)
+    }
+
+    /// How many of the lowest bits of a hash say where in the memory of the map its key is looked for first.
+    pub(super) fn place_bits(&self) -> u32 {
+        self.table.num_buckets().max(2).ilog2()
+    }
+
+    /// Makes room for so many more keys at once.
+    pub(super) fn reserve(&mut self, keys: usize) {
+        self.table.reserve(keys, |held| held.hash);
+    }
+
     /// What is held under a key.
     pub(crate) fn get(&self, key: &[u8]) -> Option<&V> {
         let hash = self.state.hash_one(key);
@@ -55,7 +76,17 @@ impl<V> KeyMap<V> {
 
     /// Changes what is held under a key by `change`; where nothing is, `make` says what will be.
     pub(crate) fn change_or_insert(&mut self, key: &[u8], change: impl FnOnce(&mut V), make: impl FnOnce() -> V) {
-        let hash = self.state.hash_one(key);
+        self.change_or_insert_hashed(self.hash(key), key, change, make);
+    }
+
+    /// As [`KeyMap::change_or_insert`], for a key whose hash is known.
+    pub(super) fn change_or_insert_hashed(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        change: impl FnOnce(&mut V),
+        make: impl FnOnce() -> V,
+    ) {
         match self.table.entry(hash, |held| held.is(hash, key), |held| held.hash) {
             Entry::Occupied(mut entry) => change(&mut entry.get_mut().value),
             Entry::Vacant(entry) => {

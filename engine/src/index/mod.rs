@@ -1,10 +1,13 @@
 //! Secondary indexes: exact sets of sequences, in memory, rebuilt from the records.
 
+mod filling;
 mod key_map;
+mod keys;
 mod posting;
 pub mod query;
 mod select;
 mod table_indexes;
 
+pub(crate) use filling::{KeysOfMany, Part};
 pub use query::{Predicate, Query};
 pub use table_indexes::TableIndexes;

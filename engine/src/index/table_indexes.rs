@@ -6,9 +6,10 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use super::key_map::KeyMap;
+use super::keys::Keys;
 use super::posting::Posting;
 use crate::ids::{IndexId, Sequence};
-use crate::table::{IndexKind, KeySink, RecordDecodeError, TableDefinition};
+use crate::table::{IndexKind, RecordDecodeError, TableDefinition};
 
 /// Keys to the set of sequences that carry them.
 pub(crate) type Postings = KeyMap<Posting>;
@@ -20,7 +21,7 @@ pub struct TableIndexes {
     /// Every live record. Invariant: a sequence is in some index only if it is in here.
     pub(crate) all: Posting,
     /// `indexes[i]` belongs to `definition.indexes[i]`.
-    indexes: Vec<Index>,
+    pub(super) indexes: Vec<Index>,
     before: Keys,
     after: Keys,
 }
@@ -184,7 +185,7 @@ impl Index {
         }
     }
 
-    fn renumber(&mut self, sequence: u64, before: Option<i64>, after: Option<i64>) {
+    pub(super) fn renumber(&mut self, sequence: u64, before: Option<i64>, after: Option<i64>) {
         let Self::Ordered { ascending, of } = self else { return };
         if before == after {
             return;
@@ -196,72 +197,6 @@ impl Index {
         if let Some(number) = after {
             ascending.insert((number, sequence));
             of.insert(sequence, number);
-        }
-    }
-}
-
-/// The distinct keys of one body, sorted; the buffers are kept from record to record.
-#[derive(Debug, Default)]
-struct Keys {
-    bytes: Vec<u8>,
-    keys: Vec<(IndexId, KeyRange)>,
-    numbers: Vec<(IndexId, i64)>,
-}
-
-/// A key's place in [`Keys::bytes`].
-type KeyRange = std::ops::Range<usize>;
-
-/// Sorts keys. Shorter ones come first, so that bytes are seldom looked at.
-fn order(index: IndexId, key: &[u8]) -> (IndexId, usize, &[u8]) {
-    (index, key.len(), key)
-}
-
-impl Keys {
-    fn collect(&mut self, definition: &TableDefinition, body: Option<&[u8]>) -> Result<(), RecordDecodeError> {
-        self.bytes.clear();
-        self.keys.clear();
-        self.numbers.clear();
-        let Some(body) = body else { return Ok(()) };
-        (definition.keys)(body, self)?;
-        let bytes = &self.bytes;
-        let order = |(index, range): &(IndexId, KeyRange)| order(*index, &bytes[range.clone()]);
-        // Most bodies emit their keys in order, or nearly.
-        if !self.keys.is_sorted_by(|left, right| order(left) < order(right)) {
-            self.keys.sort_unstable_by(|left, right| order(left).cmp(&order(right)));
-            self.keys.dedup_by(|left, right| order(left) == order(right));
-        }
-        Ok(())
-    }
-
-    fn bytes_of(&self, range: &KeyRange) -> &[u8] {
-        &self.bytes[range.clone()]
-    }
-
-    /// Whether the same index has the same key in here as `key` of `other`.
-    fn holds(&self, (index, range): &(IndexId, KeyRange), other: &Self) -> bool {
-        let wanted = order(*index, other.bytes_of(range));
-        self.keys.binary_search_by(|(held, range)| order(*held, self.bytes_of(range)).cmp(&wanted)).is_ok()
-    }
-
-    fn count(&self, index: IndexId) -> u32 {
-        u32::try_from(self.keys.iter().filter(|(held, _)| *held == index).count()).unwrap_or(u32::MAX)
-    }
-
-    fn number_of(&self, index: IndexId) -> Option<i64> {
-        self.numbers.iter().find(|(held, _)| *held == index).map(|(_, number)| *number)
-    }
-}
-
-impl KeySink for Keys {
-    fn key(&mut self, index: IndexId, key: &[u8]) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(key);
-        self.keys.push((index, start..self.bytes.len()));
-    }
-
-    fn number(&mut self, index: IndexId, number: i64) {
-        if self.number_of(index).is_none() {
-            self.numbers.push((index, number));
         }
     }
 }

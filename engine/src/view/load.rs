@@ -1,19 +1,23 @@
 //! What a view reads of its record store when it is opened: counters, and the keys of all records for the indexes.
 //!
 //! The records are read in pieces. While the keys of one piece go into the indexes, the next one is read and hashed; a
-//! caller with threads lets both happen at the same time.
+//! caller with threads lets both happen at the same time. Whoever has read helps to fill: each index by itself, so that two
+//! who fill never meet, and what comes out does not depend on who did what.
 
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::committed::{ViewError, unreadable};
 use super::digest::Digest;
 use super::keys::{self, FoldedPosition, MEMBERSHIP_BYTES_MAX, StoreKey};
 use super::removal::Removed;
 use super::state::State;
-use crate::ids::{NamespaceId, Sequence, TableId};
+use crate::ids::{NamespaceId, Sequence};
+use crate::index::{KeysOfMany, Part, TableIndexes};
 use crate::record_store::RecordStore;
-use crate::table::Catalog;
+use crate::table::{Catalog, TableDefinition};
 
 /// Records of a piece at the most. Tests have few records and want several pieces.
 const PIECE_RECORDS: usize = if cfg!(test) { 7 } else { 8192 };
@@ -110,70 +114,134 @@ fn counter(catalog: Catalog, state: &mut State, key: &[u8], value: &[u8]) -> Res
 fn records(catalog: Catalog, store: &dyn RecordStore, state: &mut State, fork: &dyn Fork) -> Result<Digest, ViewError> {
     let (from, to) = StoreKey::all_records();
     let mut reading = Piece { from: Some(from), ..Piece::default() };
-    let mut indexing = Piece::default();
-    while reading.from.is_some() || !indexing.records.is_empty() {
-        let (mut read, mut indexed) = (Ok(()), Ok(()));
-        fork.both(&mut || read = reading.read(store, &to), &mut || indexed = indexing.index(catalog, state));
-        // What comes first in the store is told first, whoever was sooner.
-        indexed.and(read)?;
-        (indexing.from, indexing.digest) = (reading.from.take(), reading.digest);
-        std::mem::swap(&mut reading, &mut indexing);
+    let mut filling = Piece::default();
+    let mut tables = Vec::new();
+    while reading.from.is_some() || !filling.runs.is_empty() {
+        let parts = Mutex::new(parts(state, &mut tables, &mut filling));
+        let mut read = Ok(());
+        let mut read_and_fill = || {
+            read = reading.read(catalog, store, &to);
+            fill(&parts);
+        };
+        fork.both(&mut read_and_fill, &mut || fill(&parts));
+        read?;
+        drop(parts);
+        (filling.from, filling.digest) = (reading.from.take(), reading.digest);
+        std::mem::swap(&mut reading, &mut filling);
+    }
+    for Table { namespace, definition, indexes, last_sequence } in tables {
+        let unknown = ViewError::UnknownTable { table: definition.id };
+        let table_state = state.table_mut(catalog, namespace, definition.id).ok_or(unknown)?;
+        (table_state.indexes, table_state.last_sequence) = (indexes, last_sequence);
     }
     Ok(reading.digest)
+}
+
+/// Fills indexes until there are no more to fill.
+fn fill(parts: &Mutex<Vec<Part<'_>>>) {
+    let next = || parts.lock().pop();
+    while let Some(part) = next() {
+        part.fill();
+    }
+}
+
+/// What there is to do for a piece, the largest part last, as that is taken first. New tables are put behind the others.
+fn parts<'a>(state: &State, tables: &'a mut Vec<Table>, piece: &'a mut Piece) -> Vec<Part<'a>> {
+    for Run { namespace, definition, .. } in &piece.runs {
+        if tables.last().is_none_or(|table| !table.is(*namespace, definition)) {
+            tables.push(Table::new(state, *namespace, definition));
+        }
+    }
+    // Records come in the order of their tables, so those of a piece belong to the last tables.
+    let behind = tables.len() - piece.runs.len();
+    let tables = tables[behind..].iter_mut().zip(&mut piece.runs);
+    let mut parts: Vec<_> = tables.flat_map(|(table, run)| table.parts(&mut run.keys)).collect();
+    parts.sort_by_key(Part::size);
+    parts
+}
+
+/// A table whose indexes are being filled.
+struct Table {
+    namespace: NamespaceId,
+    definition: &'static TableDefinition,
+    indexes: TableIndexes,
+    last_sequence: Sequence,
+}
+
+impl Table {
+    fn new(state: &State, namespace: NamespaceId, definition: &'static TableDefinition) -> Self {
+        let last_sequence = state.table(namespace, definition.id).map_or(Sequence::ZERO, |table| table.last_sequence);
+        Self { namespace, definition, indexes: TableIndexes::new(definition), last_sequence }
+    }
+
+    fn is(&self, namespace: NamespaceId, definition: &TableDefinition) -> bool {
+        self.namespace == namespace && self.definition.id == definition.id
+    }
+
+    fn parts<'a>(&'a mut self, keys: &'a mut KeysOfMany) -> impl Iterator<Item = Part<'a>> {
+        self.last_sequence = self.last_sequence.max(keys.last().unwrap_or_default());
+        self.indexes.parts(keys, self.last_sequence)
+    }
 }
 
 /// Some records that follow one another.
 #[derive(Default)]
 struct Piece {
-    records: Vec<(NamespaceId, TableId, Sequence, Range<usize>)>,
-    bodies: Vec<u8>,
+    runs: Vec<Run>,
+    /// Buffers for further runs.
+    spare: Vec<KeysOfMany>,
+    records: usize,
+    bytes: usize,
     /// Where the records behind it begin; `None` when there are none.
     from: Option<Vec<u8>>,
     /// Of all records up to its last one.
     digest: Digest,
 }
 
+/// The keys of those of the records that are of one table.
+struct Run {
+    namespace: NamespaceId,
+    definition: &'static TableDefinition,
+    keys: KeysOfMany,
+}
+
 impl Piece {
     /// Reads the records from `from` on, and says in `from` where to go on.
-    fn read(&mut self, store: &dyn RecordStore, to: &[u8]) -> Result<(), ViewError> {
-        self.records.clear();
-        self.bodies.clear();
+    fn read(&mut self, catalog: Catalog, store: &dyn RecordStore, to: &[u8]) -> Result<(), ViewError> {
+        self.spare.extend(self.runs.drain(..).map(|run| run.keys));
+        (self.records, self.bytes) = (0, 0);
         let Some(from) = self.from.take() else { return Ok(()) };
         let mut outcome = Ok(());
         let mut next = None;
         store.scan(&from, to, &mut |key, value| {
-            if self.records.len() == PIECE_RECORDS || self.bodies.len() >= PIECE_BYTES {
+            if self.records == PIECE_RECORDS || self.bytes >= PIECE_BYTES {
                 next = Some(key.to_vec());
                 return ControlFlow::Break(());
             }
-            outcome = self.take(key, value);
+            outcome = self.take(catalog, key, value);
             if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
         self.from = next;
         outcome
     }
 
-    fn take(&mut self, key: &[u8], value: &[u8]) -> Result<(), ViewError> {
+    fn take(&mut self, catalog: Catalog, key: &[u8], value: &[u8]) -> Result<(), ViewError> {
         let (Some(StoreKey::Record(namespace, table, sequence)), Some((modified, body))) =
             (StoreKey::decode(key), keys::split_record(value))
         else {
             return Err(unreadable(key));
         };
         self.digest.add(namespace, table, sequence, modified, body);
-        let begin = self.bodies.len();
-        self.bodies.extend_from_slice(body);
-        self.records.push((namespace, table, sequence, begin..self.bodies.len()));
-        Ok(())
-    }
-
-    /// Puts the keys of its records into the indexes.
-    fn index(&self, catalog: Catalog, state: &mut State) -> Result<(), ViewError> {
-        for (namespace, table, sequence, body) in &self.records {
-            let unknown = ViewError::UnknownTable { table: *table };
-            let table_state = state.table_mut(catalog, *namespace, *table).ok_or(unknown)?;
-            table_state.indexes.apply(*sequence, None, Some(&self.bodies[body.clone()]))?;
-            table_state.last_sequence = table_state.last_sequence.max(*sequence);
+        (self.records, self.bytes) = (self.records + 1, self.bytes + body.len());
+        let is_same = |run: &&mut Run| run.namespace == namespace && run.definition.id == table;
+        if let Some(run) = self.runs.last_mut().filter(is_same) {
+            return Ok(run.keys.collect(run.definition, sequence, body)?);
         }
+        let definition = catalog.table(table).ok_or(ViewError::UnknownTable { table })?;
+        let mut keys = self.spare.pop().unwrap_or_default();
+        keys.clear(definition);
+        keys.collect(definition, sequence, body)?;
+        self.runs.push(Run { namespace, definition, keys });
         Ok(())
     }
 }

@@ -41,6 +41,7 @@ use super::errors::StartError;
 use super::group::{Finding, Verdict};
 use super::open;
 use super::options::NodeOptions;
+use super::recall;
 use super::records::{self, Records};
 
 /// A snapshot from a peer that has arrived wholly.
@@ -208,7 +209,7 @@ impl Installation {
         self.shared.begin_replacement();
         self.progress = Progress::LogBegun;
         let position = fill_log(self.source.read()?, &self.manifest, writer)?;
-        let requests = open::recall_requests(
+        let requests = recall::requests(
             &self.shared.options,
             &writer.reader(),
             self.manifest.state.time,

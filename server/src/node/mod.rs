@@ -7,6 +7,7 @@
 
 pub mod options;
 pub mod errors;
+mod recall;
 mod recent;
 mod base;
 mod records;

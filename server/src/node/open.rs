@@ -14,7 +14,7 @@ use steeple_engine::disk::simulated::SimulatedDisk;
 use steeple_engine::disk::{Disk, RealDisk};
 use steeple_engine::domain::CATALOG;
 use steeple_engine::event::Event;
-use steeple_engine::ids::{ClusterId, GroupId, HistoryId, LogIndex, LogPosition, NodeId, Term, Timestamp};
+use steeple_engine::ids::{ClusterId, GroupId, HistoryId, LogIndex, LogPosition, NodeId, Term};
 use steeple_engine::log::{
     Entry, EntryKind, FaultPolicy, HardState, Log, LogError, LogIdentity, LogOptions, LogReader, LogWriter, Recovery,
 };
@@ -30,6 +30,7 @@ use super::group::{Finding, Noted, Verdict};
 use super::install;
 use super::options::{ClusterOptions, ClusterOrigin, NodeOptions};
 use super::random::Random;
+use super::recall;
 use super::records::{self, Records};
 use super::roster::{Roster, RosterError};
 use super::stall;
@@ -124,15 +125,17 @@ pub(super) fn open_in(
         found(&mut writer, &log, &options.cluster)?;
     }
     let committed = writer.hard_state().commit;
-    let mended = mend_view(options, storage, &log, &base, committed)?;
+    // Both read the log, to which nothing is appended meanwhile.
+    let recall = || recall::committed_requests(options, &log, committed);
+    let open_view = || open_or_mend_view(options, storage, &log, &base, committed, recovery.clean);
+    let (mut recalled, mut opened) = (None, None);
+    storage.fork().both(&mut || recalled = Some(recall()), &mut || opened = Some(open_view()));
+    let OpenedView { view, records, rebuilt } = opened.unwrap_or_else(open_view)?;
+    let mut requests = recalled.unwrap_or_else(recall)?;
     let astray = base.astray();
-    let OpenedView { view, records, rebuilt } = match mended {
-        Some(mended) => mended,
-        None => open_view(options, storage, &log, &base, committed, recovery.clean)?,
-    };
     settle_alone(&mut writer, &log, &view, &options.cluster)?;
     let core = Core::new(view, log, base, records);
-    let requests = recall_requests(options, &core.log, core.view.folded().time, core.view.folded().index)?;
+    recall::remember(&mut requests, &core.log, committed.next(), core.view.folded().index)?;
     let replica = replica(options, identity.node, &core, writer.hard_state(), random.number())?;
     let (supported, active) = (options.cluster.features, replica.membership().features());
     if supported < active {
@@ -319,6 +322,21 @@ struct OpenedView {
     view: View,
     records: Records,
     rebuilt: Option<String>,
+}
+
+/// Opens the view on records that are right: on those that are there, or, when an earlier run found those wrong, on new ones.
+fn open_or_mend_view(
+    options: &NodeOptions,
+    storage: &Storage,
+    log: &LogReader,
+    base: &Base,
+    up_to: LogIndex,
+    was_stopped: bool,
+) -> Result<OpenedView, StartError> {
+    match mend_view(options, storage, log, base, up_to)? {
+        Some(mended) => Ok(mended),
+        None => open_view(options, storage, log, base, up_to, was_stopped),
+    }
 }
 
 /// Opens the view on the newest record store that is of use, or rebuilds it. The other stores are deleted.
@@ -535,56 +553,4 @@ fn fold(view: &View, batch: &mut Vec<Committed>) -> Result<(), StartError> {
     view.fold(batch)?;
     batch.clear();
     Ok(())
-}
-
-/// Fills the ledger from the recent events. Walks back segment by segment, so that only what lies within the window
-/// (and the rest of its oldest segment) is read.
-pub(super) fn recall_requests(
-    options: &NodeOptions,
-    log: &LogReader,
-    now: Timestamp,
-    folded: LogIndex,
-) -> Result<RequestLedger, StartError> {
-    let window = u64::try_from(options.request_window.as_micros()).unwrap_or(u64::MAX);
-    let window = if is_planted(Bug::RequestsForgottenEarly) { window / 64 } else { window };
-    let mut requests = RequestLedger::new(window);
-    if is_planted(Bug::RequestsNotRecalled) {
-        return Ok(requests);
-    }
-    let oldest = Timestamp(now.0.saturating_sub(window));
-    let mut from = log.last().index.next();
-    for segment in log.segments().iter().rev() {
-        from = segment.first;
-        // A segment without an event says nothing: a crash just after a roll leaves the newest one empty.
-        if first_event_time(log, from)?.is_some_and(|time| time < oldest) {
-            break;
-        }
-    }
-    let mut outcome = Ok(());
-    log.scan(from, &mut |entry| {
-        if entry.position.index > folded {
-            return ControlFlow::Break(());
-        }
-        if entry.kind == EntryKind::Event {
-            match Event::view(&entry.payload) {
-                Ok(event) => requests.remember_stored(event),
-                Err(source) => outcome = Err(StartError::Event { index: entry.position.index, source }),
-            }
-        }
-        if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })?;
-    outcome.map(|()| requests)
-}
-
-/// The time of the first event at or after `from`.
-fn first_event_time(log: &LogReader, from: LogIndex) -> Result<Option<Timestamp>, LogError> {
-    let mut time = None;
-    log.scan(from, &mut |entry| {
-        time = match entry.kind {
-            EntryKind::Event => Event::view(&entry.payload).ok().map(|event| Timestamp(event.time.0.to_native())),
-            _ => None,
-        };
-        if time.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
-    Ok(time)
 }

@@ -59,8 +59,9 @@ impl Node {
         let source = LiveSource { view: Arc::clone(&core.view), log: core.log.clone() };
         let mut stream: SnapshotStream<LiveSource<Arc<View>, LogReader>> =
             SnapshotStream::new(source, SnapshotOptions { include_history, ..options });
+        let place = self.shared.work.place();
         loop {
-            let step = self.shared.work.blocking(move || {
+            let step = place.blocking(move || {
                 let chunk = stream.next_chunk();
                 (stream, chunk)
             });

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use steeple_engine::disk::{Disk, SimulatedDisk};
 use steeple_engine::record_store::MemoryStore;
+use steeple_engine::view::{Fork, InTurn};
 
+use super::fork::TwoThreads;
 use super::open::Directories;
 
 /// Where a node keeps what has to survive it.
@@ -25,6 +27,14 @@ impl Storage {
     /// As the settings say.
     pub(super) fn new(data: Option<PathBuf>) -> Self {
         data.map_or(Self::Memory, Self::Directory)
+    }
+
+    /// How work at the start is shared out. A simulated node has the one thread that simulates it.
+    pub(super) fn fork(&self) -> &'static dyn Fork {
+        match self {
+            Self::Directory(_) => &TwoThreads,
+            Self::Memory | Self::Simulated(_) => &InTurn,
+        }
     }
 
     /// Its directories; none when there are no files.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 /// The work was not finished.
 #[derive(Clone, Debug, Error)]
@@ -100,6 +100,23 @@ impl Work {
         }
     }
 
+    /// A place for something that takes many pieces of blocking work.
+    pub(crate) fn place(&self) -> Place {
+        match self {
+            Self::Threads(_) => {
+                let (thread, mut work) = mpsc::channel::<Box<dyn FnOnce() + Send>>(1);
+                let working = move || {
+                    while let Some(work) = work.blocking_recv() {
+                        work();
+                    }
+                };
+                drop(tokio::task::spawn_blocking(working));
+                Place::Thread(thread)
+            }
+            Self::Steps(_) => Place::Steps,
+        }
+    }
+
     /// Does something that waits for a disk or takes long, where that keeps nobody from anything.
     pub(crate) async fn blocking<T: Send + 'static>(
         &self,
@@ -108,6 +125,40 @@ impl Work {
         match self {
             Self::Threads(_) => Ok(tokio::task::spawn_blocking(work).await?),
             Self::Steps(_) => {
+                OneStep::default().await;
+                Ok(work())
+            }
+        }
+    }
+}
+
+/// Where the pieces of one long work are done, one after the other.
+///
+/// On threads it is one and the same thread for all of them. An allocator keeps what a thread has freed, or what others have
+/// freed that a thread has allocated, until this thread is at work again: pieces of megabytes that go round all threads for
+/// blocking work leave some of them behind in each.
+pub(crate) enum Place {
+    /// A thread that does what it is sent.
+    Thread(mpsc::Sender<Box<dyn FnOnce() + Send>>),
+    /// Whoever takes the steps.
+    Steps,
+}
+
+impl Place {
+    /// As [`Work::blocking`], for one piece at a time.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, CutOff> {
+        match self {
+            Self::Thread(thread) => {
+                let (done, result) = oneshot::channel();
+                // Whoever asked may have gone.
+                let work = Box::new(move || drop(done.send(work())));
+                thread.send(work).await.map_err(|_| CutOff::Stopped)?;
+                result.await.map_err(|_| CutOff::Stopped)
+            }
+            Self::Steps => {
                 OneStep::default().await;
                 Ok(work())
             }
