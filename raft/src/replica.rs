@@ -8,7 +8,7 @@
 //! What the consensus crate does not check, and would panic over, is checked in its module `gate` before it is stepped
 //! (`docs/raft.md`).
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use raft::eraftpb::{self, ConfChangeV2, EntryType, Message, MessageType};
 use raft::{Config, Progress, ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
@@ -229,6 +229,8 @@ pub struct Replica {
     election_ticks: usize,
     /// Whether it must not lead.
     abstains: bool,
+    /// The commit indexes that others were sent last, while it leads.
+    told: BTreeMap<u64, u64>,
 }
 
 impl Replica {
@@ -260,6 +262,8 @@ impl Replica {
                 false => ReadOnlyOption::Safe,
             },
             max_committed_size_per_ready: 16 << 20,
+            // Most of the time the next entries take it along; see `Replica::spread_news`.
+            skip_bcast_commit: true,
             ..Config::default()
         };
         membership.check()?;
@@ -298,6 +302,7 @@ impl Replica {
             run,
             election_ticks: options.election_ticks,
             abstains: false,
+            told: BTreeMap::new(),
         };
         replica.draw_election_timeout();
         Ok(replica)
@@ -365,6 +370,7 @@ impl Replica {
         self.node.tick();
         self.draw_election_timeout();
         self.leave_joint_configuration();
+        self.spread_news();
         // Nobody reports that a snapshot has arrived: the leader asks again from time to time.
         if self.ticks.is_multiple_of(SNAPSHOT_RETRY_TICKS) {
             let waiting = self.progress().into_iter().filter(|progress| progress.needs_snapshot);
@@ -502,6 +508,46 @@ impl Replica {
         let others: Vec<_> = others.map(|(node, _)| *node).collect();
         for node in others {
             raft.send_append(node);
+        }
+    }
+
+    /// Whether this replica leads and others were not told yet what is committed. They hear it with the next entries, with a
+    /// heartbeat, or by [`Replica::spread_news`].
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        let raft = &self.node.raft;
+        raft.state == StateRole::Leader
+            && raft.prs().iter().any(|(node, progress)| *node != self.id.0 && self.misses_news(*node, progress))
+    }
+
+    /// Tells others what is committed, with the next output. Whoever drives the replica calls it when nothing else has been
+    /// sent for a moment; a tick does it as well. Each message wakes a node, and so does its answer: under load the next
+    /// entries tell them for nothing.
+    pub fn spread_news(&mut self) {
+        let raft = &self.node.raft;
+        if raft.state != StateRole::Leader {
+            return;
+        }
+        let miss_it = |(node, progress): &(&u64, &Progress)| **node != self.id.0 && self.misses_news(**node, progress);
+        let others: Vec<_> = raft.prs().iter().filter(miss_it).map(|(node, _)| *node).collect();
+        let committed = raft.raft_log.committed;
+        for node in others {
+            self.node.raft.send_append(node);
+            // Also when there is nothing to be sent to it now: then it needs more than news.
+            self.told.insert(node, committed);
+        }
+    }
+
+    fn misses_news(&self, node: u64, progress: &Progress) -> bool {
+        let told = self.told.get(&node).copied().unwrap_or_default();
+        !progress.is_paused() && told < self.node.raft.raft_log.committed
+    }
+
+    /// Remembers which commit index goes to whom.
+    fn note_told(&mut self, messages: &[Message]) {
+        for message in messages.iter().filter(|message| message.get_msg_type() == MessageType::MsgAppend) {
+            let told = self.told.entry(message.to).or_default();
+            *told = (*told).max(message.commit);
         }
     }
 
@@ -766,7 +812,9 @@ impl Replica {
     fn collect(&mut self) -> Result<(), ReplicaError> {
         let mut ready = self.node.ready();
         let number = ready.number();
-        self.output.messages.extend(ready.take_messages());
+        let messages = ready.take_messages();
+        self.note_told(&messages);
+        self.output.messages.extend(messages);
         let mut after_write = ready.take_persisted_messages();
         if is_planted(Bug::MessagesBeforeWrite) {
             self.output.messages.append(&mut after_write);
@@ -876,6 +924,7 @@ impl Replica {
             opened: opened.filter(|_| leads),
         };
         if leadership != self.leadership {
+            self.told.clear();
             self.leadership = leadership;
             self.output.leadership = Some(leadership);
         }

@@ -11,6 +11,7 @@ use steeple_raft::Member;
 use steeple_wire::admin::v1::admin_client::AdminClient;
 use steeple_wire::admin::v1::{ClusterStatusRequest, StatusRequest};
 use thiserror::Error;
+use tokio::runtime::Handle;
 use tonic::transport::{Channel, Endpoint};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -134,20 +135,21 @@ async fn channel(address: &str, tls: Option<&Tls>) -> Result<Channel, ConnectErr
     })
 }
 
-/// Where the service for peers is found once the node has started.
-pub(crate) type ServiceSlot = Arc<Mutex<Option<PeerService>>>;
+/// Where the service for peers is found once the node has started, and the runtime that it belongs on.
+pub(crate) type ServiceSlot = Arc<Mutex<Option<(PeerService, Handle)>>>;
 
-/// Connects a node by sockets, on the runtime of the caller.
+/// Connects a node by sockets, on the runtime of its group's thread: what peers send is taken up, and what they are sent
+/// written, without waking another thread.
 pub(crate) fn connect(tls: Option<Tls>, service: ServiceSlot) -> Connect {
-    let runtime = tokio::runtime::Handle::current();
     Arc::new(move |identity: PeerIdentity, sink, snapshots| -> Arc<dyn Transport> {
         let connector: Arc<dyn PeerConnector> = match &tls {
             Some(tls) => Arc::new(EncryptedConnector::new(tls.clone())),
             None => Arc::new(PlainConnector),
         };
         let receiving = PeerService::new(identity, Arc::clone(&sink), snapshots, SNAPSHOT_BYTES_PER_SECOND);
-        *service.lock() = Some(receiving);
-        Arc::new(SocketTransport::new(identity, connector, sink, SendOptions::default(), runtime.clone()))
+        let runtime = Handle::current();
+        *service.lock() = Some((receiving, runtime.clone()));
+        Arc::new(SocketTransport::new(identity, connector, sink, SendOptions::default(), runtime))
     })
 }
 

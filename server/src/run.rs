@@ -11,6 +11,7 @@ use steeple_engine::log::{FaultPolicy, LogError, LogOptions, Verification};
 use steeple_engine::record_store::RecordStoreKind;
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::authorization::Access;
@@ -84,7 +85,7 @@ pub struct Running {
     http: TcpListener,
     tls: Option<Tls>,
     access: Access,
-    peers: Option<(TcpListener, PeerService)>,
+    peers: Option<(TcpListener, (PeerService, Handle))>,
 }
 
 /// Starts and serves until `shutdown` completes or the node fails.
@@ -170,9 +171,9 @@ impl Running {
             drop(leaving.wait_for(|leaving| *leaving).await);
         };
         let http = tokio::spawn(http::serve(http, node.clone(), prometheus(), left(leaving.clone())));
-        let peers = peers.map(|(listener, service)| {
-            let incoming = tls::incoming(listener, tls.clone());
-            tokio::spawn(service.serve(access.clone(), incoming, left(leaving.clone())))
+        let peers = peers.map(|(listener, (service, runtime))| {
+            let (access, tls, left) = (access.clone(), tls.clone(), left(leaving.clone()));
+            runtime.spawn(async move { service.serve(access, tls::incoming(listener, tls), left).await })
         });
         let grpc = tokio::spawn(grpc::serve(node.clone(), access, tls::incoming(grpc, tls), left(leaving)));
         let failure = tokio::select! {

@@ -410,6 +410,57 @@ fn a_leader_that_must_not_lead_stops_at_once() {
 }
 
 #[test]
+fn what_is_committed_is_told_with_the_next_entries_or_when_it_is_asked_for_or_with_a_tick() {
+    let mut hand = Hand::of(3);
+    hand.elect();
+    hand.write_all();
+    let commit = |hand: &mut Hand| {
+        let last = hand.state().replica.last().index;
+        for node in 2..=3 {
+            hand.acknowledge(node, last.0);
+        }
+        assert_eq!(hand.state().replica.committed(), last);
+        last
+    };
+    let told = |hand: &mut Hand| {
+        let appends = |message: &Message| message.get_msg_type() == MessageType::MsgAppend;
+        let sent = hand.sent().into_iter().filter(appends);
+        sent.map(|message| (message.to, message.entries.len(), index(message.commit))).collect::<Vec<_>>()
+    };
+    commit(&mut hand);
+    hand.state().replica.spread_news();
+    hand.cluster.drain(1);
+    told(&mut hand);
+    assert!(!hand.state().replica.has_news());
+
+    propose(&mut hand, 5).unwrap();
+    hand.write_all();
+    told(&mut hand);
+    let first = commit(&mut hand);
+    assert_eq!(told(&mut hand), [], "each message would wake a node");
+    assert!(hand.state().replica.has_news());
+    propose(&mut hand, 6).unwrap();
+    assert_eq!(told(&mut hand), [(2, 1, first), (3, 1, first)]);
+    assert!(!hand.state().replica.has_news());
+
+    hand.write_all();
+    let second = commit(&mut hand);
+    hand.state().replica.spread_news();
+    hand.cluster.drain(1);
+    assert_eq!(told(&mut hand), [(2, 0, second), (3, 0, second)]);
+    hand.state().replica.spread_news();
+    hand.cluster.drain(1);
+    assert_eq!(told(&mut hand), [], "they were told");
+
+    propose(&mut hand, 7).unwrap();
+    hand.write_all();
+    told(&mut hand);
+    let third = commit(&mut hand);
+    hand.tick(1);
+    assert_eq!(told(&mut hand), [(2, 0, third), (3, 0, third)]);
+}
+
+#[test]
 fn a_note_covers_only_what_is_on_the_disk() {
     let mut hand = Hand::of(3);
     let (before, term) = (hand.state().replica.durable_commit(), hand.state().replica.handed_out().term.0);

@@ -1,9 +1,15 @@
-//! The thread that owns the log's writing end: it appends and syncs batches, and gives space back between them.
+//! The log's writing end: appending and syncing batches, and giving space back between them.
+//!
+//! A thread does that, so that the group can go on meanwhile. Handing over a write and hearing of it puts a thread to sleep
+//! and wakes another one twice, which takes longer than a sync of a good disk. So the group makes a small write durable by
+//! itself when it has nothing else to do ([`LogQueue::write_here`]), unless the disk was slow lately.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use steeple_engine::ids::LogIndex;
 use steeple_engine::log::{HardState, LogError, LogWriter};
 use steeple_engine::simulation::{Bug, is_planted, reached};
@@ -13,6 +19,12 @@ use super::group::Message;
 
 /// Bytes of entries that are made durable by one sync, unless a single write has more.
 const BATCH_BYTES: usize = 16 << 20;
+
+/// A write that takes longer is slow: whoever waits for such a one cannot do anything else for too long.
+const SLOW: Duration = Duration::from_millis(10);
+
+/// Writes after a slow one that go to the thread.
+const CAUTIOUS_WRITES: u32 = 100;
 
 /// What the thread is asked to do.
 pub(super) enum Task {
@@ -24,25 +36,96 @@ pub(super) enum Task {
     Run(Box<dyn FnOnce(&mut LogWriter) + Send>),
 }
 
-/// What the thread has done since the node started.
+/// What has been done with the log since the node started.
 #[derive(Debug, Default)]
 pub(super) struct LogCounters {
     pub(super) syncs: AtomicU64,
     pub(super) entries: AtomicU64,
 }
 
-/// The log's writing end, and what is to be done with it.
+/// The log's writing end. Most of the time its thread has it; the group takes it when that has nothing to do.
+struct Desk {
+    /// Gone once the log has failed or was closed.
+    writer: Mutex<Option<LogWriter>>,
+    /// Tasks that were handed over and are not done.
+    waiting: AtomicUsize,
+    /// Writes that still go to the thread because one was slow.
+    cautious: AtomicU32,
+    counters: Arc<LogCounters>,
+}
+
+impl Desk {
+    /// Makes writes durable with one sync. A log that failed is never written again.
+    fn write(&self, writer: &mut Option<LogWriter>, writes: &[Write]) -> Option<Result<WriteNumber, LogError>> {
+        let started = Instant::now();
+        let persisted = carry_out(writer.as_mut()?, writes);
+        self.note_time(started.elapsed());
+        self.counters.syncs.fetch_add(1, Ordering::Relaxed);
+        let entries: usize = writes.iter().map(|write| write.entries.len()).sum();
+        self.counters.entries.fetch_add(entries as u64, Ordering::Relaxed);
+        if persisted.is_err() {
+            *writer = None;
+        }
+        Some(persisted)
+    }
+
+    fn note_time(&self, taken: Duration) {
+        let cautious = self.cautious.load(Ordering::Relaxed);
+        let cautious = if taken > SLOW { CAUTIOUS_WRITES } else { cautious.saturating_sub(1) };
+        self.cautious.store(cautious, Ordering::Relaxed);
+    }
+}
+
+/// The log's thread is gone.
+#[derive(Debug)]
+pub(super) struct WriterGone;
+
+/// The way to the log's thread, and around it.
+#[derive(Clone)]
+pub(super) struct LogQueue {
+    tasks: mpsc::Sender<Task>,
+    desk: Arc<Desk>,
+}
+
+impl LogQueue {
+    /// Has something done by the thread, after everything that was sent before.
+    pub(super) fn send(&self, task: Task) -> Result<(), WriterGone> {
+        self.desk.waiting.fetch_add(1, Ordering::SeqCst);
+        self.tasks.send(task).map_err(|_| {
+            self.desk.waiting.fetch_sub(1, Ordering::SeqCst);
+            WriterGone
+        })
+    }
+
+    /// Whether the thread has nothing to do and the disk was quick lately, so that a small write is done sooner than handed
+    /// over.
+    pub(super) fn rests(&self) -> bool {
+        self.desk.waiting.load(Ordering::SeqCst) == 0 && self.desk.cautious.load(Ordering::Relaxed) == 0
+    }
+
+    /// Makes writes durable on the caller's thread, unless there is something that has to be done before; then nothing
+    /// happened. Reports as the thread would.
+    pub(super) fn write_here(&self, writes: &[Write]) -> Option<Result<WriteNumber, LogError>> {
+        let mut writer = self.desk.writer.try_lock()?;
+        // What was sent before these is done, because whoever sent it counted it first; what others send meanwhile waits.
+        if self.rests() { self.desk.write(&mut writer, writes) } else { None }
+    }
+}
+
+/// What the log's thread does.
 pub(super) struct LogWork {
-    pub(super) writer: LogWriter,
-    pub(super) tasks: mpsc::Receiver<Task>,
-    pub(super) counters: Arc<LogCounters>,
+    desk: Arc<Desk>,
+    tasks: mpsc::Receiver<Task>,
     /// Taken from the queue, and not done yet.
-    pub(super) next: Option<Task>,
+    next: Option<Task>,
 }
 
 impl LogWork {
-    pub(super) fn new(writer: LogWriter, tasks: mpsc::Receiver<Task>, counters: Arc<LogCounters>) -> Self {
-        Self { writer, tasks, counters, next: None }
+    pub(super) fn new(writer: LogWriter, counters: Arc<LogCounters>) -> (LogQueue, Self) {
+        let (tasks, queue) = mpsc::channel();
+        let (waiting, cautious) = (AtomicUsize::new(0), AtomicU32::new(0));
+        let desk = Arc::new(Desk { writer: Mutex::new(Some(writer)), waiting, cautious, counters });
+        (LogQueue { tasks, desk: Arc::clone(&desk) }, Self { desk, tasks: queue, next: None })
     }
 
     /// Runs until the sending side is gone or the log fails.
@@ -71,49 +154,55 @@ impl LogWork {
         self.next.is_some()
     }
 
-    /// Term and vote stay, so that a note promises nothing. What it covers is durable: a commit index alone is written
-    /// and not synced.
-    fn note(&mut self, committed: LogIndex) -> Result<(), LogError> {
-        let state = self.writer.hard_state();
-        if committed > state.commit && !is_planted(Bug::WriteNotSynced) {
-            self.writer.set_hard_state(HardState { commit: committed, ..state })?;
-            self.writer.sync()?;
-        }
-        Ok(())
-    }
-
     /// A log that was closed has no end to be doubtful about, and opens without looking for one.
     pub(super) fn close(self) {
-        if let Err(error) = self.writer.close() {
+        let Some(writer) = self.desk.writer.lock().take() else { return };
+        if let Err(error) = writer.close() {
             tracing::warn!(%error, "the log was not closed; the next start recovers it");
         }
     }
 
     /// Does one thing, and the writes that wait behind a write with it when it `gathers` them; whether the log goes on.
     fn carry_out(&mut self, task: Task, gathers: bool, report: &mut dyn FnMut(Message) -> bool) -> bool {
-        match task {
+        let mut done = 1;
+        let desk = Arc::clone(&self.desk);
+        let mut writer = desk.writer.lock();
+        let goes_on = match task {
             Task::Write(write) => {
                 let mut writes = vec![write];
                 self.next = if gathers { gather(&self.tasks, &mut writes) } else { None };
-                let persisted = carry_out(&mut self.writer, &writes);
-                self.counters.syncs.fetch_add(1, Ordering::Relaxed);
-                let entries: usize = writes.iter().map(|write| write.entries.len()).sum();
-                self.counters.entries.fetch_add(entries as u64, Ordering::Relaxed);
+                done = writes.len();
+                let Some(persisted) = desk.write(&mut writer, &writes) else { return false };
                 let failed = persisted.is_err();
                 report(Message::Persisted(persisted)) && !failed
             }
             Task::Note(committed) => {
-                if let Err(error) = self.note(committed) {
+                let noted = writer.as_mut().map_or(Ok(()), |writer| note(writer, committed));
+                if let Err(error) = noted {
                     tracing::warn!(%error, "the log does not take up how far it is committed");
                 }
                 true
             }
             Task::Run(work) => {
-                work(&mut self.writer);
+                writer.as_mut().map(work);
                 true
             }
-        }
+        };
+        // Only now, so that whoever finds nothing waiting has the reports already.
+        desk.waiting.fetch_sub(done, Ordering::SeqCst);
+        goes_on
     }
+}
+
+/// Term and vote stay, so that a note promises nothing. What it covers is durable: a commit index alone is written and not
+/// synced.
+fn note(writer: &mut LogWriter, committed: LogIndex) -> Result<(), LogError> {
+    let state = writer.hard_state();
+    if committed > state.commit && !is_planted(Bug::WriteNotSynced) {
+        writer.set_hard_state(HardState { commit: committed, ..state })?;
+        writer.sync()?;
+    }
+    Ok(())
 }
 
 /// Takes the writes that wait already, so that one sync serves them all. Answers the task that came after them.
@@ -132,12 +221,13 @@ fn gather(tasks: &mpsc::Receiver<Task>, writes: &mut Vec<Write>) -> Option<Task>
     None
 }
 
-fn weigh(writes: &[Write]) -> usize {
+/// Bytes of the entries of writes.
+pub(super) fn weigh(writes: &[Write]) -> usize {
     writes.iter().flat_map(|write| &write.entries).map(|entry| entry.payload.len()).sum()
 }
 
 fn carry_out(writer: &mut LogWriter, writes: &[Write]) -> Result<WriteNumber, LogError> {
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let mut number = WriteNumber(0);
     for write in writes {
         number = write.number;
@@ -168,4 +258,94 @@ fn carry_out(writer: &mut LogWriter, writes: &[Write]) -> Result<WriteNumber, Lo
     metrics::histogram!("steeple_log_batch_entries").record(entries as f64);
     metrics::counter!("steeple_log_appended_bytes_total").increment(weigh(writes) as u64);
     Ok(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use steeple_engine::disk::SimulatedDisk;
+    use steeple_engine::disk::simulated::{CrashLoss, Failure};
+    use steeple_engine::ids::{ClusterId, GroupId, HistoryId, LogPosition, NodeId, Term};
+    use steeple_engine::log::{Entry, EntryKind, Log, LogIdentity, LogOptions, LogReader};
+
+    use super::*;
+
+    fn open(disk: &SimulatedDisk) -> (LogWriter, LogReader) {
+        let (cluster, history) = (ClusterId([1; 16]), HistoryId([2; 16]));
+        let identity = LogIdentity { cluster, history, node: NodeId(1), group: GroupId(0) };
+        let options = LogOptions { segment_bytes: 64 << 10, create: true, ..LogOptions::default() };
+        let (writer, reader, _) = Log::open(Arc::new(disk.clone()), options, identity).unwrap();
+        (writer, reader)
+    }
+
+    fn write(number: u64) -> Write {
+        let position = LogPosition { term: Term(1), index: LogIndex(number) };
+        let entry = Entry { position, kind: EntryKind::Event, tag: number, payload: Bytes::from_static(b"event") };
+        Write { number: WriteNumber(number), hard_state: None, entries: vec![entry], committed: None }
+    }
+
+    /// What the log's thread does next, and what it reports.
+    fn step(work: &mut LogWork) -> (bool, Vec<Result<WriteNumber, LogError>>) {
+        let mut reports = Vec::new();
+        let goes_on = work.step(false, &mut |message| {
+            if let Message::Persisted(report) = message {
+                reports.push(report);
+            }
+            true
+        });
+        (goes_on, reports)
+    }
+
+    #[test]
+    fn a_write_is_done_here_only_when_nothing_waits_for_the_thread() {
+        let disk = SimulatedDisk::new();
+        let (writer, reader) = open(&disk);
+        let (queue, mut work) = LogWork::new(writer, Arc::default());
+        assert!(matches!(queue.write_here(&[write(1), write(2)]), Some(Ok(WriteNumber(2)))));
+        assert_eq!(open(&disk.crash(CrashLoss::Everything, 1)).1.last().index, LogIndex(2), "it is durable");
+        queue.send(Task::Write(write(3))).unwrap();
+        assert!(!queue.rests());
+        assert!(queue.write_here(&[write(4)]).is_none(), "it would come before the third");
+        assert_eq!(reader.last().index, LogIndex(2));
+        let (goes_on, reports) = step(&mut work);
+        assert!(goes_on && matches!(reports[..], [Ok(WriteNumber(3))]));
+        assert!(matches!(queue.write_here(&[write(4)]), Some(Ok(WriteNumber(4)))));
+        assert_eq!(reader.last().index, LogIndex(4));
+    }
+
+    #[test]
+    fn a_log_that_failed_is_written_neither_here_nor_by_the_thread() {
+        for fails_here in [true, false] {
+            let disk = SimulatedDisk::new();
+            let (writer, reader) = open(&disk);
+            let (queue, mut work) = LogWork::new(writer, Arc::default());
+            disk.fail_after(0, Failure::Sync);
+            if fails_here {
+                assert!(matches!(queue.write_here(&[write(1)]), Some(Err(_))));
+            } else {
+                queue.send(Task::Write(write(1))).unwrap();
+                let (goes_on, reports) = step(&mut work);
+                assert!(!goes_on && matches!(reports[..], [Err(_)]));
+            }
+            let after = reader.last();
+            assert!(queue.write_here(&[write(2)]).is_none());
+            queue.send(Task::Write(write(2))).unwrap();
+            assert!(!step(&mut work).0, "there is nothing left to write to");
+            assert_eq!(reader.last(), after);
+        }
+    }
+
+    #[test]
+    fn after_a_slow_write_the_thread_does_them_for_a_while() {
+        let disk = SimulatedDisk::new();
+        let (queue, _work) = LogWork::new(open(&disk).0, Arc::default());
+        queue.desk.note_time(SLOW * 2);
+        for _ in 0..CAUTIOUS_WRITES {
+            assert!(!queue.rests());
+            assert!(queue.write_here(&[write(1)]).is_none());
+            queue.desk.note_time(SLOW / 2);
+        }
+        assert!(queue.rests());
+        assert!(matches!(queue.write_here(&[write(1)]), Some(Ok(WriteNumber(1)))));
+    }
 }

@@ -1,9 +1,10 @@
 //! A node: one group's log, view and pipeline, with the threads that drive them.
 //!
 //! [`Node`] is a cheap handle. It is the same node whether it is embedded in a process or served over sockets: the
-//! gRPC services are a thin layer over it. Two threads do the work: that of the *group* steps Raft, decides, folds and
-//! answers, the *log writer* appends and syncs; what arrives while a sync runs forms the next batch. Reads go to the view on the
-//! caller's thread.
+//! gRPC services are a thin layer over it. Two threads do the work: that of the *group* steps Raft, decides, folds,
+//! answers, and drives the runtime on which the connections to the other nodes live; the *log writer* appends and syncs, and
+//! what arrives while a sync runs forms the next batch. A small write that nothing waits behind is made durable by the group
+//! itself. Reads go to the view on the caller's thread.
 
 pub mod options;
 pub mod errors;
@@ -69,7 +70,7 @@ pub use self::submissions::Submitted;
 
 use self::core::Core;
 use self::group::{Group, Message, NodeSink, Scratch};
-use self::log_writer::{LogCounters, LogWork, Task};
+use self::log_writer::{LogCounters, LogQueue, LogWork};
 use self::open::Opened;
 use self::random::Random;
 use self::roster::Roster;
@@ -148,7 +149,7 @@ pub(crate) struct Shared {
     folded: watch::Sender<Revision>,
     /// Upgraded only by those who have something to say: whoever holds it strongly keeps the group's thread waiting.
     inbox: tokio::sync::mpsc::WeakSender<Message>,
-    tasks: Mutex<Option<mpsc::Sender<Task>>>,
+    tasks: Mutex<Option<LogQueue>>,
     submissions: Arc<Semaphore>,
     tails: Arc<Semaphore>,
     /// Told whenever rows that streams have given up may have to be removed.
@@ -222,19 +223,25 @@ impl Node {
         let tick = options.cluster.tick;
         let (storage, random) = (Storage::new(options.data.clone()), Random::System);
         let opened = Self::open(&options, &storage, &random)?;
-        // Only now: it must not be dropped where nobody may wait, and opening may fail.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
-        let work = Work::on(runtime.handle().clone());
-        let Assembled { node, group, log, inbox, mut messages, has_started } =
-            Self::assemble(opened, options, &parts, storage, random, work);
+        // Only now: they must not be dropped where nobody may wait, and opening may fail.
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread);
+        let (background, foreground) = (runtime()?, runtime()?);
+        let work = Work::on(background.handle().clone());
+        let assembled = {
+            let _entered = foreground.enter();
+            Self::assemble(opened, options, &parts, storage, random, work)
+        };
+        let Assembled { node, group, log, inbox, mut messages, has_started } = assembled;
         node.spawn("steeple-log", move || log.run(|message| inbox.blocking_send(message).is_ok()))?;
-        node.spawn("steeple-group", move || group.run(&mut messages))?;
         let weak = Arc::downgrade(&node.shared);
-        node.spawn("steeple-maintenance", move || {
-            runtime.block_on(async {
-                tokio::join!(maintenance::run(weak.clone()), tick_now_and_then(weak, tick));
-            });
+        node.spawn("steeple-group", move || {
+            foreground.spawn(tick_now_and_then(weak, tick));
+            foreground.block_on(group.run(&mut messages));
+            // Nobody waits for what a peer has asked for last.
+            foreground.shutdown_background();
         })?;
+        let weak = Arc::downgrade(&node.shared);
+        node.spawn("steeple-maintenance", move || background.block_on(maintenance::run(weak)))?;
         // A group whose thread has ended says why in `failure`.
         let _ = has_started.recv();
         match node.failure() {
@@ -263,14 +270,15 @@ impl Node {
         work: Work,
     ) -> Assembled {
         let (inbox, messages) = tokio::sync::mpsc::channel(INBOX_MAX);
-        let (tasks, task_queue) = mpsc::channel();
+        let log_counters = Arc::<LogCounters>::default();
+        let (tasks, log) = LogWork::new(opened.writer, Arc::clone(&log_counters));
         let shared = Arc::new(Shared {
             identity: opened.identity,
             roster: opened.roster,
             submissions: Arc::new(Semaphore::new(options.submissions_max)),
             tails: Arc::new(Semaphore::new(options.tails_max)),
             given_up: Arc::default(),
-            log_counters: Arc::default(),
+            log_counters,
             options,
             clock: Arc::clone(&parts.clock),
             folded: watch::Sender::new(opened.core.view.folded().revision),
@@ -306,7 +314,6 @@ impl Node {
         let core = shared.core();
         let group = Group::new(opened.replica, core, opened.requests, shared, tasks, transport, started)
             .found_astray(opened.astray);
-        let log = LogWork::new(opened.writer, task_queue, Arc::clone(&node.shared.log_counters));
         Assembled { node, group, log, inbox, messages, has_started }
     }
 

@@ -158,7 +158,7 @@ pub struct NodeParts {
     pub connect: Option<Connect>,
 }
 
-/// Connects a node to its peers.
+/// Connects a node to its peers. It is called in the context of the runtime that the group's thread drives.
 pub type Connect =
     Arc<dyn Fn(PeerIdentity, Arc<dyn PeerSink>, Option<Arc<dyn SnapshotProvider>>) -> Arc<dyn Transport> + Send + Sync>;
 

@@ -229,7 +229,10 @@ impl SteppedNode {
             return false;
         }
         let Ok(message) = self.messages.try_recv() else { return false };
-        let done = self.group.take_turn(message, &mut self.messages);
+        let mut done = self.group.take_turn(message, &mut self.messages);
+        if done.is_ok() && self.messages.is_empty() {
+            done = self.group.spread_news();
+        }
         self.note(done);
         true
     }

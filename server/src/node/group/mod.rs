@@ -2,10 +2,11 @@
 //!
 //! Everything that happens to the group comes to it as a [`Message`]. After each batch of them it takes what follows
 //! from its [`Replica`] until nothing does: writes go to the log's thread, messages to the transport, committed entries
-//! into the view. It never waits for a disk or a peer.
+//! into the view. It never waits for a peer, nor for a disk while there is anything else to do ([`drive`]).
 
 mod astray;
 mod changes;
+mod drive;
 mod failed_store;
 mod fold;
 mod reads;
@@ -38,7 +39,7 @@ use steeple_engine::view::ViewError;
 use steeple_raft::membership::MembershipError;
 use steeple_raft::{
     Leadership, Member, MessageRefused, NotProposed, Outcome, Output, Pipeline, PipelineError, ProposalRefused,
-    Question, Replica, ReplicaError, RequestLedger, Statement, Submission, Ticket, WriteNumber,
+    Question, Replica, ReplicaError, RequestLedger, Statement, Submission, Ticket, Write, WriteNumber,
 };
 use tokio::sync::oneshot;
 
@@ -47,7 +48,7 @@ use super::cluster::{ClusterChange, ClusterError};
 use super::core::Core;
 use super::errors::{QueryError, SubmitError};
 use super::install::{InstallError, Installation, Rebuilding};
-use super::log_writer::Task;
+use super::log_writer::{LogQueue, Task};
 use super::options::ClusterOrigin;
 use super::submissions::{Answering, Waiting};
 use crate::peer::{Delivery, Transport};
@@ -111,7 +112,7 @@ pub(super) struct Group {
     pub(super) core: Arc<Core>,
     pub(super) requests: RequestLedger,
     pub(super) shared: Arc<Shared>,
-    pub(super) tasks: mpsc::Sender<Task>,
+    pub(super) log: LogQueue,
     pub(super) transport: Option<Arc<dyn Transport>>,
     /// Told once the group serves for the first time: a group of one leads, any other one has started.
     pub(super) started: Option<mpsc::Sender<()>>,
@@ -128,6 +129,10 @@ pub(super) struct Group {
     /// The newest membership entry that the replica has applied.
     membership_applied: LogIndex,
     writing: VecDeque<WriteNumber>,
+    /// Writes that were not handed to the log's thread, because the group may do them by itself.
+    kept: Vec<Write>,
+    /// Whether it may.
+    keeps_writes: bool,
     ticks: u64,
     /// The commit index that the log was told last.
     noted: LogIndex,
@@ -181,7 +186,7 @@ impl Group {
         core: Arc<Core>,
         requests: RequestLedger,
         shared: Arc<Shared>,
-        tasks: mpsc::Sender<Task>,
+        log: LogQueue,
         transport: Option<Arc<dyn Transport>>,
         started: mpsc::Sender<()>,
     ) -> Self {
@@ -191,7 +196,7 @@ impl Group {
             core,
             requests,
             shared,
-            tasks,
+            log,
             transport,
             started: Some(started),
             leading: None,
@@ -205,33 +210,13 @@ impl Group {
             astray: Astray::default(),
             membership_applied: LogIndex::ZERO,
             writing: VecDeque::new(),
+            kept: Vec::new(),
+            keeps_writes: false,
             ticks: 0,
             noted: LogIndex::ZERO,
             stopping: None,
             quiet_ticks: 0,
         }
-    }
-
-    /// Runs until it is stopped, the handles are gone, or log or view fails. Whoever waits then learns that the outcome
-    /// is unknown.
-    pub(super) fn run(mut self, inbox: &mut tokio::sync::mpsc::Receiver<Message>) {
-        if let Err(failure) = self.serve(inbox) {
-            tracing::error!(%failure, "node stops taking mutations");
-            if failure.is_damage() {
-                super::repair::suspect(&self.shared.options);
-            }
-            self.shared.fail(failure.to_string());
-        }
-    }
-
-    fn serve(&mut self, inbox: &mut tokio::sync::mpsc::Receiver<Message>) -> Result<(), Failure> {
-        self.begin()?;
-        while self.goes_on() {
-            let Some(message) = inbox.blocking_recv() else { return Ok(()) };
-            self.take_turn(message, inbox)?;
-        }
-        self.end();
-        Ok(())
     }
 
     /// Comes before the first turn.
@@ -267,7 +252,7 @@ impl Group {
 
     /// Comes after the last turn of a group that was asked to stop.
     pub(super) fn end(&mut self) {
-        drop(self.tasks.send(Task::Note(self.replica.durable_commit())));
+        drop(self.hand_to_log(Task::Note(self.replica.durable_commit())));
     }
 
     /// Lets the log remember how far it is committed, so that a node which is killed and then left alone still knows.
@@ -276,7 +261,7 @@ impl Group {
         let committed = self.replica.durable_commit();
         if self.ticks.is_multiple_of(NOTE_TICKS) && committed > self.noted {
             self.noted = committed;
-            drop(self.tasks.send(Task::Note(committed)));
+            drop(self.hand_to_log(Task::Note(committed)));
         }
     }
 
@@ -431,7 +416,7 @@ impl Group {
     fn carry_out(&mut self, output: Output) -> Result<(), Failure> {
         if let Some(write) = output.write {
             self.writing.push_back(write.number);
-            self.tasks.send(Task::Write(write)).map_err(|_| Failure::WriterGone)?;
+            self.write(write)?;
         }
         if let Some(transport) = &self.transport {
             for message in output.messages {

@@ -100,7 +100,7 @@ impl Group {
             // A group that has stopped leaves it to the next start.
             drop(inbox.blocking_send(Message::Filled(installation, filled)));
         };
-        self.tasks.send(Task::Run(Box::new(fill))).map_err(|_| Failure::WriterGone)
+        self.hand_to_log(Task::Run(Box::new(fill)))
     }
 
     /// Goes on from a snapshot whose log has been filled.
