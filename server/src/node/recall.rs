@@ -162,8 +162,8 @@ mod tests {
                 marks: Vec::new(),
                 answer: Vec::new(),
             };
-            append(EntryKind::Event, Revision(revision), event.encode());
-            (0..*others).for_each(|_| append(EntryKind::Empty, Revision(revision), bytes::Bytes::new()));
+            append(EntryKind::Event, revision, event.encode());
+            (0..*others).for_each(|_| append(EntryKind::Empty, revision, bytes::Bytes::new()));
         }
         (writer, reader)
     }
