@@ -14,6 +14,9 @@ const LOCK_FILE: &str = "lock";
 /// Zeros are written in pieces of this size when a file is created.
 const ZERO_FILL_BYTES: usize = 1 << 20;
 
+/// So many of them are synced at once: whoever syncs another file meanwhile does not wait for more.
+const ZERO_SYNC_BYTES: u64 = 4 << 20;
+
 /// One locked directory of the file system.
 ///
 /// The lock is advisory, belongs to the process that opened the directory, and goes with it however it ends.
@@ -109,6 +112,9 @@ fn fill_with_zeros(file: &File, bytes: u64) -> io::Result<()> {
         let length = zeros.len().min(usize::try_from(bytes - offset).unwrap_or(usize::MAX));
         file.write_all_at(&zeros[..length], offset)?;
         offset += length as u64;
+        if offset.is_multiple_of(ZERO_SYNC_BYTES) {
+            file.sync_data()?;
+        }
     }
     file.sync_all()
 }

@@ -57,7 +57,7 @@ pub use rewrite::{Repaired, Rewritten};
 pub use segment::{HeaderError, SEGMENT_HEADER_BYTES, SealedRange, SegmentHeader};
 pub use state::{LogState, StateCopy};
 pub use terms::TermTable;
-pub use writer::{LogWriter, Refill};
+pub use writer::{LogWriter, MadeSpare, Refill, SpareFile};
 
 /// Largest payload of one entry.
 pub const MAX_PAYLOAD_BYTES: usize = 48 << 20;

@@ -472,6 +472,7 @@ fn writer(
         unsynced_entries: 0,
         spares: Vec::new(),
         next_spare: 0,
+        planned_behind: 0,
         blocked: None,
         holes: Vec::new(),
         poisoned: None,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use super::segment::{Segment, Tail};
+use super::segment::{SEGMENT_HEADER_BYTES, Segment, Tail};
 use super::terms::TermTable;
 use crate::ids::{LogIndex, LogPosition};
 
@@ -20,6 +20,14 @@ impl Filled {
     pub(super) fn has_holes(&self) -> bool {
         let header = &self.segment.header;
         header.sealed.is_some() && self.tail.last.index.0.saturating_sub(header.previous.index.0) > self.tail.entries
+    }
+
+    /// Whether it has room for less than it holds.
+    pub(super) fn is_half_full(&self) -> bool {
+        let header = &self.segment.header;
+        let (from, to) = (SEGMENT_HEADER_BYTES as u64, header.records_offset);
+        let half = from + to.saturating_sub(from) / 2;
+        self.tail.frames_end > half || self.tail.entries > header.record_slots / 2
     }
 }
 

@@ -30,6 +30,43 @@ pub struct Refill {
     pub renumbered_to: LogIndex,
 }
 
+/// A file that is to be made for the next segment. One that a crash leaves half made has another size or is as good as a
+/// whole one: what tells what a segment holds is its header.
+pub struct SpareFile {
+    disk: Arc<dyn Disk>,
+    name: String,
+    bytes: u64,
+}
+
+impl SpareFile {
+    /// Makes it, which takes as long as it takes to write a segment.
+    ///
+    /// # Errors
+    /// When it cannot be made, as on a full disk.
+    pub fn make(self) -> Result<MadeSpare, LogError> {
+        let Self { disk, name, bytes } = self;
+        disk.create(&name, bytes).map_err(LogError::io("create", &name))?;
+        disk.sync_directory().map_err(LogError::io("sync the directory of", &name))?;
+        Ok(MadeSpare { name })
+    }
+}
+
+impl fmt::Debug for SpareFile {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("SpareFile")
+            .field("name", &self.name)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A file for the next segment, on the disk.
+#[derive(Debug)]
+pub struct MadeSpare {
+    name: String,
+}
+
 /// The one writer of a log.
 ///
 /// What it has appended is seen by readers at once and is durable after [`LogWriter::sync`]. Once a write or a sync has
@@ -48,6 +85,8 @@ pub struct LogWriter {
     /// Names of the files that wait for reuse.
     pub(super) spares: Vec<String>,
     pub(super) next_spare: u64,
+    /// The newest segment behind which a spare file was planned.
+    pub(super) planned_behind: u64,
     /// Damage that makes it impossible to tell where the next entry goes.
     pub(super) blocked: Option<Fault>,
     /// Damage that is not repaired yet.
@@ -198,18 +237,62 @@ impl LogWriter {
         self.poison_on_failure(saved)
     }
 
-    /// Makes a file for the next segment now if none waits, so that the append that needs it does not have to wait.
+    /// Whether these entries go into the newest segment, so that appending them starts no other one.
+    #[must_use]
+    pub fn has_room<'a>(&self, entries: impl Iterator<Item = &'a Entry> + Clone) -> bool {
+        let count = entries.clone().count();
+        fitting_entries(&self.newest(), entries) == count
+    }
+
+    /// Whether [`LogWriter::plan_spare`] would plan one: the newest segment is half full, and nothing waits to come after it.
+    #[must_use]
+    pub fn wants_spare(&self) -> bool {
+        let is_needed = self.spares.is_empty() && self.options.spare_segments > 0 && self.poisoned.is_none();
+        is_needed
+            && self.planned_behind < self.state.newest_segment
+            && self.shared.read().segments.last().is_some_and(Filled::is_half_full)
+    }
+
+    /// Plans a file for the next segment, once for each segment: whoever makes it ([`SpareFile::make`]) may do so beside
+    /// everything else, and an append that needs a segment then does not have to wait until one is filled with zeros.
+    pub fn plan_spare(&mut self) -> Option<SpareFile> {
+        if !self.wants_spare() {
+            return None;
+        }
+        self.planned_behind = self.state.newest_segment;
+        Some(self.next_spare_file())
+    }
+
+    fn next_spare_file(&mut self) -> SpareFile {
+        let name = spare_name(self.next_spare);
+        self.next_spare += 1;
+        SpareFile { disk: Arc::clone(&self.disk), name, bytes: self.options.segment_bytes & !7 }
+    }
+
+    /// Makes a file for the next segment now if none waits.
     ///
     /// # Errors
     /// When the file cannot be made, as on a full disk. The log stays usable.
     pub fn prepare_spare(&mut self) -> Result<(), LogError> {
         self.check_usable_except_blocked()?;
-        if self.spares.is_empty() {
-            let name = self.create_spare()?.0;
-            self.disk.sync_directory().map_err(LogError::io("sync the directory of", &name))?;
-            self.spares.push(name);
-            self.count_spares();
+        if !self.spares.is_empty() {
+            return Ok(());
         }
+        let made = self.next_spare_file().make()?;
+        self.add_spare(made)
+    }
+
+    /// Takes a file that was made for the next segment, or removes it when there are enough by now.
+    ///
+    /// # Errors
+    /// When the log is poisoned, or the file cannot be removed. The log stays usable.
+    pub fn add_spare(&mut self, made: MadeSpare) -> Result<(), LogError> {
+        self.check_usable_except_blocked()?;
+        if self.spares.len() >= self.options.spare_segments {
+            return self.remove_file(&made.name);
+        }
+        self.spares.push(made.name);
+        self.count_spares();
         Ok(())
     }
 
@@ -262,7 +345,7 @@ impl LogWriter {
     fn append_checked(&mut self, mut entries: &[Entry]) -> Result<(), LogError> {
         while !entries.is_empty() {
             let newest = self.newest();
-            let fitting = fitting_entries(&newest, entries);
+            let fitting = fitting_entries(&newest, entries.iter());
             if fitting == 0 {
                 self.roll(&newest)?;
             } else {
@@ -391,7 +474,7 @@ impl LogWriter {
         if self.check_segments(entries.len() as u64).is_ok() {
             return Ok(());
         }
-        let more = entries.len() - fitting_entries(&self.newest(), entries);
+        let more = entries.len() - fitting_entries(&self.newest(), entries.iter());
         if more == 0 { Ok(()) } else { self.check_segments(more as u64) }
     }
 
@@ -702,18 +785,18 @@ impl LogWriter {
 }
 
 /// How many of the entries fit into the segment.
-fn fitting_entries(newest: &Option<Filled>, entries: &[Entry]) -> usize {
+fn fitting_entries<'a>(newest: &Option<Filled>, entries: impl Iterator<Item = &'a Entry>) -> usize {
     let Some(Filled { segment, tail }) = newest else { return 0 };
     if !segment.is_dense() || segment.file.is_none() {
         return 0;
     }
     let slots = usize::try_from(segment.header.record_slots.saturating_sub(tail.entries)).unwrap_or(usize::MAX);
     let mut end = tail.frames_end;
-    let fits = |entry: &&Entry| {
+    let fits = |entry: &&'a Entry| {
         end += frame_bytes(payload_bytes(entry));
         end <= segment.header.records_offset
     };
-    entries.iter().take(slots).take_while(fits).count()
+    entries.take(slots).take_while(fits).count()
 }
 
 /// Which bytes behind a tail are overwritten with zeros.

@@ -279,7 +279,7 @@ pub const KEYS: &[Key] = &[
         name: "log.spare_segments",
         flag: "log-spare-segments",
         kind: Kind::Count,
-        summary: "Files without entries that are kept to be written again, which is faster than making new ones.",
+        summary: "Files without entries that are kept to be written again, which is faster than making new ones; one is made in advance when the newest file is half full. 0: neither.",
         set: |config, text| store(&mut config.log.spare_segments, count(text, 0..=64)),
         get: |config| config.log.spare_segments.to_string(),
     },

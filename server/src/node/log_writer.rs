@@ -14,6 +14,7 @@ use steeple_engine::ids::LogIndex;
 use steeple_engine::log::{HardState, LogError, LogWriter};
 use steeple_engine::simulation::{Bug, is_planted, reached};
 use steeple_raft::{Write, WriteNumber};
+use tokio::sync::Notify;
 
 use super::group::Message;
 
@@ -52,6 +53,8 @@ struct Desk {
     /// Writes that still go to the thread because one was slow.
     cautious: AtomicU32,
     counters: Arc<LogCounters>,
+    /// Told when a file for the next segment should be made.
+    spare_wanted: Arc<Notify>,
 }
 
 impl Desk {
@@ -65,6 +68,8 @@ impl Desk {
         self.counters.entries.fetch_add(entries as u64, Ordering::Relaxed);
         if persisted.is_err() {
             *writer = None;
+        } else if writer.as_ref().is_some_and(LogWriter::wants_spare) {
+            self.spare_wanted.notify_one();
         }
         Some(persisted)
     }
@@ -108,7 +113,10 @@ impl LogQueue {
     pub(super) fn write_here(&self, writes: &[Write]) -> Option<Result<WriteNumber, LogError>> {
         let mut writer = self.desk.writer.try_lock()?;
         // What was sent before these is done, because whoever sent it counted it first; what others send meanwhile waits.
-        if self.rests() { self.desk.write(&mut writer, writes) } else { None }
+        let is_quick = |write: &Write| write.hard_state.is_none() && write.committed.is_none();
+        let goes_on =
+            self.rests() && writes.iter().all(is_quick) && writer.as_ref().is_some_and(|it| continues(it, writes));
+        if goes_on { self.desk.write(&mut writer, writes) } else { None }
     }
 }
 
@@ -121,10 +129,10 @@ pub(super) struct LogWork {
 }
 
 impl LogWork {
-    pub(super) fn new(writer: LogWriter, counters: Arc<LogCounters>) -> (LogQueue, Self) {
+    pub(super) fn new(writer: LogWriter, counters: Arc<LogCounters>, spare_wanted: Arc<Notify>) -> (LogQueue, Self) {
         let (tasks, queue) = mpsc::channel();
         let (waiting, cautious) = (AtomicUsize::new(0), AtomicU32::new(0));
-        let desk = Arc::new(Desk { writer: Mutex::new(Some(writer)), waiting, cautious, counters });
+        let desk = Arc::new(Desk { writer: Mutex::new(Some(writer)), waiting, cautious, counters, spare_wanted });
         (LogQueue { tasks, desk: Arc::clone(&desk) }, Self { desk, tasks: queue, next: None })
     }
 
@@ -221,6 +229,16 @@ fn gather(tasks: &mpsc::Receiver<Task>, writes: &mut Vec<Write>) -> Option<Task>
     None
 }
 
+/// Whether writes are what a log takes as it runs: entries behind its end that start no other segment.
+fn continues(writer: &LogWriter, writes: &[Write]) -> bool {
+    let mut next = writer.reader().last().index.next();
+    writes.iter().flat_map(|write| &write.entries).all(|entry| {
+        let follows = entry.position.index == next;
+        next = next.next();
+        follows
+    }) && writer.has_room(writes.iter().flat_map(|write| &write.entries))
+}
+
 /// Bytes of the entries of writes.
 pub(super) fn weigh(writes: &[Write]) -> usize {
     writes.iter().flat_map(|write| &write.entries).map(|entry| entry.payload.len()).sum()
@@ -273,7 +291,8 @@ mod tests {
     fn open(disk: &SimulatedDisk) -> (LogWriter, LogReader) {
         let (cluster, history) = (ClusterId([1; 16]), HistoryId([2; 16]));
         let identity = LogIdentity { cluster, history, node: NodeId(1), group: GroupId(0) };
-        let options = LogOptions { segment_bytes: 64 << 10, create: true, ..LogOptions::default() };
+        let options =
+            LogOptions { segment_bytes: 64 << 10, segment_entries: 64, create: true, ..LogOptions::default() };
         let (writer, reader, _) = Log::open(Arc::new(disk.clone()), options, identity).unwrap();
         (writer, reader)
     }
@@ -300,7 +319,7 @@ mod tests {
     fn a_write_is_done_here_only_when_nothing_waits_for_the_thread() {
         let disk = SimulatedDisk::new();
         let (writer, reader) = open(&disk);
-        let (queue, mut work) = LogWork::new(writer, Arc::default());
+        let (queue, mut work) = LogWork::new(writer, Arc::default(), Arc::default());
         assert!(matches!(queue.write_here(&[write(1), write(2)]), Some(Ok(WriteNumber(2)))));
         assert_eq!(open(&disk.crash(CrashLoss::Everything, 1)).1.last().index, LogIndex(2), "it is durable");
         queue.send(Task::Write(write(3))).unwrap();
@@ -318,7 +337,7 @@ mod tests {
         for fails_here in [true, false] {
             let disk = SimulatedDisk::new();
             let (writer, reader) = open(&disk);
-            let (queue, mut work) = LogWork::new(writer, Arc::default());
+            let (queue, mut work) = LogWork::new(writer, Arc::default(), Arc::default());
             disk.fail_after(0, Failure::Sync);
             if fails_here {
                 assert!(matches!(queue.write_here(&[write(1)]), Some(Err(_))));
@@ -338,7 +357,7 @@ mod tests {
     #[test]
     fn after_a_slow_write_the_thread_does_them_for_a_while() {
         let disk = SimulatedDisk::new();
-        let (queue, _work) = LogWork::new(open(&disk).0, Arc::default());
+        let (queue, _work) = LogWork::new(open(&disk).0, Arc::default(), Arc::default());
         queue.desk.note_time(SLOW * 2);
         for _ in 0..CAUTIOUS_WRITES {
             assert!(!queue.rests());

@@ -25,6 +25,7 @@ mod snapshots;
 pub mod tail;
 mod maintenance;
 mod removal;
+mod spares;
 pub(crate) mod repair;
 mod restore;
 mod rescue;
@@ -271,7 +272,8 @@ impl Node {
     ) -> Assembled {
         let (inbox, messages) = tokio::sync::mpsc::channel(INBOX_MAX);
         let log_counters = Arc::<LogCounters>::default();
-        let (tasks, log) = LogWork::new(opened.writer, Arc::clone(&log_counters));
+        let spare_wanted = Arc::<Notify>::default();
+        let (tasks, log) = LogWork::new(opened.writer, Arc::clone(&log_counters), Arc::clone(&spare_wanted));
         let shared = Arc::new(Shared {
             identity: opened.identity,
             roster: opened.roster,
@@ -304,6 +306,7 @@ impl Node {
             work: Arc::new(work),
         });
         shared.work.spawn(removal::run(Arc::downgrade(&shared), Arc::clone(&shared.given_up)));
+        shared.work.spawn(spares::run(Arc::downgrade(&shared), spare_wanted));
         // An earlier run may have left some.
         shared.given_up.notify_one();
         let guard = StopGuard { inbox: inbox.clone(), shared: Arc::downgrade(&shared) };

@@ -182,6 +182,7 @@ pub const BRANCHES: &[&str] = &[
     "leadership: lost with undecided events",
     "log: bit rot",
     "log: end replaced by another leader's entries",
+    "log: file for the next segment made in advance",
     "log: lost write",
     "log: misdirected write",
     "log: repaired from peers",

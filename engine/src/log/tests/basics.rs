@@ -1,10 +1,11 @@
 //! What a log does on a good day.
 
 use super::support::{IDENTITY, all, entries, entry, open, open_with, small_options};
-use crate::disk::SimulatedDisk;
+use crate::disk::simulated::{CrashLoss, Failure};
+use crate::disk::{Disk, SimulatedDisk};
 use crate::ids::{LogIndex, LogPosition, NodeId, Term};
 use crate::log::state::{SEGMENTS_MAX, StateFile};
-use crate::log::{Entry, EntryKind, HardState, LogError, Refill, read_identity};
+use crate::log::{Entry, EntryKind, HardState, LogError, LogWriter, Refill, read_identity};
 
 #[test]
 fn appended_entries_are_read_before_and_after_a_sync_and_after_reopening() {
@@ -307,4 +308,69 @@ fn a_log_that_is_filled_anew_is_not_whole_before_the_last_entry_is_there() {
     let (mut writer, ..) = open(&disk).unwrap();
     writer.reset_to(position, 4).unwrap();
     assert!(open(&disk.duplicate()).is_ok());
+}
+
+#[test]
+fn the_file_of_the_next_segment_can_be_made_beside_everything_else() {
+    let disk = SimulatedDisk::new();
+    let (mut writer, reader, _) = open(&disk).unwrap();
+    let mut waiting = entries(1..=17, 1).into_iter();
+    let append_next = |writer: &mut LogWriter, waiting: &mut std::vec::IntoIter<Entry>| {
+        let next = waiting.next().unwrap();
+        let (has_room, before) = (writer.has_room(std::iter::once(&next)), reader.segments().len());
+        writer.append(&[next]).unwrap();
+        assert_eq!(has_room, reader.segments().len() == before);
+    };
+    while !writer.wants_spare() {
+        assert!(writer.plan_spare().is_none());
+        append_next(&mut writer, &mut waiting);
+    }
+    assert!((2..8).contains(&reader.last().index.0), "{:?}", reader.last());
+    let planned = writer.plan_spare().unwrap();
+    assert!(!writer.wants_spare() && writer.plan_spare().is_none(), "once for each segment");
+    // Whoever makes it may take longer than the rest of the segment lasts.
+    while reader.segments().len() == 1 {
+        append_next(&mut writer, &mut waiting);
+    }
+    let files = |disk: &SimulatedDisk| Disk::list(disk).unwrap().len();
+    let before = files(&disk);
+    writer.add_spare(planned.make().unwrap()).unwrap();
+    assert_eq!(files(&disk), before + 1);
+    while reader.segments().len() == 2 {
+        append_next(&mut writer, &mut waiting);
+    }
+    assert_eq!(files(&disk), before + 1, "it became the third segment");
+    writer.append(waiting.as_slice()).unwrap();
+    writer.sync().unwrap();
+    assert_eq!(all(&reader), entries(1..=17, 1));
+    drop(writer);
+    let again = open(&disk.crash(CrashLoss::Everything, 1)).unwrap();
+    assert_eq!(all(&again.1), entries(1..=17, 1));
+}
+
+#[test]
+fn a_file_for_the_next_segment_that_is_not_needed_or_half_made_does_no_harm() {
+    for loss in [CrashLoss::Nothing, CrashLoss::Everything] {
+        for moment in 0..4 {
+            let disk = SimulatedDisk::new();
+            let (mut writer, ..) = open(&disk).unwrap();
+            writer.append(&entries(1..=6, 1)).unwrap();
+            writer.sync().unwrap();
+            let planned = writer.plan_spare().unwrap();
+            disk.fail_after(moment, Failure::Stop);
+            drop(planned.make());
+            let (mut writer, reader, _) = open(&disk.crash(loss, moment)).unwrap();
+            writer.append(&entries(7..=40, 1)).unwrap();
+            writer.sync().unwrap();
+            assert_eq!(all(&reader), entries(1..=40, 1), "{loss:?}, operation {moment}");
+        }
+    }
+    let disk = SimulatedDisk::new();
+    let (mut writer, ..) = open(&disk).unwrap();
+    writer.append(&entries(1..=6, 1)).unwrap();
+    let planned = writer.plan_spare().unwrap();
+    writer.prepare_spare().unwrap();
+    let files = Disk::list(&disk).unwrap().len();
+    writer.add_spare(planned.make().unwrap()).unwrap();
+    assert_eq!(Disk::list(&disk).unwrap().len(), files, "there is one already");
 }
