@@ -13,8 +13,8 @@
 //! - A log has one [`LogWriter`] and any number of [`LogReader`]s, which never wait for a sync.
 //!
 //! Reading order: `layout`, `frame`, `record`, `segment`, `terms`, `state` (bytes), `walk` (frames in a row), `scan` (what a
-//! segment holds and what of it is damaged), `recovery` (opening), `writer`, `rewrite`, `reader`, `outline` (which entries
-//! are there), `holes` (putting back those that are not), `inspect`.
+//! segment holds and what of it is damaged), `recovery` (opening), `writer`, `rewrite`, `reader`, `events` (those that
+//! follow one another), `outline` (which entries are there), `holes` (putting back those that are not), `inspect`.
 
 use std::sync::Arc;
 
@@ -25,6 +25,7 @@ use crate::ids::{ClusterId, GroupId, HistoryId, LogIndex, LogPosition, NodeId, T
 
 mod astray;
 mod error;
+mod events;
 mod frame;
 mod holes;
 mod inspect;
@@ -46,6 +47,7 @@ mod writer;
 mod tests;
 
 pub use error::{Fault, FaultKind, LogError};
+pub use events::EventReader;
 pub use frame::{FRAME_HEADER_BYTES, FrameError, FrameHeader, decode_frame};
 pub use holes::{FillError, Hole, HoleKind};
 pub use inspect::{Finding, FrameVerdict, RecordVerdict, inspect};

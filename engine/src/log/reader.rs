@@ -57,7 +57,7 @@ pub struct SegmentInfo {
 
 /// What an entry is looked up by.
 #[derive(Clone, Copy)]
-enum Wanted {
+pub(super) enum Wanted {
     /// The entry with this index.
     Index(LogIndex),
     /// The event with this tag.
@@ -147,7 +147,7 @@ impl LogReader {
     pub fn read(&self, index: LogIndex) -> Result<Option<Entry>, LogError> {
         self.retry_when_changed(|| {
             let held = self.shared.read().segment_of(index);
-            held.map_or(Ok(None), |(filled, terms)| filled.find(Wanted::Index(index), &terms))
+            held.map_or(Ok(None), |(filled, terms)| filled.find(index, &terms))
         })
     }
 
@@ -156,22 +156,36 @@ impl LogReader {
     /// # Errors
     /// When the entry is damaged or cannot be read.
     pub fn read_tag(&self, tag: u64) -> Result<Option<Entry>, LogError> {
+        let found = self.find_tag(tag)?;
+        // On its own: the walk's window holds much more than the entry.
+        Ok(found.map(|(entry, _)| Entry { payload: Bytes::copy_from_slice(&entry.payload), ..entry }))
+    }
+
+    /// Looks for the event with this tag; with it comes the walk that ended behind it. The payload is a part of the walk's
+    /// window.
+    pub(super) fn find_tag(&self, tag: u64) -> Result<Option<(Entry, SegmentWalk)>, LogError> {
         self.retry_when_changed(|| {
             // Entries of one tag may span segments: an event and the empty entries behind it.
-            let (candidates, terms): (Vec<Filled>, TermTable) = {
+            let (candidates, terms, revision): (Vec<Filled>, TermTable, u64) = {
                 let view = self.shared.read();
                 let start = view.segments.partition_point(|filled| filled.tail.last_tag < tag);
                 let touching = view.segments[start..].iter();
                 let touching = touching.take_while(|filled| filled.segment.header.previous_tag <= tag);
-                (touching.cloned().collect(), view.terms)
+                (touching.cloned().collect(), view.terms, view.revision)
             };
             for filled in candidates {
-                if let Some(entry) = filled.find(Wanted::Tag(tag), &terms)? {
-                    return Ok(Some(entry));
+                let mut walk = SegmentWalk::to(filled, Wanted::Tag(tag), terms, revision)?;
+                if let Some(entry) = walk.find(Wanted::Tag(tag), u64::MAX)? {
+                    return Ok(Some((entry, walk)));
                 }
             }
             Ok(None)
         })
+    }
+
+    /// Counts what makes bytes under a reader change.
+    pub(super) fn revision(&self) -> u64 {
+        self.shared.read().revision
     }
 
     /// The term of the entry with this index, as Raft asks for it: also known for the base, and for the last entry of a
@@ -202,7 +216,7 @@ impl LogReader {
             if let Some(record) = filled.record_of(index, &terms) {
                 return Ok(Some(record.position.term));
             }
-            Ok(filled.find(Wanted::Index(index), &terms)?.map(|entry| entry.position.term))
+            Ok(filled.find(index, &terms)?.map(|entry| entry.position.term))
         })
     }
 
@@ -227,7 +241,7 @@ impl LogReader {
             if filled.tail.last.index == index {
                 return Ok(Some(filled.tail.last_tag));
             }
-            Ok(filled.find(Wanted::Index(index), &terms)?.map(|entry| entry.tag))
+            Ok(filled.find(index, &terms)?.map(|entry| entry.tag))
         })
     }
 
@@ -354,31 +368,16 @@ impl Filled {
         }
     }
 
-    /// Finds an entry: directly by its record where that is intact, else by walking from the nearest one before it.
-    fn find(&self, wanted: Wanted, terms: &TermTable) -> Result<Option<Entry>, LogError> {
-        let file = self.file()?;
-        if let Wanted::Index(index) = wanted
-            && let Some(record) = self.record_of(index, terms)
-        {
-            return self.read_frame(file, &record).map(Some);
+    /// Finds an entry by its index: directly by its record where that is intact, else by walking from the nearest one
+    /// before it.
+    fn find(&self, index: LogIndex, terms: &TermTable) -> Result<Option<Entry>, LogError> {
+        if let Some(record) = self.record_of(index, terms) {
+            return self.read_frame(self.file()?, &record).map(Some);
         }
-        let (mut slot, offset) = match self.last_record_below(file.as_ref(), wanted, terms) {
-            // The record's own entry is before the wanted one, so it is stepped over unread.
-            Some((slot, record)) => (slot + 1, u64::from(record.offset) + record.frame_bytes()),
-            None => (0, SEGMENT_HEADER_BYTES as u64),
-        };
-        let mut walk = self.walk(file, offset);
-        while slot < self.tail.entries {
-            let (header, payload) = self.step(&mut walk, slot, wanted, terms)?;
-            if wanted.is_met_by(&header) {
-                return Ok(Some(entry(&header, Bytes::copy_from_slice(&payload))));
-            }
-            if wanted.key_of_frame(&header) > wanted.key() {
-                return Ok(None);
-            }
-            slot += 1;
-        }
-        Ok(None)
+        let wanted = Wanted::Index(index);
+        // Nobody asks this walk whether the log has changed meanwhile.
+        let found = SegmentWalk::to(self.clone(), wanted, *terms, 0)?.find(wanted, u64::MAX)?;
+        Ok(found.map(|entry| Entry { payload: Bytes::copy_from_slice(&entry.payload), ..entry }))
     }
 
     /// The last slot with an intact record whose key is below the wanted one. Damaged records are passed over, and those
@@ -523,6 +522,51 @@ impl Filled {
             }
         }
         Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// A walk over the entries of a segment, from one that is wanted to the next.
+pub(super) struct SegmentWalk {
+    filled: Filled,
+    terms: TermTable,
+    walk: FrameWalk,
+    /// The slot of the next entry.
+    slot: u64,
+    /// [`LogReader::revision`] when it began.
+    pub(super) revision: u64,
+}
+
+impl SegmentWalk {
+    /// Begins behind the last entry that is known to be before the wanted one.
+    fn to(filled: Filled, wanted: Wanted, terms: TermTable, revision: u64) -> Result<Self, LogError> {
+        let file = filled.file()?;
+        let (slot, offset) = match filled.last_record_below(file.as_ref(), wanted, &terms) {
+            // The record's own entry is before the wanted one, so it is stepped over unread.
+            Some((slot, record)) => (slot + 1, u64::from(record.offset) + record.frame_bytes()),
+            None => (0, SEGMENT_HEADER_BYTES as u64),
+        };
+        let walk = filled.walk(file, offset);
+        Ok(Self { filled, terms, walk, slot, revision })
+    }
+
+    /// Walks on until it is behind the wanted entry; `None` when the segment does not hold it behind where the walk was,
+    /// or no sooner than behind `bytes_max` others. The payload is a part of the walk's window.
+    pub(super) fn find(&mut self, wanted: Wanted, bytes_max: u64) -> Result<Option<Entry>, LogError> {
+        let end = self.walk.offset.saturating_add(bytes_max);
+        while self.slot < self.filled.tail.entries && self.walk.offset <= end {
+            let offset = self.walk.offset;
+            let (header, payload) = self.filled.step(&mut self.walk, self.slot, wanted, &self.terms)?;
+            if !wanted.is_met_by(&header) && wanted.key_of_frame(&header) > wanted.key() {
+                // It may be the next one that is wanted.
+                self.walk.offset = offset;
+                return Ok(None);
+            }
+            self.slot += 1;
+            if wanted.is_met_by(&header) {
+                return Ok(Some(entry(&header, payload)));
+            }
+        }
+        Ok(None)
     }
 }
 

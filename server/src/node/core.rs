@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 use steeple_engine::event::Event;
 use steeple_engine::ids::{LogIndex, Revision};
-use steeple_engine::log::LogReader;
+use steeple_engine::log::{EventReader, LogReader};
 use steeple_engine::view::View;
 
 use super::base::Base;
@@ -47,14 +47,29 @@ impl Core {
     }
 
     /// The event of a revision, from memory while it is new and from the log afterwards.
-    fn event(&self, revision: Revision) -> Result<Arc<Event>, QueryError> {
+    fn event(&self, revision: Revision, log: &mut EventReader) -> Result<Arc<Event>, QueryError> {
         if let Some(event) = self.recent.get(revision) {
             return Ok(event);
         }
-        match self.log.read_tag(revision.0)? {
+        match log.read_tag(revision.0)? {
             Some(entry) => Ok(Arc::new(Event::decode(&entry.payload)?)),
             None => Err(QueryError::Compacted(revision)),
         }
+    }
+}
+
+/// Reads events of a core, for one step. Those that follow one another cost least.
+pub(crate) struct Events<'a> {
+    shared: &'a Shared,
+    core: &'a Arc<Core>,
+    log: EventReader,
+}
+
+impl Events<'_> {
+    /// The event of a revision.
+    pub(crate) fn read(&mut self, revision: Revision) -> Result<Arc<Event>, QueryError> {
+        let event = self.core.event(revision, &mut self.log);
+        event.or_else(|error| self.shared.check_current(self.core).and(Err(error)))
     }
 }
 
@@ -90,8 +105,8 @@ impl Shared {
         if replaced { Err(QueryError::Replaced) } else { Ok(()) }
     }
 
-    /// The event of a revision in a core.
-    pub(super) fn event_in(&self, core: &Arc<Core>, revision: Revision) -> Result<Arc<Event>, QueryError> {
-        core.event(revision).or_else(|error| self.check_current(core).and(Err(error)))
+    /// The events of a core.
+    pub(crate) fn events_in<'a>(&'a self, core: &'a Arc<Core>) -> Events<'a> {
+        Events { shared: self, core, log: core.log.events() }
     }
 }

@@ -15,7 +15,7 @@ use steeple_engine::view::{Reader, StreamRow, StreamState, ViewReader};
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::core::Core;
+use super::core::Events;
 use super::{Node, QueryError};
 
 /// How long a tail looks through rows that are not followed before it says where it is.
@@ -296,13 +296,14 @@ impl Tail {
         };
         let mut positions = self.positions.clone();
         let found = !rows.is_empty();
+        let mut events = self.node.shared.events_in(&core);
         for (revision, rows) in rows {
             for (stream, row) in &rows {
                 advance(&mut positions, *stream, row.sequence);
             }
             let wanted =
                 |(_, row): &(StreamId, StreamRow)| self.keys.as_ref().is_none_or(|keys| keys.contains(&row.key[..]));
-            let item = if rows.iter().any(wanted) { Some(self.item(&core, revision, &rows)?) } else { None };
+            let item = if rows.iter().any(wanted) { Some(self.item(&mut events, revision, &rows)?) } else { None };
             self.ready.push_back((item, positions.clone()));
         }
         Ok(found)
@@ -333,11 +334,11 @@ impl Tail {
 
     fn item(
         &self,
-        core: &Arc<Core>,
+        events: &mut Events<'_>,
         revision: Revision,
         rows: &[(StreamId, StreamRow)],
     ) -> Result<TailItem, TailError> {
-        let event = match self.node.shared.event_in(core, revision) {
+        let event = match events.read(revision) {
             Ok(event) => event,
             Err(QueryError::Compacted(_)) => return Err(self.compacted(rows)?),
             Err(error) => return Err(error.into()),

@@ -34,6 +34,14 @@ fn read_everything(reader: &LogReader) -> u64 {
     if let Some(entry) = reader.read_tag(reader.last_tag()).unwrap() {
         check(&entry);
     }
+    let mut events = reader.events();
+    for tag in reader.base_tag()..=reader.last_tag() {
+        if let Some(entry) = events.read_tag(tag).unwrap() {
+            check(&entry);
+            assert_eq!(entry.tag, tag);
+            read += 1;
+        }
+    }
     read
 }
 

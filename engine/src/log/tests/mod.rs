@@ -5,6 +5,7 @@ mod basics;
 mod concurrent;
 mod crash;
 mod damage;
+mod events;
 mod golden;
 mod holes;
 mod hostile;

@@ -36,6 +36,7 @@ fn sized(first: u64, term: u64, sizes: &[u8]) -> Vec<Entry> {
 }
 
 fn check(reader: &LogReader, expected: &[Entry]) {
+    let mut events = reader.events();
     let first = reader.first();
     let held: Vec<Entry> = expected.iter().filter(|entry| entry.position.index >= first).cloned().collect();
     assert_eq!(all(reader), held);
@@ -44,6 +45,7 @@ fn check(reader: &LogReader, expected: &[Entry]) {
         assert_eq!(reader.read(entry.position.index).unwrap(), held);
         if entry.kind == EntryKind::Event {
             assert_eq!(reader.read_tag(entry.tag).unwrap(), held);
+            assert_eq!(events.read_tag(entry.tag).unwrap(), held);
         }
     }
 }

@@ -21,7 +21,7 @@ use self::positions::Positions;
 use super::lists::{key_text, micros};
 use super::scope::{Freshness, Scope, blocking, respond};
 use super::{errors, limits};
-use crate::node::Node;
+use crate::node::{Node, core};
 
 /// Serves the events of a node.
 #[derive(Clone)]
@@ -159,10 +159,19 @@ fn list_items(scope: &Scope, request: &wire::ListItemsRequest) -> Result<Vec<wir
         }
         reader.stream_rows(scope.namespace, stream.id, after, limit).map_err(|error| errors::failed(&error))
     })?;
+    scope.node.read_events(|events| list_rows(events, stream, rows, request.without_changes))
+}
+
+fn list_rows(
+    events: &mut core::Events<'_>,
+    stream: &StreamDefinition,
+    rows: Vec<StreamRow>,
+    without_changes: bool,
+) -> Result<Vec<wire::ListedItem>, Status> {
     let mut bytes = 0;
     let mut items = Vec::with_capacity(rows.len());
     for row in rows {
-        let item = listed(scope, stream, row, request.without_changes)?;
+        let item = listed(events, stream, row, without_changes)?;
         bytes += prost::Message::encoded_len(&item);
         // Callers go on behind the last item they got, so a shorter list than asked for loses nothing.
         if bytes > limits::ANSWER_BYTES_MAX && !items.is_empty() {
@@ -174,7 +183,7 @@ fn list_items(scope: &Scope, request: &wire::ListItemsRequest) -> Result<Vec<wir
 }
 
 fn listed(
-    scope: &Scope,
+    events: &mut core::Events<'_>,
     stream: &StreamDefinition,
     row: StreamRow,
     without_changes: bool,
@@ -182,7 +191,7 @@ fn listed(
     let (revision, time_micros) = (row.revision, micros(row.time));
     let change = match row.change.filter(|_| !without_changes) {
         Some(position) => {
-            let event = scope.node.event(revision).map_err(|error| errors::not_answered(&error))?;
+            let event = events.read(revision).map_err(|error| errors::not_answered(&error))?;
             changes::at(&event, position)?
         }
         None => None,
