@@ -221,6 +221,15 @@ impl SteepleStore {
                 Answer::Entries(entries.collect::<Result<_, _>>().await?)
             }
             Request::Scan => self.scan(namespace).await?,
+            Request::ScanStreamed => {
+                let mut entries = namespace.stream_registration_entries(RegistrationEntryFilter::default()).await?;
+                let mut count = 0;
+                while let Some(entry) = entries.next().await {
+                    entry?;
+                    count += 1;
+                }
+                Answer::Count(count)
+            }
             Request::EventsAfter => {
                 let last = self.last_event.load(Ordering::Relaxed);
                 Answer::Count(namespace.list_registration_entry_events(last, 0).await?.len() as u64)

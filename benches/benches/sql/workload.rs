@@ -29,13 +29,15 @@ pub(crate) enum Work {
     /// A form of list, by its name in the deployment.
     List(&'static str),
     Scan,
+    /// The same as a stream where there is one, and by pages elsewhere.
+    ScanStreamed,
     EventsAfter,
     Create,
     Prune,
 }
 
 /// In this order: whatever adds records comes last, because the sides add different numbers of them.
-pub(crate) const WORK: [Work; 13] = [
+pub(crate) const WORK: [Work; 14] = [
     Work::Fetch,
     Work::FetchMany,
     Work::List("parent"),
@@ -46,6 +48,7 @@ pub(crate) const WORK: [Work; 13] = [
     Work::List("selectors_any"),
     Work::List("federates_with"),
     Work::Scan,
+    Work::ScanStreamed,
     Work::EventsAfter,
     Work::Create,
     Work::Prune,
@@ -64,6 +67,7 @@ impl Work {
             Self::List("selectors_any") => "list by selectors, any",
             Self::List(_) => "list by federation",
             Self::Scan => "full paged scan",
+            Self::ScanStreamed => "full scan, streamed by Steeple",
             Self::EventsAfter => "events after the last",
             Self::Create => "create",
             Self::Prune => "prune of events",
@@ -72,7 +76,7 @@ impl Work {
 
     /// Whether only one client asks for it: a cache that is filled, and a task that runs now and then.
     pub(crate) fn is_lone(self) -> bool {
-        matches!(self, Self::FetchMany | Self::Scan | Self::Prune)
+        matches!(self, Self::FetchMany | Self::Scan | Self::ScanStreamed | Self::Prune)
     }
 }
 
@@ -84,6 +88,7 @@ pub(crate) enum Request {
     FetchMany(Vec<String>),
     List(RegistrationEntryFilter),
     Scan,
+    ScanStreamed,
     EventsAfter,
     Prune,
 }
@@ -181,6 +186,7 @@ impl Workload {
             }
             Work::List(form) => Request::List(self.filter(form, number % self.deployment.agents())),
             Work::Scan => Request::Scan,
+            Work::ScanStreamed => Request::ScanStreamed,
             Work::EventsAfter => Request::EventsAfter,
             Work::Create => Request::Create(Box::new(self.entry(self.size() + turn))),
             Work::Prune => Request::Prune,
