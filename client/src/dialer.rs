@@ -11,6 +11,10 @@ use crate::tls::Connector;
 /// The longest address that is taken from anybody.
 const ADDRESS_BYTES_MAX: usize = 512;
 
+/// The longest frame that a node may send. Long lists come in frames of this size, each of which takes both ends a call of the
+/// kernel.
+const FRAME_BYTES_MAX: u32 = 128 << 10;
+
 /// Turns addresses into connections.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Dialer {
@@ -64,6 +68,7 @@ impl Dialer {
         Ok(Endpoint::from_shared(address.to_owned())?
             .connect_timeout(Duration::from_secs(5))
             .tcp_nodelay(true)
+            .max_frame_size(FRAME_BYTES_MAX)
             .http2_keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(5))
             .keep_alive_while_idle(true))
