@@ -19,12 +19,31 @@ const SECRETS: [&str; 3] = [
     ".steeple.spire.v1.FetchJoinTokenRequest",
 ];
 
+/// Answers that nodes put together as `src/packed.rs` has it: the bytes are those of the message in its place.
+const PACKED: [&str; 4] = [
+    ".steeple.events.v1.TailResponse",
+    ".steeple.spire.v1.ListRegistrationEntriesResponse",
+    ".steeple.spire.v1.StreamRegistrationEntriesResponse",
+    ".steeple.spire.v1.FetchRegistrationEntriesResponse",
+];
+
 fn main() -> Result<(), Box<dyn error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let descriptors = protox::compile(FILES, ["proto"])?;
+    let mut descriptors = protox::compile(FILES, ["proto"])?;
     let out = env::var("OUT_DIR")?;
     fs::write(Path::new(&out).join("descriptors.bin"), prost::Message::encode_to_vec(&descriptors))?;
-    // Entries and chunks stay in the buffers that they arrived in.
-    tonic_prost_build::configure().bytes(".steeple.peer.v1").skip_debug(SECRETS).compile_fds(descriptors)?;
+    let methods =
+        descriptors.file.iter_mut().flat_map(|file| &mut file.service).flat_map(|service| &mut service.method);
+    for method in methods.filter(|method| PACKED.contains(&method.output_type())) {
+        let name = method.output_type().rsplit('.').next().unwrap_or_default();
+        method.output_type = Some(format!(".steeple.packed.{name}"));
+    }
+    tonic_prost_build::configure()
+        .extern_path(".steeple.packed", "crate::packed")
+        .codec_path("crate::codec::Codec")
+        // Entries and chunks stay in the buffers that they arrived in.
+        .bytes(".steeple.peer.v1")
+        .skip_debug(SECRETS)
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -1,9 +1,13 @@
 //! The protocol between clients and nodes.
 //!
 //! Messages and services are generated from the files in `proto/`, which are the reference; [`cursor`] is the text
-//! form of a consumer's position, [`status`] the vocabulary of headers, [`serialized`] SPIRE's own form of some records.
+//! form of a consumer's position, [`status`] the vocabulary of headers, [`serialized`] SPIRE's own form of some records, [`packed`]
+//! answers that are encoded in part already.
 
+#[doc(hidden)]
+pub mod codec;
 pub mod cursor;
+pub mod packed;
 mod secrets;
 pub mod serialized;
 pub mod status;

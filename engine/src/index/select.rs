@@ -40,23 +40,39 @@ impl TableIndexes {
         limit: usize,
         keep: &dyn Fn(Sequence) -> bool,
     ) -> Vec<Sequence> {
+        self.select_soon(query, after, limit, u64::MAX, keep).unwrap_or_default()
+    }
+
+    /// As [`TableIndexes::select`]; `None` when more than `candidates_max` records have to be looked at to tell.
+    pub fn select_soon(
+        &self,
+        query: &Query,
+        after: Sequence,
+        limit: usize,
+        candidates_max: u64,
+        keep: &dyn Fn(Sequence) -> bool,
+    ) -> Option<Vec<Sequence>> {
         let conditions = self.bind(query);
         let (driver, others) = self.choose_driver(&conditions);
         let mut selected = Vec::with_capacity(limit.min(1024));
         let left_out = usize::from(is_planted(Bug::IntersectionBranchMissed));
         let candidates = match driver {
             None => Candidates::Set(self.all.above(after.0)),
+            // Those that it passes over by itself are not counted below.
+            Some(driver @ Condition::Only { .. }) if driver.candidates_max() > candidates_max => return None,
             Some(driver) => driver.candidates(after.0),
         };
+        let mut left = candidates_max;
         for sequence in candidates {
             if selected.len() == limit {
                 break;
             }
+            left = left.checked_sub(1)?;
             if others.iter().skip(left_out).all(|condition| condition.holds(sequence)) && keep(Sequence(sequence)) {
                 selected.push(Sequence(sequence));
             }
         }
-        selected
+        Some(selected)
     }
 
     /// How many records `query` selects.

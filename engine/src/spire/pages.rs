@@ -55,6 +55,15 @@ pub struct Chunk<T> {
 /// Bytes of bodies after which a piece ends early.
 pub const CHUNK_BYTES: usize = 8 << 20;
 
+/// What makes a list a short one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Few {
+    /// Records at the most.
+    pub records: usize,
+    /// Bytes of their bodies without the last one.
+    pub bytes: usize,
+}
+
 impl Chunk<Record> {
     /// Reads the records that a query selected, up to `limit` of them, until they are too many bytes. The first one is
     /// always read.

@@ -395,6 +395,9 @@ const RUN_SCANNED_MIN: usize = 8;
 /// A look-up costs as much as walking over about this many records.
 const LOOKUP_STEPS: u64 = 6;
 
+/// Records of the indexes that are looked at for a list that is wanted only if it is short: some tens of microseconds.
+const CANDIDATES_SOON_MAX: u64 = 1024;
+
 /// Whether walking from the first to the last is cheaper than looking each of them up. They are ascending.
 fn lies_close(sequences: &[Sequence]) -> bool {
     let [first, .., last] = sequences else { return false };
@@ -402,6 +405,24 @@ fn lies_close(sequences: &[Sequence]) -> bool {
 }
 
 impl ViewReader<'_> {
+    /// As [`Reader::select`], if the query selects no more than `few` records (or `limit` is no more), and a short look at
+    /// the indexes is enough to tell.
+    #[must_use]
+    pub fn select_few(
+        &self,
+        namespace: NamespaceId,
+        table: TableId,
+        query: &Query,
+        after: Sequence,
+        limit: usize,
+        few: usize,
+    ) -> Option<Vec<Sequence>> {
+        let Some(state) = self.state.table(namespace, table) else { return Some(Vec::new()) };
+        let limit = limit.min(few.saturating_add(1));
+        let selected = state.indexes.select_soon(query, after, limit, CANDIDATES_SOON_MAX, &|_| true)?;
+        (selected.len() <= few).then_some(selected)
+    }
+
     /// Adds the records of `sequences`, each looked up.
     fn look_up(
         &self,

@@ -10,8 +10,9 @@ use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::answers;
 use super::convert::filters;
-use super::lists::{self, Pieces};
+use super::lists::{self, Items, Messages, Pieces};
 use super::mutations::{Mutation, mutate};
 use super::queries::Query;
 use super::scope::{Scope, respond};
@@ -43,7 +44,7 @@ impl DatastoreService {
         Ok(respond(answer, scope.shown()))
     }
 
-    async fn list<L: Listing>(&self, request: Request<L>) -> Result<Response<Stream<L::Message>>, Status> {
+    async fn list<L: Listing>(&self, request: Request<L>) -> Result<Response<Messages<L::Message>>, Status> {
         let mut listing = request.into_inner();
         let scope = Scope::of_query(&self.node, listing.take_context()).await?;
         let stream = listing.begin(scope.clone())?;
@@ -64,7 +65,7 @@ trait Listing: Send + Sized + 'static {
     fn take_context(&mut self) -> Option<ReadContext>;
 
     /// Checks the request and begins to read.
-    fn begin(self, scope: Scope) -> Result<Stream<Self::Message>, Status>;
+    fn begin(self, scope: Scope) -> Result<Messages<Self::Message>, Status>;
 }
 
 /// Declares long lists: request and message, and the stream as an expression over scope and request.
@@ -72,13 +73,13 @@ macro_rules! listings {
     ($($Request:ident => $Message:ident: |$scope:pat_param, $request:pat_param| $stream:expr;)*) => {
         $(
             impl Listing for wire::$Request {
-                type Message = wire::$Message;
+                type Message = answers::$Message;
 
                 fn take_context(&mut self) -> Option<ReadContext> {
                     self.context.take()
                 }
 
-                fn begin(self, $scope: Scope) -> Result<Stream<Self::Message>, Status> {
+                fn begin(self, $scope: Scope) -> Result<Messages<Self::Message>, Status> {
                     let $request = self;
                     $stream
                 }
@@ -91,31 +92,39 @@ listings! {
     StreamRegistrationEntriesRequest => StreamRegistrationEntriesResponse: |scope, request| {
         let pieces = lists::Entries { filter: filters::entries_from_wire(request.filter)? };
         pieces.filter.check().map_err(|error| errors::refused(&error))?;
-        let pack = |entries, revision| wire::StreamRegistrationEntriesResponse { entries, revision };
-        Ok(pieces.stream(scope, Sequence::ZERO, usize::MAX, pack))
+        let pack = |entries: lists::EncodedEntries, revision| {
+            entries.pack(wire::StreamRegistrationEntriesResponse { entries: Vec::new(), revision })
+        };
+        pieces.stream(scope, Sequence::ZERO, usize::MAX, pack)
     };
     StreamAttestedNodesRequest => StreamAttestedNodesResponse: |scope, request| {
         let filter = filters::nodes_from_wire(request.filter)?;
         filter.check().map_err(|error| errors::refused(&error))?;
         let list = ListNodes { filter, fetch_selectors: request.fetch_selectors, page: None };
-        let pack = |nodes, revision| wire::StreamAttestedNodesResponse { nodes, revision };
-        Ok(lists::Nodes { list }.stream(scope, Sequence::ZERO, usize::MAX, pack))
+        let pack =
+            |nodes: Items<_>, revision| wire::StreamAttestedNodesResponse { nodes: nodes.into(), revision };
+        lists::Nodes { list }.stream(scope, Sequence::ZERO, usize::MAX, pack)
     };
     ListRegistrationEntryEventsRequest => StreamRegistrationEntryEventsResponse: |scope, request| {
         let (above, below) = (request.greater_than_event_id, request.less_than_event_id);
         let events = lists::Events::new(REGISTRATIONS, above, below, request.limit)?;
-        let pack = |events, revision| wire::StreamRegistrationEntryEventsResponse { events, revision };
-        Ok(lists::EntryEvents(events).stream(scope, events.after(), events.limit(), pack))
+        let pack = |events: Items<_>, revision| {
+            wire::StreamRegistrationEntryEventsResponse { events: events.into(), revision }
+        };
+        lists::EntryEvents(events).stream(scope, events.after(), events.limit(), pack)
     };
     ListAttestedNodeEventsRequest => StreamAttestedNodeEventsResponse: |scope, request| {
         let (above, below) = (request.greater_than_event_id, request.less_than_event_id);
         let events = lists::Events::new(NODES, above, below, request.limit)?;
-        let pack = |events, revision| wire::StreamAttestedNodeEventsResponse { events, revision };
-        Ok(lists::NodeEvents(events).stream(scope, events.after(), events.limit(), pack))
+        let pack =
+            |events: Items<_>, revision| wire::StreamAttestedNodeEventsResponse { events: events.into(), revision };
+        lists::NodeEvents(events).stream(scope, events.after(), events.limit(), pack)
     };
     ListNodeSelectorsRequest => StreamNodeSelectorsResponse: |scope, request| {
-        let pack = |node_selectors, revision| wire::StreamNodeSelectorsResponse { node_selectors, revision };
-        Ok(lists::Selectors::new(request.valid_at_micros).stream(scope, Sequence::ZERO, usize::MAX, pack))
+        let pack = |selectors: Items<_>, revision| {
+            wire::StreamNodeSelectorsResponse { node_selectors: selectors.into(), revision }
+        };
+        lists::Selectors::new(request.valid_at_micros).stream(scope, Sequence::ZERO, usize::MAX, pack)
     };
 }
 
@@ -140,12 +149,12 @@ macro_rules! service {
                 async fn $query(
                     &self,
                     request: Request<wire::$Query>,
-                ) -> Result<Response<wire::$QueryAnswer>, Status> {
+                ) -> Result<Response<answers::$QueryAnswer>, Status> {
                     self.query(request).await
                 }
             )*
             $(
-                type $ListStream = Stream<wire::$ListMessage>;
+                type $ListStream = Messages<answers::$ListMessage>;
 
                 async fn $list(&self, request: Request<wire::$List>) -> Result<Response<Self::$ListStream>, Status> {
                     self.list(request).await

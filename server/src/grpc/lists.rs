@@ -3,19 +3,24 @@
 //! A list that is read in several pieces is not the state of one revision: each record is as it was when its piece was
 //! read, and what is created meanwhile may appear at the end.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use prost::Message;
 use steeple_engine::ids::{NamespaceId, Sequence, StreamId, StreamSequence};
-use steeple_engine::spire::entries::queries::{EntryFilter, list_entries_chunk};
+use steeple_engine::spire::entries::queries::{EntryFilter, list_entries_chunk, list_few_entries};
 use steeple_engine::spire::entries::records::Entry;
-use steeple_engine::spire::events::queries::{EventRange, events_chunk, is_nothing_within};
+use steeple_engine::spire::events::queries::{EventRange, events_chunk, is_nothing_within, list_few_events};
 use steeple_engine::spire::nodes::queries::{ListNodes, NodeRecord, list_node_selectors_chunk, list_nodes_chunk};
 use steeple_engine::spire::nodes::records::NodeSelectors;
-use steeple_engine::spire::pages::Chunk;
+use steeple_engine::spire::pages::{Chunk, Few};
 use steeple_engine::spire::{self};
 use steeple_engine::view::{Record, StreamRow, ViewReader};
 use steeple_wire::CHUNK_BYTES;
+use steeple_wire::packed::{self, Packed};
 use steeple_wire::spire::v1 as wire;
 use tokio::sync::mpsc;
+use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
@@ -26,12 +31,78 @@ use super::{errors, limits, sending};
 /// Messages of a stream that wait for a slow reader at the most.
 const MESSAGES_WAITING_MAX: usize = 2;
 
+/// What makes a list a short one, which is read where the connection is served: sending it to another thread and its result
+/// back takes as long as reading it. Others on the connection wait meanwhile, so it may take no longer than a few fetches.
+pub(super) const FEW: Few = Few { records: 64, bytes: 256 << 10 };
+
+/// Records in the form that they are sent in.
+pub(crate) trait Parcel: Default + Send + 'static {
+    /// How long they are in a message, with what goes around each.
+    fn bytes(&self) -> usize;
+}
+
+/// Records as messages.
+pub(crate) struct Items<M> {
+    items: Vec<M>,
+    bytes: usize,
+}
+
+impl<M> Default for Items<M> {
+    fn default() -> Self {
+        Self { items: Vec::new(), bytes: 0 }
+    }
+}
+
+impl<M: Message> Items<M> {
+    fn push(&mut self, item: M) {
+        self.bytes += item.encoded_len() + limits::ITEM_FRAME_BYTES;
+        self.items.push(item);
+    }
+}
+
+impl<M: Message + 'static> Parcel for Items<M> {
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl<M> From<Items<M>> for Vec<M> {
+    fn from(items: Items<M>) -> Self {
+        items.items
+    }
+}
+
+/// Registration entries as fields of a message.
+#[derive(Default)]
+pub(crate) struct EncodedEntries(Vec<u8>);
+
+impl EncodedEntries {
+    /// As [`Entries::read`] does, for records that were read elsewhere.
+    pub(crate) fn of(records: Vec<Record>) -> Result<Self, Status> {
+        let mut entries = Self::default();
+        let added = records.into_iter().try_for_each(|record| Entries::add(&mut entries, record));
+        added.map_err(|error| errors::refused(&error))?;
+        Ok(entries)
+    }
+
+    /// A message with these entries and whatever else it has.
+    pub(crate) fn pack<M>(self, message: M) -> Packed<M> {
+        Packed { encoded: self.0, message }
+    }
+}
+
+impl Parcel for EncodedEntries {
+    fn bytes(&self) -> usize {
+        self.0.len()
+    }
+}
+
 /// A list that can be read piece by piece.
 pub(crate) trait Pieces: Clone + Send + Sync + 'static {
     /// What is read under the lock.
     type Stored: Send;
     /// What is sent.
-    type Item: Message + Send + 'static;
+    type Sent: Parcel;
 
     /// Reads up to `limit` records behind `after`.
     fn piece(
@@ -48,18 +119,39 @@ pub(crate) trait Pieces: Clone + Send + Sync + 'static {
         false
     }
 
+    /// All that is behind `after`, up to `limit` records, if memory tells that it is little.
+    fn few(
+        &self,
+        _reader: &ViewReader<'_>,
+        _namespace: NamespaceId,
+        _after: Sequence,
+        _limit: usize,
+    ) -> Result<Option<Vec<Self::Stored>>, spire::Error> {
+        Ok(None)
+    }
+
     /// Number of a record.
     fn sequence(stored: &Self::Stored) -> Sequence;
 
-    /// The record as it is sent; outside the lock.
-    fn decode(stored: Self::Stored) -> Result<Self::Item, spire::Error>;
+    /// Puts a record to those that are sent; outside the lock.
+    fn add(sent: &mut Self::Sent, stored: Self::Stored) -> Result<(), spire::Error>;
 
-    /// One piece, ready to be sent, with the number of its last record and where the next one starts.
-    fn read_piece(&self, scope: &Scope, after: Sequence, limit: usize) -> Result<Piece<Self::Item>, Status> {
-        let chunk = scope.read(|reader, namespace| self.piece(reader, namespace, after, limit))?;
-        let last = chunk.items.last().map(Self::sequence);
-        let items = chunk.items.into_iter().map(Self::decode).collect::<Result<_, _>>();
-        Ok(Piece { items: items.map_err(|error| errors::refused(&error))?, last, next: chunk.next })
+    /// A short list as a whole, and the number of its last record.
+    fn read_few(
+        &self,
+        scope: &Scope,
+        after: Sequence,
+        limit: usize,
+    ) -> Result<Option<(Self::Sent, Option<Sequence>)>, Status> {
+        if self.ends_at(scope, after) {
+            return Ok(Some((Self::Sent::default(), None)));
+        }
+        let few = scope.read(|reader, namespace| self.few(reader, namespace, after, limit))?;
+        let Some(records) = few else { return Ok(None) };
+        let (mut sent, last) = (Self::Sent::default(), records.last().map(Self::sequence));
+        let added = records.into_iter().try_for_each(|stored| Self::add(&mut sent, stored));
+        added.map_err(|error| errors::refused(&error))?;
+        Ok(Some((sent, last)))
     }
 
     /// Up to `limit` records behind `after` in one answer, and the number of the last one.
@@ -69,36 +161,59 @@ pub(crate) trait Pieces: Clone + Send + Sync + 'static {
         after: Sequence,
         limit: usize,
         instead: &'static str,
-    ) -> Result<(Vec<Self::Item>, Option<Sequence>), Status> {
-        if self.ends_at(scope, after) {
-            return Ok((Vec::new(), None));
+    ) -> Result<(Self::Sent, Option<Sequence>), Status> {
+        if let Some(few) = self.read_few(scope, after, limit)? {
+            return Ok(few);
         }
         let scope = scope.clone();
         blocking(move || self.collect_now(&scope, after, limit, instead)).await
     }
 
-    /// As [`Pieces::collect`], on this thread.
+    /// As [`Pieces::collect`], however many they are, on this thread.
     fn collect_now(
         &self,
         scope: &Scope,
         after: Sequence,
         limit: usize,
         instead: &str,
-    ) -> Result<(Vec<Self::Item>, Option<Sequence>), Status> {
-        let (mut items, mut last, mut next, mut bytes) = (Vec::new(), None, Some(after), 0);
+    ) -> Result<(Self::Sent, Option<Sequence>), Status> {
+        let (mut sent, mut last, mut next, mut left) = (Self::Sent::default(), None, Some(after), limit);
         while let Some(after) = next
-            && items.len() < limit
+            && left > 0
         {
-            let mut piece = self.read_piece(scope, after, (limit - items.len()).min(limits::READ_STEP))?;
-            bytes += piece.items.iter().map(|item| item.encoded_len() + limits::ITEM_FRAME_BYTES).sum::<usize>();
-            if bytes > limits::ANSWER_BYTES_MAX {
+            let chunk = self.read_chunk(scope, after, left)?;
+            left -= chunk.items.len().min(left);
+            last = chunk.items.last().map(Self::sequence).or(last);
+            next = chunk.next;
+            let added = chunk.items.into_iter().try_for_each(|stored| Self::add(&mut sent, stored));
+            added.map_err(|error| errors::refused(&error))?;
+            if sent.bytes() > limits::ANSWER_BYTES_MAX {
                 return Err(too_large(&format!("use {instead}, or ask for pages")));
             }
-            items.append(&mut piece.items);
-            last = piece.last.or(last);
-            next = piece.next;
         }
-        Ok((items, last))
+        Ok((sent, last))
+    }
+
+    /// The records of one piece.
+    fn read_chunk(&self, scope: &Scope, after: Sequence, limit: usize) -> Result<Chunk<Self::Stored>, Status> {
+        scope.read(|reader, namespace| self.piece(reader, namespace, after, limit.min(limits::READ_STEP)))
+    }
+
+    /// One piece, ready to be sent.
+    fn read_piece(&self, scope: &Scope, after: Sequence, limit: usize) -> Result<Piece<Self::Sent>, Status> {
+        let chunk = self.read_chunk(scope, after, limit)?;
+        let mut piece = Piece { records: chunk.items.len(), parcels: Vec::new(), next: chunk.next };
+        let mut sent = Self::Sent::default();
+        for stored in chunk.items {
+            Self::add(&mut sent, stored).map_err(|error| errors::refused(&error))?;
+            if sent.bytes() >= CHUNK_BYTES {
+                piece.parcels.push(std::mem::take(&mut sent));
+            }
+        }
+        if sent.bytes() > 0 {
+            piece.parcels.push(sent);
+        }
+        Ok(piece)
     }
 
     /// Up to `limit` records behind `after`, in messages of about a mebibyte, each with the newest revision that it or one
@@ -108,26 +223,47 @@ pub(crate) trait Pieces: Clone + Send + Sync + 'static {
         scope: Scope,
         after: Sequence,
         limit: usize,
-        pack: fn(Vec<Self::Item>, u64) -> M,
-    ) -> ReceiverStream<Result<M, Status>> {
-        let (sender, messages) = mpsc::channel(MESSAGES_WAITING_MAX);
-        if self.ends_at(&scope, after) {
-            return ReceiverStream::new(messages);
+        pack: fn(Self::Sent, u64) -> M,
+    ) -> Result<Messages<M>, Status> {
+        if let Some((sent, last)) = self.read_few(&scope, after, limit)? {
+            // The answer's head tells the revision of a list without records.
+            let message = last.map(|_| pack(sent, scope.shown().0));
+            return Ok(Messages::Ready(message));
         }
+        let (sender, messages) = mpsc::channel(MESSAGES_WAITING_MAX);
         tokio::spawn(async move {
             if let Err(status) = send(&self, &scope, after, limit, pack, &sender).await {
                 // Whoever has gone needs no error.
                 sending::send(&sender, Err(status)).await;
             }
         });
-        ReceiverStream::new(messages)
+        Ok(Messages::Coming(ReceiverStream::new(messages)))
+    }
+}
+
+/// The messages of a list.
+pub(crate) enum Messages<M> {
+    /// A short list in one message, or nothing.
+    Ready(Option<M>),
+    /// They are read while they are sent.
+    Coming(ReceiverStream<Result<M, Status>>),
+}
+
+impl<M: Unpin> Stream for Messages<M> {
+    type Item = Result<M, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match self.get_mut() {
+            Self::Ready(message) => Poll::Ready(message.take().map(Ok)),
+            Self::Coming(messages) => Pin::new(messages).poll_next(context),
+        }
     }
 }
 
 /// One piece of a list.
-pub(crate) struct Piece<Item> {
-    items: Vec<Item>,
-    last: Option<Sequence>,
+pub(crate) struct Piece<Sent> {
+    parcels: Vec<Sent>,
+    records: usize,
     next: Option<Sequence>,
 }
 
@@ -136,7 +272,7 @@ async fn send<P: Pieces, M>(
     scope: &Scope,
     after: Sequence,
     limit: usize,
-    pack: fn(Vec<P::Item>, u64) -> M,
+    pack: fn(P::Sent, u64) -> M,
     sender: &mpsc::Sender<Result<M, Status>>,
 ) -> Result<(), Status> {
     let (mut next, mut left, mut told) = (Some(after), limit, scope.shown());
@@ -144,19 +280,19 @@ async fn send<P: Pieces, M>(
         && left > 0
     {
         let (reading, looking) = (pieces.clone(), scope.clone());
-        let piece = blocking(move || reading.read_piece(&looking, after, left.min(limits::READ_STEP))).await?;
-        left -= piece.items.len().min(left);
+        let piece = blocking(move || reading.read_piece(&looking, after, left)).await?;
+        left -= piece.records.min(left);
         next = piece.next;
-        for items in split(piece.items, CHUNK_BYTES) {
+        for sent in piece.parcels {
             told = scope.shown();
-            if sending::send(sender, Ok(pack(items, told.0))).await.is_none() {
+            if sending::send(sender, Ok(pack(sent, told.0))).await.is_none() {
                 return Ok(());
             }
         }
     }
     if scope.shown() > told {
         // That nothing more was there is news as well. Whoever has gone needs none.
-        sending::send(sender, Ok(pack(Vec::new(), scope.shown().0))).await;
+        sending::send(sender, Ok(pack(P::Sent::default(), scope.shown().0))).await;
     }
     Ok(())
 }
@@ -187,7 +323,7 @@ pub(crate) struct Entries {
 
 impl Pieces for Entries {
     type Stored = Record;
-    type Item = wire::RegistrationEntry;
+    type Sent = EncodedEntries;
 
     fn piece(
         &self,
@@ -199,12 +335,23 @@ impl Pieces for Entries {
         list_entries_chunk(reader, namespace, &self.filter, after, limit)
     }
 
+    fn few(
+        &self,
+        reader: &ViewReader<'_>,
+        namespace: NamespaceId,
+        after: Sequence,
+        limit: usize,
+    ) -> Result<Option<Vec<Record>>, spire::Error> {
+        list_few_entries(reader, namespace, &self.filter, after, limit, FEW)
+    }
+
     fn sequence(stored: &Record) -> Sequence {
         stored.sequence
     }
 
-    fn decode(stored: Record) -> Result<wire::RegistrationEntry, spire::Error> {
-        Ok(convert::entries::to_wire(Entry::decode(&stored.body)?))
+    fn add(sent: &mut EncodedEntries, stored: Record) -> Result<(), spire::Error> {
+        convert::entries::put(&mut sent.0, packed::ENTRIES, Entry::view(&stored.body)?);
+        Ok(())
     }
 }
 
@@ -216,7 +363,7 @@ pub(crate) struct Nodes {
 
 impl Pieces for Nodes {
     type Stored = NodeRecord;
-    type Item = wire::AttestedNode;
+    type Sent = Items<wire::AttestedNode>;
 
     fn piece(
         &self,
@@ -232,8 +379,9 @@ impl Pieces for Nodes {
         stored.node.sequence
     }
 
-    fn decode(stored: NodeRecord) -> Result<wire::AttestedNode, spire::Error> {
-        Ok(convert::nodes::with_selectors_to_wire(stored.decode()?))
+    fn add(sent: &mut Items<wire::AttestedNode>, stored: NodeRecord) -> Result<(), spire::Error> {
+        sent.push(convert::nodes::with_selectors_to_wire(stored.decode()?));
+        Ok(())
     }
 }
 
@@ -251,7 +399,7 @@ impl Selectors {
 
 impl Pieces for Selectors {
     type Stored = Record;
-    type Item = wire::NodeSelectors;
+    type Sent = Items<wire::NodeSelectors>;
 
     fn piece(
         &self,
@@ -267,8 +415,9 @@ impl Pieces for Selectors {
         stored.sequence
     }
 
-    fn decode(stored: Record) -> Result<wire::NodeSelectors, spire::Error> {
-        Ok(convert::nodes::selectors_record_to_wire(NodeSelectors::decode(&stored.body)?))
+    fn add(sent: &mut Items<wire::NodeSelectors>, stored: Record) -> Result<(), spire::Error> {
+        sent.push(convert::nodes::selectors_record_to_wire(NodeSelectors::decode(&stored.body)?));
+        Ok(())
     }
 }
 
@@ -305,6 +454,16 @@ impl Events {
         scope.look(|reader| is_nothing_within(reader, scope.namespace, self.stream, range))
     }
 
+    fn few(
+        &self,
+        reader: &ViewReader<'_>,
+        namespace: NamespaceId,
+        after: Sequence,
+        limit: usize,
+    ) -> Result<Option<Vec<StreamRow>>, spire::Error> {
+        list_few_events(reader, namespace, self.stream, self.range_behind(after), limit, FEW)
+    }
+
     fn piece(
         &self,
         reader: &ViewReader<'_>,
@@ -332,7 +491,7 @@ macro_rules! event_pieces {
         $(
             impl Pieces for $pieces {
                 type Stored = StreamRow;
-                type Item = wire::$item;
+                type Sent = Items<wire::$item>;
 
                 fn piece(
                     &self,
@@ -352,8 +511,19 @@ macro_rules! event_pieces {
                     Sequence(stored.sequence.0)
                 }
 
-                fn decode(stored: StreamRow) -> Result<wire::$item, spire::Error> {
-                    Ok($decode(stored))
+                fn few(
+                    &self,
+                    reader: &ViewReader<'_>,
+                    namespace: NamespaceId,
+                    after: Sequence,
+                    limit: usize,
+                ) -> Result<Option<Vec<StreamRow>>, spire::Error> {
+                    self.0.few(reader, namespace, after, limit)
+                }
+
+                fn add(sent: &mut Items<wire::$item>, stored: StreamRow) -> Result<(), spire::Error> {
+                    sent.push($decode(stored));
+                    Ok(())
                 }
             }
         )*
@@ -391,19 +561,106 @@ pub(crate) fn node_event(row: StreamRow) -> wire::AttestedNodeEvent {
     }
 }
 
-pub(crate) fn decode_entries(records: Vec<Record>) -> Result<Vec<wire::RegistrationEntry>, Status> {
-    let entries = records.into_iter().map(Entries::decode).collect::<Result<_, _>>();
-    entries.map_err(|error| errors::refused(&error))
-}
-
 pub(crate) fn decode_nodes(records: Vec<NodeRecord>) -> Result<Vec<wire::AttestedNode>, Status> {
-    let nodes = records.into_iter().map(Nodes::decode).collect::<Result<_, _>>();
-    nodes.map_err(|error| errors::refused(&error))
+    let mut nodes = Items::default();
+    let added = records.into_iter().try_for_each(|record| Nodes::add(&mut nodes, record));
+    added.map_err(|error| errors::refused(&error))?;
+    Ok(nodes.into())
 }
 
 #[cfg(test)]
 mod tests {
+    use steeple_engine::domain::Command;
+    use steeple_engine::spire::selectors::{Match, Selector, SelectorFilter};
+    use tokio_stream::StreamExt;
+
     use super::*;
+    use crate::node::{Node, NodeOptions, NodeParts};
+
+    /// A namespace with so many entries below each parent, `create` of which says what is in them.
+    async fn namespace_with(parents: &[usize], create: impl Fn(usize, usize) -> Entry) -> Scope {
+        let node = Node::start(NodeOptions::in_memory(), NodeParts::default()).unwrap();
+        let namespace = node.open_namespace("test").await.unwrap();
+        for (parent, count) in parents.iter().enumerate() {
+            for number in 0..*count {
+                let entry = Entry {
+                    spiffe_id: format!("spiffe://td/{parent}/{number}"),
+                    parent_id: format!("spiffe://td/{parent}"),
+                    ..create(parent, number)
+                };
+                let command = spire::entries::Command::CreateOrReturn(Some(entry));
+                node.submit(namespace, None, Command::Spire(spire::Command::Entry(command))).await.unwrap();
+            }
+        }
+        Scope::of(node, namespace)
+    }
+
+    fn carrying(values: &[String]) -> Entry {
+        let selector = |value: &String| Selector { kind: "unix".into(), value: value.clone() };
+        Entry { selectors: values.iter().map(selector).collect(), ..Entry::default() }
+    }
+
+    fn below(parent: usize) -> Entries {
+        Entries { filter: EntryFilter { parent_id: format!("spiffe://td/{parent}"), ..EntryFilter::default() } }
+    }
+
+    async fn streamed(pieces: Entries, scope: &Scope, limit: usize) -> (bool, Vec<u8>) {
+        let messages = pieces.stream(scope.clone(), Sequence::ZERO, limit, |sent, _| sent.0).unwrap();
+        let is_ready = matches!(messages, Messages::Ready(_));
+        (is_ready, messages.map(Result::unwrap).collect::<Vec<_>>().await.concat())
+    }
+
+    #[tokio::test]
+    async fn short_lists_and_long_ones_say_the_same() {
+        let counts = [0, 1, FEW.records - 1, FEW.records, FEW.records + 1, FEW.records + 2];
+        let scope = namespace_with(&counts, |_, number| carrying(&[format!("uid:{number}")])).await;
+        for (parent, count) in counts.into_iter().enumerate() {
+            for limit in [1, FEW.records, FEW.records + 1, usize::MAX] {
+                let pieces = below(parent);
+                let (long, last) = pieces.collect_now(&scope, Sequence::ZERO, limit, "").unwrap();
+                let decoded = wire::ListRegistrationEntriesResponse::decode(long.0.as_slice()).unwrap();
+                assert_eq!(decoded.entries.len(), count.min(limit));
+                let short = pieces.read_few(&scope, Sequence::ZERO, limit).unwrap();
+                assert_eq!(short.is_some(), count.min(limit) <= FEW.records, "{count} up to {limit}");
+                if let Some((short, short_last)) = short {
+                    assert_eq!((short.0, short_last), (long.0.clone(), last));
+                }
+                let (collected, collected_last) =
+                    pieces.clone().collect(&scope, Sequence::ZERO, limit, "").await.unwrap();
+                assert_eq!((&collected.0, collected_last), (&long.0, last));
+                let expected = (count.min(limit) <= FEW.records, long.0);
+                assert_eq!(streamed(pieces, &scope, limit).await, expected, "{count} up to {limit}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_few_long_records_are_no_short_list() {
+        let scope = namespace_with(&[20], |_, number| carrying(&[format!("{number}{}", "x".repeat(16_000))])).await;
+        assert!(below(0).read_few(&scope, Sequence::ZERO, usize::MAX).unwrap().is_none());
+        assert!(below(0).read_few(&scope, Sequence::ZERO, 10).unwrap().is_some());
+        let (long, _) = below(0).collect_now(&scope, Sequence::ZERO, usize::MAX, "").unwrap();
+        assert_eq!(streamed(below(0), &scope, usize::MAX).await, (false, long.0));
+    }
+
+    #[tokio::test]
+    async fn a_list_that_takes_long_to_look_for_is_no_short_one() {
+        // Nobody carries both selectors, which takes a look at everybody who carries the one of which there are fewer.
+        let scope = namespace_with(&[1000, 1100], |parent, _| carrying(&[format!("uid:{parent}")])).await;
+        let both = |scope: &Scope| {
+            let filter = SelectorFilter {
+                matching: Match::Superset,
+                selectors: carrying(&["uid:0".into(), "uid:1".into()]).selectors,
+            };
+            let pieces = Entries { filter: EntryFilter { selectors: Some(filter), ..EntryFilter::default() } };
+            let is_short = pieces.read_few(scope, Sequence::ZERO, usize::MAX).unwrap().is_some();
+            assert_eq!(pieces.collect_now(scope, Sequence::ZERO, usize::MAX, "").unwrap().0.0, b"");
+            is_short
+        };
+        assert!(both(&scope));
+        let scope = namespace_with(&[1100, 1100], |parent, _| carrying(&[format!("uid:{parent}")])).await;
+        assert!(!both(&scope));
+    }
 
     fn selector(bytes: usize) -> wire::Selector {
         wire::Selector { r#type: String::new(), value: "x".repeat(bytes) }

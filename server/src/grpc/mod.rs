@@ -3,6 +3,7 @@
 //! [`serve`] does it over sockets, [`connect`] inside the process.
 
 mod admin;
+mod answers;
 mod batch;
 pub(crate) mod convert;
 mod datastore;

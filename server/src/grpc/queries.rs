@@ -11,9 +11,10 @@ use steeple_wire::spire::v1 as wire;
 use steeple_wire::status::refusal;
 use tonic::Status;
 
+use super::answers;
 use super::convert::{self, filters};
 use super::limits;
-use super::lists::{self, Pieces};
+use super::lists::{self, Parcel, Pieces};
 use super::scope::{Scope, too_large};
 
 /// A request that only reads.
@@ -33,7 +34,7 @@ macro_rules! queries {
     ($($Request:ident => $Answer:ident: |$scope:pat_param, $request:pat_param| $reply:expr;)*) => {
         $(
             impl Query for wire::$Request {
-                type Answer = wire::$Answer;
+                type Answer = answers::$Answer;
 
                 fn context(&mut self) -> &mut Option<ReadContext> {
                     &mut self.context
@@ -56,7 +57,13 @@ fn count(count: u64) -> Result<i32, Status> {
 /// The records of a list, which have to fit into one message.
 fn fit<M: prost::Message>(messages: Vec<M>, instead: &str) -> Result<Vec<M>, Status> {
     let bytes: usize = messages.iter().map(prost::Message::encoded_len).sum();
-    if bytes > limits::ANSWER_BYTES_MAX { Err(too_large(instead)) } else { Ok(messages) }
+    check_fits(bytes, instead)?;
+    Ok(messages)
+}
+
+/// The same of records that are encoded.
+fn check_fits(bytes: usize, instead: &str) -> Result<(), Status> {
+    if bytes > limits::ANSWER_BYTES_MAX { Err(too_large(instead)) } else { Ok(()) }
 }
 
 /// Which events of a stream exist.
@@ -95,8 +102,9 @@ queries! {
             records.sort_unstable_by_key(|record| record.sequence);
             Ok(records)
         });
-        let entries = lists::decode_entries(records.await?)?;
-        wire::FetchRegistrationEntriesResponse { entries: fit(entries, "ask for fewer entries at a time")? }
+        let entries = lists::EncodedEntries::of(records.await?)?;
+        check_fits(entries.bytes(), "ask for fewer entries at a time")?;
+        entries.pack(wire::FetchRegistrationEntriesResponse::default())
     };
     CountRegistrationEntriesRequest => CountRegistrationEntriesResponse: |scope, request| {
         let filter = filters::entries_from_wire(request.filter)?;
@@ -115,7 +123,7 @@ queries! {
         let pieces = lists::Entries { filter: list.filter };
         let (entries, last) = pieces.collect(scope, window.after, window.limit, "StreamRegistrationEntries").await?;
         let pagination = window.response(last).map(filters::page_to_wire);
-        wire::ListRegistrationEntriesResponse { entries, pagination }
+        entries.pack(wire::ListRegistrationEntriesResponse { entries: Vec::new(), pagination })
     };
     ListRegistrationEntryEventsRequest => ListRegistrationEntryEventsResponse: |scope, request| {
         let pieces = lists::EntryEvents(lists::Events::new(
@@ -123,7 +131,7 @@ queries! {
         )?);
         let (after, limit) = (pieces.0.after(), pieces.0.limit());
         let (events, _) = pieces.collect(scope, after, limit, "StreamRegistrationEntryEvents").await?;
-        wire::ListRegistrationEntryEventsResponse { events }
+        wire::ListRegistrationEntryEventsResponse { events: events.into() }
     };
     FetchRegistrationEntryEventRequest => FetchRegistrationEntryEventResponse: |scope, request| {
         let id = request.event_id;
@@ -161,7 +169,7 @@ queries! {
         let pieces = lists::Nodes { list };
         let (nodes, last) = pieces.collect(scope, window.after, window.limit, "StreamAttestedNodes").await?;
         let pagination = window.response(last).map(filters::page_to_wire);
-        wire::ListAttestedNodesResponse { nodes, pagination }
+        wire::ListAttestedNodesResponse { nodes: nodes.into(), pagination }
     };
     ListAttestedNodeEventsRequest => ListAttestedNodeEventsResponse: |scope, request| {
         let pieces = lists::NodeEvents(lists::Events::new(
@@ -169,7 +177,7 @@ queries! {
         )?);
         let (after, limit) = (pieces.0.after(), pieces.0.limit());
         let (events, _) = pieces.collect(scope, after, limit, "StreamAttestedNodeEvents").await?;
-        wire::ListAttestedNodeEventsResponse { events }
+        wire::ListAttestedNodeEventsResponse { events: events.into() }
     };
     FetchAttestedNodeEventRequest => FetchAttestedNodeEventResponse: |scope, request| {
         let id = request.event_id;
@@ -191,7 +199,7 @@ queries! {
     ListNodeSelectorsRequest => ListNodeSelectorsResponse: |scope, request| {
         let pieces = lists::Selectors::new(request.valid_at_micros);
         let (node_selectors, _) = pieces.collect(scope, Sequence::ZERO, usize::MAX, "StreamNodeSelectors").await?;
-        wire::ListNodeSelectorsResponse { node_selectors }
+        wire::ListNodeSelectorsResponse { node_selectors: node_selectors.into() }
     };
 
     FetchJoinTokenRequest => FetchJoinTokenResponse: |scope, request| {

@@ -34,6 +34,7 @@ use tokio_stream::StreamExt;
 use tonic::Code;
 use tonic::transport::Channel;
 
+use super::lists::FEW;
 use super::{connect, limits};
 use crate::node::tail::{StreamPosition, TailError};
 use crate::node::{Node, NodeOptions, NodeParts};
@@ -306,21 +307,30 @@ async fn a_tail_too_many_is_told_to_come_back() {
     assert_eq!((ErrorKind::of(&status), status.code()), (Some(ErrorKind::Overloaded), Code::Unavailable));
 }
 
-/// What memory tells is answered where the connection is served: also when every thread for longer reads is taken.
+/// Short lists are answered where the connection is served: also when every thread for longer reads is taken.
 #[test]
-fn looking_for_news_where_there_is_none_takes_no_other_thread() {
+fn short_lists_take_no_other_thread() {
     let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
         let Served { spire, channel, .. } = serve().await;
-        create_entries(&spire, 3).await;
+        let (few, count) = (FEW.records, FEW.records + 3);
+        create_entries(&spire, count).await;
         let (release, held) = std::sync::mpsc::channel::<()>();
         let taken = tokio::task::spawn_blocking(move || held.recv());
-        assert_eq!(spire.list_registration_entry_events(3, 0).await.unwrap(), []);
+        let everything = RegistrationEntryFilter::default;
+        assert_eq!(spire.list_registration_entry_events(count as u64, 0).await.unwrap(), []);
         assert_eq!(spire.list_registration_entry_events(u64::MAX, 0).await.unwrap(), []);
         assert_eq!(spire.list_registration_entry_events(0, 1).await.unwrap(), []);
         assert_eq!(spire.list_attested_node_events(0, 0).await.unwrap(), []);
-        assert_eq!(spire.count_registration_entries(RegistrationEntryFilter::default()).await.unwrap(), 3);
+        assert_eq!(spire.list_registration_entry_events(3, 0).await.unwrap().len(), few);
+        assert_eq!(spire.count_registration_entries(everything()).await.unwrap() as usize, count);
         assert_eq!(spire.count_attested_nodes(AttestedNodeFilter::default()).await.unwrap(), 0);
+        let (page, token) = spire.list_registration_entries_page(everything(), "", few as i32).await.unwrap();
+        assert_eq!((page.len(), token), (few, few.to_string()));
+        let rest = spire.list_registration_entries_page(everything(), &few.to_string(), 1000).await.unwrap();
+        assert_eq!(rest.0.len(), 3);
+        let none = RegistrationEntryFilter { by_parent_id: "nobody".into(), ..everything() };
+        assert_eq!(spire.list_registration_entries(none).await.unwrap(), []);
         let items = |after_sequence| ListItemsRequest {
             context: Some(ReadContext { namespace: "prod".into(), ..Default::default() }),
             stream: "registrations".into(),
@@ -328,12 +338,15 @@ fn looking_for_news_where_there_is_none_takes_no_other_thread() {
             ..Default::default()
         };
         let mut events = EventsClient::new(channel);
-        assert_eq!(events.list_items(items(3)).await.unwrap().into_inner().items, []);
-        let later = tokio::time::timeout(Duration::from_millis(50), spire.list_registration_entry_events(2, 0)).await;
-        assert!(later.is_err(), "what is read waits for a thread");
+        assert_eq!(events.list_items(items(count as u64)).await.unwrap().into_inner().items, []);
+        let patience = Duration::from_millis(50);
+        let later = tokio::time::timeout(patience, spire.list_registration_entry_events(2, 0)).await;
+        assert!(later.is_err(), "what is long waits for a thread");
+        let later = tokio::time::timeout(patience, spire.list_registration_entries(everything())).await;
+        assert!(later.is_err(), "what is long waits for a thread");
         release.send(()).unwrap();
         taken.await.unwrap().unwrap();
-        assert_eq!(spire.list_registration_entry_events(2, 0).await.unwrap().len(), 1);
+        assert_eq!(spire.list_registration_entry_events(2, 0).await.unwrap().len(), few + 1);
     });
 }
 
@@ -935,7 +948,7 @@ async fn a_tail_of_a_node_restored_without_events_begins_with_the_first_event_th
     }
     let mut tail = events.tail(request).await.unwrap().into_inner();
     let first = tail.message().await.unwrap().unwrap();
-    let Some(steeple_client::events::tail_response::Content::Event(event)) = first.content else { panic!("{first:?}") };
+    let Some(steeple_client::events::tail_response::Content::Event(event)) = &first.content else { panic!("{first:?}") };
     assert_eq!((event.items[0].sequence, event.items[0].key.as_str()), (4, "x"));
     assert_eq!(node.oldest_followable(namespace, REGISTRATIONS).unwrap(), StreamSequence(4));
     drop(tail);

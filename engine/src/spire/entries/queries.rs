@@ -6,10 +6,10 @@ use super::records::{ArchivedEntry, Entry, indexes, similarity_key};
 use super::validation;
 use crate::ids::{NamespaceId, Sequence};
 use crate::index::{Predicate, Query};
-use crate::spire::pages::{Chunk, Page, PageRequest, Window};
+use crate::spire::pages::{Chunk, Few, Page, PageRequest, Window};
 use crate::spire::selectors::{self, Match, SelectorFilter};
 use crate::spire::{Error, flag_key, limits, tables};
-use crate::view::{Reader, ReaderExtension, Record};
+use crate::view::{Reader, ReaderExtension, Record, ViewReader};
 
 /// Conditions on entries, all of which must hold (4.3). Default selects every entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -176,6 +176,26 @@ pub fn list_entries_chunk(
 ) -> Result<Chunk<Record>, Error> {
     let selected = reader.select(namespace, tables::ENTRIES, &filter.query(), after, limit);
     Ok(Chunk::read(reader, namespace, tables::ENTRIES, &selected, limit)?)
+}
+
+/// The same up to the end of the list, or to `limit`, if it is a short one and the indexes can tell soon.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn list_few_entries(
+    reader: &ViewReader<'_>,
+    namespace: NamespaceId,
+    filter: &EntryFilter,
+    after: Sequence,
+    limit: usize,
+    few: Few,
+) -> Result<Option<Vec<Record>>, Error> {
+    let query = filter.query();
+    let Some(selected) = reader.select_few(namespace, tables::ENTRIES, &query, after, limit, few.records) else {
+        return Ok(None);
+    };
+    let records = reader.get_up_to(namespace, tables::ENTRIES, &selected, few.bytes)?;
+    Ok((records.len() == selected.len()).then_some(records))
 }
 
 /// How many entries a filter selects (7.7).

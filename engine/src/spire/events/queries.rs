@@ -4,6 +4,7 @@
 
 use super::Error;
 use crate::ids::{NamespaceId, StreamId, StreamSequence};
+use crate::spire::pages::Few;
 use crate::spire::{self, NODES, REGISTRATIONS};
 use crate::view::{Reader, StreamRow};
 
@@ -63,6 +64,26 @@ pub fn events_chunk(
     let Some((after, within)) = bounds_within(reader, namespace, stream, range) else { return Ok(Vec::new()) };
     let within = usize::try_from(within).unwrap_or(usize::MAX);
     Ok(reader.stream_rows(namespace, stream, after, within.min(limit))?)
+}
+
+/// Up to `limit` events of a stream within `range`, if those are few.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn list_few_events(
+    reader: &dyn Reader,
+    namespace: NamespaceId,
+    stream: StreamId,
+    range: EventRange,
+    limit: usize,
+    few: Few,
+) -> Result<Option<Vec<StreamRow>>, spire::Error> {
+    let within = bounds_within(reader, namespace, stream, range).map_or(0, |(_, within)| within);
+    let within = usize::try_from(within).unwrap_or(usize::MAX).min(limit);
+    if within > few.records {
+        return Ok(None);
+    }
+    events_chunk(reader, namespace, stream, range, within).map(Some)
 }
 
 /// All events of a stream within two bounds (8.2).

@@ -1,5 +1,6 @@
 //! Stored records of any collection, as tails, histories and bootstraps show them. Join tokens are not shown.
 
+use prost::Message;
 use steeple_engine::ids::{IndexId, Sequence, TableId};
 use steeple_engine::spire::bundles::records::{Bundle, indexes as bundle_indexes};
 use steeple_engine::spire::entries::records::{Entry, indexes as entry_indexes};
@@ -12,8 +13,12 @@ use steeple_engine::spire::tables;
 use steeple_engine::table::RecordDecodeError;
 use steeple_wire::events::v1::record::Record as Kind;
 use steeple_wire::events::v1::{Collection, Record};
+use steeple_wire::packed::{put_element, put_message};
 
 use super::{bundles, entries, federation, journals, nodes};
+
+/// The field of a record that is a registration entry.
+const REGISTRATION_ENTRY: u32 = 2;
 
 /// Collections and the tables that hold them.
 const COLLECTIONS: [(Collection, TableId); 6] = [
@@ -65,6 +70,23 @@ pub(crate) fn to_wire(table: TableId, sequence: Sequence, body: &[u8]) -> Result
         _ => return Ok(None),
     };
     Ok(Some(Record { record: Some(kind) }))
+}
+
+/// Writes what [`to_wire`] makes, if anything, as a field of a message.
+pub(crate) fn put(
+    bytes: &mut Vec<u8>,
+    number: u32,
+    table: TableId,
+    sequence: Sequence,
+    body: &[u8],
+) -> Result<(), RecordDecodeError> {
+    if table == tables::ENTRIES {
+        let entry = Entry::view(body)?;
+        put_message(bytes, number, |bytes| entries::put(bytes, REGISTRATION_ENTRY, entry));
+    } else if let Some(record) = to_wire(table, sequence, body)? {
+        put_element(bytes, number, &record.encode_to_vec());
+    }
+    Ok(())
 }
 
 /// The key of a shown record.

@@ -1,14 +1,27 @@
 //! Everything that a client sends comes back as it was.
 
 use proptest::prelude::*;
-use steeple_engine::ids::Sequence;
+use prost::Message;
+use steeple_engine::ids::{Sequence, TableId};
+use steeple_engine::spire::entries::records::Entry;
 use steeple_engine::spire::selectors::Match;
 use steeple_engine::spire::{federation::records::StoredRelationship, nodes::queries::NodeWithSelectors, tables};
-use steeple_wire::events::v1::Collection;
 use steeple_wire::events::v1::record::Record as Kind;
+use steeple_wire::events::v1::{Change, Collection, Record};
+use steeple_wire::packed;
 use steeple_wire::spire::v1 as wire;
 
 use super::{bundles, entries, federation, filters, journals, nodes, records, tokens};
+
+/// Reads a stored record as tails show it, and checks that it is encoded like that.
+fn shown(table: TableId, sequence: Sequence, body: &[u8]) -> Option<Record> {
+    let record = records::to_wire(table, sequence, body).unwrap();
+    let mut encoded = Vec::new();
+    records::put(&mut encoded, 2, table, sequence, body).unwrap();
+    let change = Change { after: record.clone(), ..Change::default() };
+    assert_eq!(encoded, change.encode_to_vec());
+    record
+}
 
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(any::<u8>(), 0..8)
@@ -111,7 +124,7 @@ proptest! {
     #[test]
     fn bundles_come_back(bundle in bundle()) {
         let inside = bundles::from_wire(bundle.clone());
-        let record = records::to_wire(tables::BUNDLES, Sequence(1), &inside.encode()).unwrap().unwrap();
+        let record = shown(tables::BUNDLES, Sequence(1), &inside.encode()).unwrap();
         prop_assert_eq!(records::key(&record), bundle.trust_domain_id.clone());
         prop_assert_eq!(record.record, Some(Kind::Bundle(bundle.clone())));
         prop_assert_eq!(bundles::to_wire(inside), bundle);
@@ -120,16 +133,27 @@ proptest! {
     #[test]
     fn entries_come_back(entry in entry()) {
         let inside = entries::from_wire(entry.clone());
-        let record = records::to_wire(tables::ENTRIES, Sequence(1), &inside.encode()).unwrap().unwrap();
+        let record = shown(tables::ENTRIES, Sequence(1), &inside.encode()).unwrap();
         prop_assert_eq!(records::key(&record), entry.entry_id.clone());
         prop_assert_eq!(record.record, Some(Kind::RegistrationEntry(entry.clone())));
         prop_assert_eq!(entries::to_wire(inside), entry);
     }
 
     #[test]
+    fn stored_entries_are_encoded_as_their_messages_are(written in proptest::collection::vec(entry(), 0..3)) {
+        let mut encoded = Vec::new();
+        for entry in &written {
+            let stored = entries::from_wire(entry.clone()).encode();
+            entries::put(&mut encoded, packed::ENTRIES, Entry::view(&stored).unwrap());
+        }
+        let message = wire::ListRegistrationEntriesResponse { entries: written, pagination: None };
+        prop_assert_eq!(encoded, message.encode_to_vec());
+    }
+
+    #[test]
     fn nodes_come_back_with_selectors_where_asked(node in node(), selectors in selectors()) {
         let inside = nodes::from_wire(wire::AttestedNode { selectors: selectors.clone(), ..node.clone() });
-        let record = records::to_wire(tables::NODES, Sequence(1), &inside.encode()).unwrap().unwrap();
+        let record = shown(tables::NODES, Sequence(1), &inside.encode()).unwrap();
         prop_assert_eq!(record.record, Some(Kind::AttestedNode(node.clone())));
         prop_assert_eq!(nodes::to_wire(inside.clone()), node.clone());
         let whole = NodeWithSelectors { node: inside, selectors: filters::selectors_from_wire(selectors.clone()) };
@@ -146,7 +170,7 @@ proptest! {
             bundle_endpoint_profile: "https_spiffe".into(),
             endpoint_spiffe_id: inside.endpoint_spiffe_id,
         };
-        let record = records::to_wire(tables::FEDERATION, Sequence(1), &stored.encode()).unwrap().unwrap();
+        let record = shown(tables::FEDERATION, Sequence(1), &stored.encode()).unwrap();
         let Some(Kind::FederationRelationship(shown)) = record.record else { panic!("another kind") };
         prop_assert_eq!(shown.trust_domain, relationship.trust_domain);
         prop_assert_eq!(shown.endpoint_spiffe_id, relationship.endpoint_spiffe_id);
@@ -157,13 +181,13 @@ proptest! {
     fn journals_and_tokens_come_back(id in any::<u64>(), data in bytes(), name in text(), expires_at in any::<i64>()) {
         let journal = wire::CaJournal { id, active_x509_authority_id: name.clone(), data };
         let inside = journals::from_wire(journal.clone());
-        let record = records::to_wire(tables::CA_JOURNALS, Sequence(id), &inside.encode()).unwrap().unwrap();
+        let record = shown(tables::CA_JOURNALS, Sequence(id), &inside.encode()).unwrap();
         prop_assert_eq!(records::key(&record), id.to_string());
         prop_assert_eq!(record.record, Some(Kind::CaJournal(journal.clone())));
         prop_assert_eq!(journals::to_wire(inside), journal);
         let token = wire::JoinToken { token: name, expires_at };
         let inside = tokens::from_wire(token.clone());
-        prop_assert_eq!(records::to_wire(tables::JOIN_TOKENS, Sequence(1), &inside.encode()).unwrap(), None);
+        prop_assert_eq!(shown(tables::JOIN_TOKENS, Sequence(1), &inside.encode()), None);
         prop_assert_eq!(tokens::to_wire(inside), token);
     }
 }

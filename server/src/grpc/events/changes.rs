@@ -2,6 +2,7 @@
 
 use steeple_engine::event::{Change, Event};
 use steeple_wire::events::v1 as wire;
+use steeple_wire::packed::{put_count, put_message};
 use tonic::Status;
 
 use crate::grpc::convert::records;
@@ -29,6 +30,22 @@ pub(super) fn to_wire(change: &Change) -> Result<Option<wire::Change>, Status> {
         after: record(&change.after)?,
         previous_revision: change.previous.map_or(0, |previous| previous.0),
     }))
+}
+
+/// Writes what [`at`] makes, if anything, as a field of a message.
+pub(super) fn put_at(bytes: &mut Vec<u8>, number: u32, event: &Event, position: u16) -> Result<(), Status> {
+    let change = event.changes.get(usize::from(position));
+    let Some(change) = change.filter(|change| records::collection(change.table).is_some()) else { return Ok(()) };
+    put_message(bytes, number, |bytes| {
+        for (number, body) in [(1, &change.before), (2, &change.after)] {
+            if let Some(body) = body {
+                let put = records::put(bytes, number, change.table, change.sequence, body);
+                put.map_err(|error| errors::failed(&error))?;
+            }
+        }
+        put_count(bytes, 3, change.previous.map_or(0, |previous| previous.0));
+        Ok(())
+    })
 }
 
 /// The request id of an event, or nothing.

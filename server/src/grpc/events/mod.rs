@@ -12,6 +12,7 @@ use steeple_engine::table::StreamDefinition;
 use steeple_engine::view::{Reader, StreamRow};
 use steeple_wire::events::v1 as wire;
 use steeple_wire::events::v1::events_server::Events;
+use steeple_wire::packed::TailResponse;
 use steeple_wire::status::ErrorKind;
 use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
@@ -40,7 +41,7 @@ type Stream<M> = ReceiverStream<Result<M, Status>>;
 
 #[tonic::async_trait]
 impl Events for EventsService {
-    type TailStream = Stream<wire::TailResponse>;
+    type TailStream = Stream<TailResponse>;
     type BootstrapStream = Stream<wire::BootstrapResponse>;
     type HistoryStream = Stream<wire::HistoryResponse>;
 

@@ -9,6 +9,7 @@ use steeple_engine::ids::{Revision, StreamId, StreamSequence};
 use steeple_engine::view::Reader;
 use steeple_wire::events::v1 as wire;
 use steeple_wire::events::v1::tail_response::Content;
+use steeple_wire::packed::{TailResponse, put_count, put_element, put_message, put_number, put_text};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -19,6 +20,9 @@ use crate::grpc::lists::{key_text, micros};
 use crate::grpc::scope::Scope;
 use crate::grpc::{errors, limits, sending};
 use crate::node::tail::{StreamPosition, Tail, TailItem};
+
+/// The field of a message that is an event.
+const EVENT: u32 = 1;
 
 /// Messages that wait for a slow consumer. What comes behind them waits in the log.
 const MESSAGES_WAITING_MAX: usize = 8;
@@ -31,7 +35,7 @@ pub(super) fn begin(
     scope: Scope,
     request: wire::TailRequest,
     stopping: watch::Receiver<bool>,
-) -> Result<ReceiverStream<Result<wire::TailResponse, Status>>, Status> {
+) -> Result<ReceiverStream<Result<TailResponse, Status>>, Status> {
     limits::check_count("keys", request.keys.len(), limits::TAIL_KEYS_MAX)?;
     limits::check_count("streams", request.streams.len(), CATALOG.streams.len())?;
     let streams = streams(&request.streams)?;
@@ -98,7 +102,7 @@ struct Follower {
     /// Everything up to here is behind the consumer.
     revision: Revision,
     without_changes: bool,
-    sender: mpsc::Sender<Result<wire::TailResponse, Status>>,
+    sender: mpsc::Sender<Result<TailResponse, Status>>,
 }
 
 /// Why following ended.
@@ -152,41 +156,44 @@ impl Follower {
         }
     }
 
-    fn event(&mut self, item: &TailItem) -> Result<wire::TailResponse, Status> {
+    fn event(&mut self, item: &TailItem) -> Result<TailResponse, Status> {
         self.revision = item.event.revision;
-        let items = item.items.iter().map(|stream_item| self.item(item, stream_item)).collect::<Result<_, _>>()?;
-        let event = wire::Event {
-            revision: item.event.revision.0,
-            time_micros: micros(item.event.time),
-            request_id: changes::request_id(&item.event),
-            items,
-        };
-        Ok(self.message(Content::Event(event)))
+        let mut encoded = Vec::new();
+        put_message(&mut encoded, EVENT, |bytes| {
+            put_count(bytes, 1, item.event.revision.0);
+            put_number(bytes, 2, micros(item.event.time));
+            let request_id = changes::request_id(&item.event);
+            if !request_id.is_empty() {
+                put_element(bytes, 3, &request_id);
+            }
+            item.items.iter().try_for_each(|stream_item| self.put_item(bytes, item, stream_item))
+        })?;
+        Ok(self.message(encoded, None))
     }
 
-    fn item(&self, item: &TailItem, stream_item: &StreamItem) -> Result<wire::Item, Status> {
-        let change = match stream_item.change.filter(|_| !self.without_changes) {
-            Some(position) => changes::at(&item.event, position)?,
-            None => None,
-        };
-        Ok(wire::Item {
-            stream: stream_name(stream_item.stream),
-            sequence: stream_item.sequence.0,
-            key: key_text(&stream_item.key),
-            change,
+    fn put_item(&self, bytes: &mut Vec<u8>, item: &TailItem, stream_item: &StreamItem) -> Result<(), Status> {
+        put_message(bytes, 4, |bytes| {
+            put_text(bytes, 1, &stream_name(stream_item.stream));
+            put_count(bytes, 2, stream_item.sequence.0);
+            put_text(bytes, 3, &key_text(&stream_item.key));
+            match stream_item.change.filter(|_| !self.without_changes) {
+                Some(position) => changes::put_at(bytes, 4, &item.event, position),
+                None => Ok(()),
+            }
         })
     }
 
-    fn progress(&mut self, reached: Revision, live: bool) -> wire::TailResponse {
+    fn progress(&mut self, reached: Revision, live: bool) -> TailResponse {
         self.revision = self.revision.max(reached);
         let progress = wire::Progress { revision: self.revision.0, live };
-        self.message(Content::Progress(progress))
+        self.message(Vec::new(), Some(Content::Progress(progress)))
     }
 
-    fn message(&self, content: Content) -> wire::TailResponse {
+    /// With an event that is encoded, or with something else.
+    fn message(&self, encoded: Vec<u8>, content: Option<Content>) -> TailResponse {
         let streams = self.tail.positions().iter().map(|position| (position.stream, position.after)).collect();
         let cursor = Positions { revision: self.revision, streams }.cursor(&self.scope);
-        wire::TailResponse { content: Some(content), cursor }
+        TailResponse { encoded, message: wire::TailResponse { content, cursor } }
     }
 }
 
