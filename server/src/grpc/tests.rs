@@ -948,7 +948,9 @@ async fn a_tail_of_a_node_restored_without_events_begins_with_the_first_event_th
     }
     let mut tail = events.tail(request).await.unwrap().into_inner();
     let first = tail.message().await.unwrap().unwrap();
-    let Some(steeple_client::events::tail_response::Content::Event(event)) = &first.content else { panic!("{first:?}") };
+    let Some(steeple_client::events::tail_response::Content::Event(event)) = &first.content else {
+        panic!("{first:?}")
+    };
     assert_eq!((event.items[0].sequence, event.items[0].key.as_str()), (4, "x"));
     assert_eq!(node.oldest_followable(namespace, REGISTRATIONS).unwrap(), StreamSequence(4));
     drop(tail);
