@@ -97,6 +97,9 @@ impl Parcel for EncodedEntries {
     }
 }
 
+/// What is sent of a list in one answer, and the number of its last record.
+type Collected<Sent> = (Sent, Option<Sequence>);
+
 /// A list that can be read piece by piece.
 pub(crate) trait Pieces: Clone + Send + Sync + 'static {
     /// What is read under the lock.
@@ -137,12 +140,7 @@ pub(crate) trait Pieces: Clone + Send + Sync + 'static {
     fn add(sent: &mut Self::Sent, stored: Self::Stored) -> Result<(), spire::Error>;
 
     /// A short list as a whole, and the number of its last record.
-    fn read_few(
-        &self,
-        scope: &Scope,
-        after: Sequence,
-        limit: usize,
-    ) -> Result<Option<(Self::Sent, Option<Sequence>)>, Status> {
+    fn read_few(&self, scope: &Scope, after: Sequence, limit: usize) -> Result<Option<Collected<Self::Sent>>, Status> {
         if self.ends_at(scope, after) {
             return Ok(Some((Self::Sent::default(), None)));
         }
@@ -161,7 +159,7 @@ pub(crate) trait Pieces: Clone + Send + Sync + 'static {
         after: Sequence,
         limit: usize,
         instead: &'static str,
-    ) -> Result<(Self::Sent, Option<Sequence>), Status> {
+    ) -> Result<Collected<Self::Sent>, Status> {
         if let Some(few) = self.read_few(scope, after, limit)? {
             return Ok(few);
         }
@@ -176,7 +174,7 @@ pub(crate) trait Pieces: Clone + Send + Sync + 'static {
         after: Sequence,
         limit: usize,
         instead: &str,
-    ) -> Result<(Self::Sent, Option<Sequence>), Status> {
+    ) -> Result<Collected<Self::Sent>, Status> {
         let (mut sent, mut last, mut next, mut left) = (Self::Sent::default(), None, Some(after), limit);
         while let Some(after) = next
             && left > 0
