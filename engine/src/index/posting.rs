@@ -201,7 +201,9 @@ mod tests {
                 let (mut appended, mut inserted) = (Posting::EMPTY, Posting::EMPTY);
                 for (place, piece) in pieces.iter().enumerate() {
                     let sequences = piece.iter().map(|number| (number + place as u64 * distance) * 20_000_000);
-                    sequences.clone().for_each(|sequence| drop(inserted.insert(sequence)));
+                    for sequence in sequences.clone() {
+                        inserted.insert(sequence);
+                    }
                     appended.append(sequences);
                 }
                 prop_assert_eq!(appended, inserted);

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -52,6 +53,10 @@ pub(super) fn dev(arguments: DevArgs, parts: NodeParts) -> Result<(), CommandErr
     run(&config, parts, |grpc, http| print_line(&welcome(&config, grpc, http)))
 }
 
+/// How long a thread for blocking work is kept without any. The allocator keeps for each thread what others have freed of its
+/// memory, so that each idle one may hold some megabytes.
+const IDLE_THREAD_KEPT: Duration = Duration::from_secs(2);
+
 fn run(
     config: &Config,
     parts: NodeParts,
@@ -59,7 +64,11 @@ fn run(
 ) -> Result<(), CommandError> {
     tracing_setup::install(&config.tracing)?;
     let failed = |source| CommandError::Failed(format!("cannot start the runtime: {source}"));
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_keep_alive(IDLE_THREAD_KEPT)
+        .build()
+        .map_err(failed)?;
     runtime.block_on(async {
         // Before anything is opened, so that no signal is missed.
         let mut shutdown = std::pin::pin!(shutdown_signal()?);
