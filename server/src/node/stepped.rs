@@ -206,6 +206,11 @@ impl SteppedNode {
         self.group.replica.change_members(change).is_ok()
     }
 
+    #[cfg(test)]
+    pub(super) fn group_mut(&mut self) -> &mut Group {
+        &mut self.group
+    }
+
     /// Tells the group that a tick has passed.
     pub fn tick(&mut self) {
         // A group that has ended needs no ticks.

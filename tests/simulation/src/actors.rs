@@ -185,6 +185,7 @@ impl World {
         if goes_elsewhere {
             client.turn_elsewhere(self.machines.len());
         }
+        self.trace.explain(|| format!("client {number} begins {:?}, request {:?}", operation.call, operation.request));
         self.next_value += 1;
         self.clients[number].operation = Some(operation);
         self.attempt(number)
@@ -218,7 +219,7 @@ impl World {
         self.note("call", &[client as u64, attempt, number as u64]);
         // What is carried out when its request may be forgotten is another request; nothing is on its way for so long in
         // front of a process that stands still, or else.
-        if self.time.now().max(self.machines[number].paused_until) > operation.began + self.settings.window / 2 {
+        if self.time.now().max(self.machines[number].paused_until) > operation.began + self.settings.deadline() {
             self.counters.branch("call: came after its deadline");
             return Ok(());
         }
@@ -263,6 +264,7 @@ impl World {
             let kind = if operation.uncertain { "given up, outcome unknown" } else { "given up, nothing happened" };
             let operation = operation.clone();
             self.counters.operation(kind);
+            self.trace.explain(|| format!("client {number}: {kind}"));
             self.register.unanswered(&operation.call, operation.began, operation.uncertain);
             return self.finish(number, false);
         }
@@ -379,7 +381,7 @@ impl World {
             }
             return;
         }
-        let latest = (operation.began + self.settings.window / 2).saturating_sub(self.time.now());
+        let latest = (operation.began + self.settings.deadline()).saturating_sub(self.time.now());
         let client = &mut self.clients[number];
         if latest > 0 && client.chance.happens(self.settings.repetition) {
             let (delay, machine) = (client.chance.below(latest), client.target);
@@ -389,7 +391,7 @@ impl World {
 
     /// Lets all calls come again that caused these revisions and are surely remembered.
     pub(crate) fn repeat_calls(&mut self, machine: usize, revisions: &RangeInclusive<u64>) {
-        let earliest = self.time.now().saturating_sub(self.settings.window / 2);
+        let earliest = self.time.now().saturating_sub(self.settings.deadline());
         for (revision, call) in std::mem::take(&mut self.answered_calls) {
             if revisions.contains(&revision) && call.operation.began > earliest {
                 self.put(MILLISECOND, Event::Arrive { attempt: REPETITION, machine, call: Box::new(call) });

@@ -102,6 +102,7 @@ impl World {
         streams::check_event(&self.history, &event)?;
         marks::check(&mut self.history, &event)?;
         self.requests.check(&event)?;
+        self.trace.explain(|| format!("revision {} is of request {:?}", event.revision, event.request));
         self.history.push_event(event);
         Ok(())
     }

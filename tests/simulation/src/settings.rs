@@ -166,6 +166,13 @@ impl Settings {
         self
     }
 
+    /// How long after its beginning an operation may still reach a member. A leader lets it wait for up to two elections until its
+    /// term is opened, clocks may be apart by a fifth of the window, and its request must still be remembered then.
+    #[must_use]
+    pub fn deadline(&self) -> u64 {
+        self.window / 8 * 3
+    }
+
     /// The settings that follow from a seed.
     #[must_use]
     pub fn of(seed: u64, length: Length) -> Self {

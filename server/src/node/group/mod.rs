@@ -446,7 +446,9 @@ impl Group {
         if !self.leading.as_ref().is_some_and(goes_on) && !is_planted(Bug::PipelineKeptOverTerms) {
             self.stop_leading();
         }
-        if leadership.opened.is_none() && leadership.leader.is_some() {
+        // Also when nobody is known to lead: that may last for longer than requests are remembered, and what waited here would
+        // then be decided as if it had just come. A group of one has nowhere else to send them.
+        if leadership.opened.is_none() && (leadership.leader.is_some() || !self.is_alone()) {
             self.turn_away_early();
         }
         self.quiet_ticks = 0;

@@ -1,14 +1,20 @@
 //! Clusters in one process.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use steeple_engine::disk::SimulatedDisk;
 use steeple_engine::domain::Command;
-use steeple_engine::ids::{LogIndex, NamespaceId, NodeId, RequestId, Revision};
+use steeple_engine::ids::{ClusterId, HistoryId, LogIndex, NamespaceId, NodeId, RequestId, Revision, Term};
 use steeple_engine::spire;
+use steeple_raft::{Leadership, Member};
+use tokio::sync::{Semaphore, oneshot};
 
+use super::{Answering, ClusterOrigin, Waiting};
 use crate::embedded::Cluster;
 use crate::node::cluster::{ClusterChange, ClusterError};
-use crate::node::{Node, SubmitError};
+use crate::node::stepped::{Shelf, SimulatedStorage, SteppedNode};
+use crate::node::{Node, NodeOptions, NodeParts, SubmitError};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -295,4 +301,29 @@ async fn a_node_that_comes_after_the_log_was_given_back_takes_over_a_snapshot_wi
     cluster.start_node(4).unwrap();
     assert_equal(&cluster).await;
     cluster.stop().await;
+}
+
+/// What becomes of a command that waits for a term to be opened when nobody leads any more.
+fn after_leadership_was_lost(founders: u64) -> Result<(), SubmitError> {
+    let mut options = NodeOptions::in_memory();
+    options.cluster.node = NodeId(1);
+    let (cluster, history) = (ClusterId([1; 16]), HistoryId([1; 16]));
+    let members = (1..=founders).map(|node| (node, Member::default())).collect();
+    options.cluster.origin = ClusterOrigin::Founding { cluster, history, members };
+    let (log, base, stores) = (Arc::new(SimulatedDisk::new()), SimulatedDisk::new(), Shelf::default());
+    let storage = Arc::new(SimulatedStorage { log, base, stores });
+    let mut node = SteppedNode::start(options, &NodeParts::default(), storage, 1).unwrap();
+    let (answer, mut answered) = oneshot::channel();
+    let answer = Answering::Alone { answer, _permit: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap() };
+    let group = node.group_mut();
+    group.early.push_back(Waiting { namespace: NamespaceId::SYSTEM, request: None, command: token("early"), answer });
+    group.follow_leadership(Leadership { term: Term(2), leader: None, opened: None });
+    answered.try_recv().map_or(Ok(()), |told| told.map(drop))
+}
+
+#[test]
+fn what_waits_for_a_term_does_not_wait_for_another_leader() {
+    let turned_away = after_leadership_was_lost(3).unwrap_err();
+    assert!(matches!(turned_away, SubmitError::NotLeader { leader: None }), "{turned_away:?}");
+    after_leadership_was_lost(1).expect("a group of one has nowhere else to send it");
 }
