@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 
 use steeple_engine::event::EventDecodeError;
-use steeple_engine::ids::{LogIndex, LogPosition, NodeId, Term};
+use steeple_engine::ids::{LogIndex, LogPosition, NodeId, Term, Timestamp};
 use steeple_engine::local::SeededEntropy;
 use steeple_engine::log::LogError;
 use steeple_engine::simulation::{Bug, is_planted, reached};
@@ -117,8 +117,8 @@ pub(super) struct Group {
     /// Told once the group serves for the first time: a group of one leads, any other one has started.
     pub(super) started: Option<mpsc::Sender<()>>,
     leading: Option<Leading>,
-    /// Commands that came before the term was opened.
-    early: VecDeque<Waiting>,
+    /// Commands that came before the term was opened, and when.
+    early: VecDeque<(Timestamp, Waiting)>,
     waiting: HashMap<Ticket, Answering>,
     next_ticket: u64,
     reads: Reads,
@@ -374,6 +374,7 @@ impl Group {
             self.replica.campaign();
         }
         self.note_commit();
+        self.turn_away_overdue();
         self.repeat_unconfirmed();
         self.tick_checks();
         self.tick_astray();
@@ -493,9 +494,13 @@ impl Group {
         self.record_members();
         // The record store may fail meanwhile, and the rest waits again.
         while self.leading.is_some()
-            && let Some(waiting) = self.early.pop_front()
+            && let Some((since, waiting)) = self.early.pop_front()
         {
-            self.submit(waiting)?;
+            if self.has_waited_too_long(since) {
+                waiting.answer.tell(Err(self.not_leader()));
+            } else {
+                self.submit(waiting)?;
+            }
         }
         Ok(())
     }
@@ -534,16 +539,33 @@ impl Group {
     fn submit_early(&mut self, waiting: Waiting) {
         if self.replica.leadership().opened.is_some() || self.is_alone() {
             reached("leadership: a command waited for the term to be opened");
-            self.early.push_back(waiting);
+            self.early.push_back((self.shared.clock.now(), waiting));
         } else {
             waiting.answer.tell(Err(self.not_leader()));
         }
     }
 
     fn turn_away_early(&mut self) {
-        while let Some(waiting) = self.early.pop_front() {
+        while let Some((_, waiting)) = self.early.pop_front() {
             waiting.answer.tell(Err(self.not_leader()));
         }
+    }
+
+    /// Turns away what has waited too long for the term to be opened.
+    fn turn_away_overdue(&mut self) {
+        while self.early.front().is_some_and(|(since, _)| self.has_waited_too_long(*since))
+            && let Some((_, waiting)) = self.early.pop_front()
+        {
+            waiting.answer.tell(Err(self.not_leader()));
+        }
+    }
+
+    /// A leader may be heard by a majority and still have nothing committed, as when their disks are slow. What is decided here
+    /// must not be so old that an earlier attempt of its request is forgotten. A group of one has nowhere else to send it.
+    fn has_waited_too_long(&self, since: Timestamp) -> bool {
+        let cluster = &self.shared.options.cluster;
+        let patience = cluster.tick.as_micros().saturating_mul(cluster.replica.election_ticks as u128);
+        !self.is_alone() && u128::from(self.shared.clock.now().0.saturating_sub(since.0)) > patience
     }
 
     fn answer(&mut self) {

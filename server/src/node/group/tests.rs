@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use steeple_engine::disk::SimulatedDisk;
 use steeple_engine::domain::Command;
-use steeple_engine::ids::{ClusterId, HistoryId, LogIndex, NamespaceId, NodeId, RequestId, Revision, Term};
+use steeple_engine::ids::{ClusterId, HistoryId, LogIndex, NamespaceId, NodeId, RequestId, Revision, Term, Timestamp};
 use steeple_engine::spire;
 use steeple_raft::{Leadership, Member};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::{Answering, ClusterOrigin, Waiting};
+use super::{Answering, ClusterOrigin, Group, Waiting};
 use crate::embedded::Cluster;
 use crate::node::cluster::{ClusterChange, ClusterError};
 use crate::node::stepped::{Shelf, SimulatedStorage, SteppedNode};
@@ -303,8 +303,8 @@ async fn a_node_that_comes_after_the_log_was_given_back_takes_over_a_snapshot_wi
     cluster.stop().await;
 }
 
-/// What becomes of a command that waits for a term to be opened when nobody leads any more.
-fn after_leadership_was_lost(founders: u64) -> Result<(), SubmitError> {
+/// What becomes of a command that has waited since some time for a term to be opened, when something happens to its group.
+fn of_early(founders: u64, since: Timestamp, happens: impl FnOnce(&mut Group)) -> Result<(), SubmitError> {
     let mut options = NodeOptions::in_memory();
     options.cluster.node = NodeId(1);
     let (cluster, history) = (ClusterId([1; 16]), HistoryId([1; 16]));
@@ -315,15 +315,28 @@ fn after_leadership_was_lost(founders: u64) -> Result<(), SubmitError> {
     let mut node = SteppedNode::start(options, &NodeParts::default(), storage, 1).unwrap();
     let (answer, mut answered) = oneshot::channel();
     let answer = Answering::Alone { answer, _permit: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap() };
+    let waiting = Waiting { namespace: NamespaceId::SYSTEM, request: None, command: token("early"), answer };
     let group = node.group_mut();
-    group.early.push_back(Waiting { namespace: NamespaceId::SYSTEM, request: None, command: token("early"), answer });
-    group.follow_leadership(Leadership { term: Term(2), leader: None, opened: None });
+    group.early.push_back((since, waiting));
+    happens(group);
     answered.try_recv().map_or(Ok(()), |told| told.map(drop))
+}
+
+fn assert_turned_away(outcome: Result<(), SubmitError>) {
+    let turned_away = outcome.unwrap_err();
+    assert!(matches!(turned_away, SubmitError::NotLeader { leader: None }), "{turned_away:?}");
 }
 
 #[test]
 fn what_waits_for_a_term_does_not_wait_for_another_leader() {
-    let turned_away = after_leadership_was_lost(3).unwrap_err();
-    assert!(matches!(turned_away, SubmitError::NotLeader { leader: None }), "{turned_away:?}");
-    after_leadership_was_lost(1).expect("a group of one has nowhere else to send it");
+    let lost = |group: &mut Group| group.follow_leadership(Leadership { term: Term(2), leader: None, opened: None });
+    assert_turned_away(of_early(3, Timestamp(u64::MAX), lost));
+    of_early(1, Timestamp(u64::MAX), lost).expect("a group of one has nowhere else to send it");
+}
+
+#[test]
+fn what_waits_for_a_term_waits_for_an_election_at_the_most() {
+    assert_turned_away(of_early(3, Timestamp(0), Group::turn_away_overdue));
+    of_early(3, Timestamp(u64::MAX), Group::turn_away_overdue).expect("it has just come");
+    of_early(1, Timestamp(0), Group::turn_away_overdue).expect("a group of one has nowhere else to send it");
 }
