@@ -60,7 +60,8 @@ pub struct Write {
     pub hard_state: Option<HardState>,
     /// Entries to append. The first replaces whatever the log holds at its place and behind it.
     pub entries: Vec<Entry>,
-    /// A commit index that has to be durable with the entries, and after them, because it covers a change of members.
+    /// A commit index that has to be durable with the entries, because it covers a change of members: with the change, before
+    /// what follows on it is in the log, and as a whole after the entries.
     pub committed: Option<LogIndex>,
 }
 

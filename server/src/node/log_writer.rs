@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use steeple_engine::ids::LogIndex;
-use steeple_engine::log::{HardState, LogError, LogWriter};
+use steeple_engine::log::{Entry, EntryKind, HardState, LogError, LogWriter};
 use steeple_engine::simulation::{Bug, is_planted, reached};
 use steeple_raft::{Write, WriteNumber};
 use tokio::sync::Notify;
@@ -244,6 +244,33 @@ pub(super) fn weigh(writes: &[Write]) -> usize {
     writes.iter().flat_map(|write| &write.entries).map(|entry| entry.payload.len()).sum()
 }
 
+/// Appends entries that follow on a change of members which is committed: what follows on it comes into the log only when it is
+/// durable that the change is committed. A member that has the one without the other after a crash, or after a sync that
+/// failed, could be elected for its log by the members of before.
+fn append_behind_changes(writer: &mut LogWriter, entries: &[Entry], committed: LogIndex) -> Result<(), LogError> {
+    let mut rest = entries;
+    if let Some(first) = entries.first() {
+        // A change of an earlier write.
+        store_commit(writer, committed.min(LogIndex(first.position.index.0.saturating_sub(1))))?;
+    }
+    let is_change = |entry: &Entry| entry.kind == EntryKind::Membership && entry.position.index <= committed;
+    while let Some(place) = rest.iter().position(is_change) {
+        let (up_to, behind) = rest.split_at(place + 1);
+        writer.append(up_to)?;
+        store_commit(writer, up_to[place].position.index)?;
+        rest = behind;
+    }
+    if !rest.is_empty() {
+        writer.append(rest)?;
+    }
+    store_commit(writer, committed)
+}
+
+fn store_commit(writer: &mut LogWriter, commit: LogIndex) -> Result<(), LogError> {
+    let state = writer.hard_state();
+    if commit > state.commit { writer.save_hard_state(HardState { commit, ..state }) } else { Ok(()) }
+}
+
 fn carry_out(writer: &mut LogWriter, writes: &[Write]) -> Result<WriteNumber, LogError> {
     let started = Instant::now();
     let mut number = WriteNumber(0);
@@ -260,10 +287,9 @@ fn carry_out(writer: &mut LogWriter, writes: &[Write]) -> Result<WriteNumber, Lo
                 writer.truncate_suffix(first.position.index)?;
             }
         }
-        writer.append(&write.entries)?;
-        if let Some(committed) = write.committed.filter(|_| !is_planted(Bug::VoteNotKept)) {
-            let state = writer.hard_state();
-            writer.save_hard_state(HardState { commit: state.commit.max(committed), ..state })?;
+        match write.committed.filter(|_| !is_planted(Bug::VoteNotKept)) {
+            Some(committed) => append_behind_changes(writer, &write.entries, committed)?,
+            None => writer.append(&write.entries)?,
         }
     }
     let appended = started.elapsed();
@@ -284,7 +310,7 @@ mod tests {
     use steeple_engine::disk::SimulatedDisk;
     use steeple_engine::disk::simulated::{CrashLoss, Failure};
     use steeple_engine::ids::{ClusterId, GroupId, HistoryId, LogPosition, NodeId, Term};
-    use steeple_engine::log::{Entry, EntryKind, Log, LogIdentity, LogOptions, LogReader};
+    use steeple_engine::log::{Log, LogIdentity, LogOptions, LogReader};
 
     use super::*;
 
@@ -366,5 +392,56 @@ mod tests {
         }
         assert!(queue.rests());
         assert!(matches!(queue.write_here(&[write(1)]), Some(Ok(WriteNumber(1)))));
+    }
+
+    /// A change of members, which is committed, before so many of the entries that are written together.
+    fn change_before(entries: u64, behind: u64) -> (Vec<Write>, LogIndex) {
+        let mut change = write(2);
+        change.entries[0].kind = EntryKind::Membership;
+        change.entries[0].tag = 1;
+        let event = |number: u64| {
+            let entry = write(number).entries.remove(0);
+            Entry { tag: number - 1, ..entry }
+        };
+        let mut first = vec![event(2)];
+        first[0] = Entry { position: LogPosition { term: Term(1), index: LogIndex(1) }, tag: 1, ..event(2) };
+        let mut together: Vec<Entry> = change.entries.drain(..).collect();
+        together.extend((3..3 + behind).map(event));
+        let (before, after) = together.split_at(usize::try_from(entries).unwrap());
+        let write = |number, entries: &[Entry], committed| Write {
+            number: WriteNumber(number),
+            hard_state: None,
+            entries: entries.to_vec(),
+            committed,
+        };
+        first.extend_from_slice(before);
+        (vec![write(1, &first, None), write(2, after, Some(LogIndex(2)))], LogIndex(2))
+    }
+
+    #[test]
+    fn what_follows_on_a_change_of_members_is_in_the_log_only_when_its_commit_is_durable() {
+        for before in [0, 1] {
+            let (writes, change) = change_before(before, 3);
+            for loss in [CrashLoss::Nothing, CrashLoss::Everything] {
+                let mut reached_end = false;
+                for moment in 0..200 {
+                    let disk = SimulatedDisk::new();
+                    let (mut writer, _) = open(&disk);
+                    writer.set_hard_state(HardState { term: Term(1), ..HardState::default() }).unwrap();
+                    writer.sync().unwrap();
+                    disk.fail_after(moment, Failure::Stop);
+                    reached_end = carry_out(&mut writer, &writes).is_ok();
+                    drop(writer);
+                    let (writer, reader) = open(&disk.crash(loss, moment));
+                    let (last, commit) = (reader.last().index, writer.hard_state().commit);
+                    assert!(last <= change || commit >= change, "{before} {loss:?} {moment}: {last} {commit}");
+                    if reached_end {
+                        assert_eq!((last, commit), (LogIndex(5), change));
+                        break;
+                    }
+                }
+                assert!(reached_end);
+            }
+        }
     }
 }
