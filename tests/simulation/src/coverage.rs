@@ -199,6 +199,7 @@ pub const BRANCHES: &[&str] = &[
     "process: ended because its disk failed",
     "process: stopped in order",
     "read: confirmation asked for again",
+    "records: fetched by a member that had lost its base snapshot as well",
     "records: made anew while the node ran",
     "records: rebuilt at the start",
     "records: their store failed in the middle of a run",
