@@ -10,22 +10,27 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use raft::eraftpb::{self, ConfChangeV2, EntryType, Message, MessageType};
-use raft::{Config, Progress, ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
+use raft::eraftpb::{self, Message, MessageType};
+use raft::{Config, ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 use steeple_engine::ids::{LogIndex, LogPosition, NodeId, Term};
 use steeple_engine::local::SeededEntropy;
 use steeple_engine::log::{Entry, EntryKind, HardState, LogError, LogReader, Outline};
 use steeple_engine::simulation::{Bug, is_planted, reached};
 use steeple_engine::transaction::Entropy;
-use thiserror::Error;
 
 use crate::group_log::{GroupLog, from_log, to_log};
-use crate::membership::{Membership, MembershipChange, MembershipError};
-use crate::repair::{Configuration, Question, Statement};
+use crate::membership::Membership;
+use crate::repair::{Question, Statement};
 
 mod gate;
+mod members;
+mod output;
+mod refused;
+mod sending;
 
 pub use gate::MessageRefused;
+pub use output::{FollowerProgress, Leadership, Output, ReadIndex, SnapshotOffer, Write, WriteNumber};
+pub use refused::{ProposalRefused, ReplicaError, TransferRefused};
 
 /// Settings of a replica. Times are in ticks, whose length the driver chooses.
 #[derive(Clone, Copy, Debug)]
@@ -45,155 +50,6 @@ impl Default for ReplicaOptions {
     fn default() -> Self {
         Self { heartbeat_ticks: 2, election_ticks: 12, message_bytes_max: 1 << 20, messages_in_flight_max: 64 }
     }
-}
-
-/// Number of a write that was handed out; they count up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct WriteNumber(pub u64);
-
-/// What has to become durable, in this order and before the next write.
-#[derive(Debug)]
-pub struct Write {
-    /// What to report once it is durable.
-    pub number: WriteNumber,
-    /// Term, vote and commit; durable before the entries are.
-    pub hard_state: Option<HardState>,
-    /// Entries to append. The first replaces whatever the log holds at its place and behind it.
-    pub entries: Vec<Entry>,
-    /// A commit index that has to be durable with the entries, because it covers a change of members: with the change, before
-    /// what follows on it is in the log, and as a whole after the entries.
-    pub committed: Option<LogIndex>,
-}
-
-/// Whether the replica leads, and who does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Leadership {
-    /// The current term.
-    pub term: Term,
-    /// Who leads it, when that is known.
-    pub leader: Option<NodeId>,
-    /// The entry that opened the term of this replica, while it leads.
-    pub opened: Option<LogIndex>,
-}
-
-/// An answer to [`Replica::read_index`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReadIndex {
-    /// What was given to tell the requests apart.
-    pub round: u64,
-    /// A view that is folded up to here may answer every read that was asked for before the request.
-    pub index: LogIndex,
-}
-
-/// A leader's word that this replica is too far behind for its log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SnapshotOffer {
-    /// Who has the snapshot.
-    pub from: NodeId,
-    /// What it holds at the least.
-    pub holds: LogPosition,
-}
-
-/// What follows from the inputs.
-#[derive(Debug, Default)]
-pub struct Output {
-    /// To be made durable.
-    pub write: Option<Write>,
-    /// To be sent now.
-    pub messages: Vec<Message>,
-    /// Committed and durable here, in order; to be folded.
-    pub committed: Vec<Entry>,
-    /// Confirmed reads.
-    pub reads: Vec<ReadIndex>,
-    /// The leadership, when it has changed.
-    pub leadership: Option<Leadership>,
-    /// A snapshot is needed.
-    pub snapshot: Option<SnapshotOffer>,
-}
-
-/// What a member knows of another one while it leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FollowerProgress {
-    /// Who.
-    pub node: NodeId,
-    /// Its log equals the leader's up to here.
-    pub matched: LogIndex,
-    /// Whether it was heard of within the last election time-out.
-    pub active: bool,
-    /// Whether it waits for a snapshot.
-    pub needs_snapshot: bool,
-}
-
-/// Why a replica could not be made.
-#[derive(Debug, Error)]
-pub enum ReplicaError {
-    /// The consensus crate refuses the state.
-    #[error("consensus cannot start from this state: {0}")]
-    Consensus(#[from] raft::Error),
-    /// The log cannot be read.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// The view does not belong to the log: one of them was restored or lost without the other.
-    #[error(
-        "the records are folded up to entry {folded}, but the log holds entries {first} to {last} and what is folded must \
-         lie among them; one of the two was replaced without the other"
-    )]
-    Apart {
-        /// How far the view is.
-        folded: LogIndex,
-        /// The first entry that the log can hold.
-        first: LogIndex,
-        /// The end of the log.
-        last: LogIndex,
-    },
-    /// The members contradict each other.
-    #[error(transparent)]
-    Membership(#[from] MembershipError),
-}
-
-/// Why nothing was proposed. Nothing happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum ProposalRefused {
-    /// The replica does not lead.
-    #[error("this node does not lead its group")]
-    NotLeader,
-    /// Leadership is being handed over.
-    #[error("leadership is being handed to node {0}")]
-    Transferring(NodeId),
-    /// A change of members is under way.
-    #[error("another change of members is not finished yet; repeat this one when it is")]
-    ChangeUnderWay,
-    /// The change contradicts itself, names what cannot be, changes nothing, or makes too many members.
-    #[error("the change of members makes no sense: it contradicts itself, changes nothing, or makes too many members")]
-    Senseless,
-    /// The change would leave nobody who votes.
-    #[error("the change would leave the group without a voter")]
-    NobodyVotes,
-    /// A leader does not take the vote from itself.
-    #[error("node {0} leads; hand leadership to another node first")]
-    Leads(NodeId),
-}
-
-/// Why leadership was not handed over. Nothing happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum TransferRefused {
-    /// The replica does not lead.
-    #[error("this node does not lead its group")]
-    NotLeader,
-    /// Only a voter can lead.
-    #[error("node {0} has no vote in this group")]
-    NoVoter(NodeId),
-    /// Nothing was heard of it.
-    #[error("node {0} was not heard of lately")]
-    Unreachable(NodeId),
-    /// Writing would stop until it has caught up.
-    #[error("node {node} is {entries} entries behind; repeat this when it has caught up")]
-    Behind {
-        /// Who.
-        node: NodeId,
-        /// By how much.
-        entries: u64,
-    },
 }
 
 /// Answers and outputs that wait for a write.
@@ -453,39 +309,6 @@ impl Replica {
         self.propose_entry(from_log(&entry))
     }
 
-    /// Proposes a change of members.
-    ///
-    /// # Errors
-    /// See [`ProposalRefused`]; nothing happened.
-    pub fn change_members(&mut self, change: &MembershipChange) -> Result<LogPosition, ProposalRefused> {
-        self.may_propose()?;
-        let joint = !self.membership.voters_outgoing.is_empty();
-        if self.node.raft.has_pending_conf() || joint || change.founding.is_some() {
-            return Err(ProposalRefused::ChangeUnderWay);
-        }
-        let voters = change.voters_after(&self.membership);
-        if voters.is_empty() {
-            return Err(ProposalRefused::NobodyVotes);
-        }
-        if !voters.contains(&self.id.0) {
-            return Err(ProposalRefused::Leads(self.id));
-        }
-        // Once it is in the log, every member has to be able to carry it out and to store what comes of it.
-        let payload = change.encode();
-        let after = self.membership.after_entry(&payload).map_err(|_| ProposalRefused::Senseless)?;
-        let conf_change = change.conf_change(&self.membership);
-        if conf_change.get_changes().is_empty() || after == self.membership || after.check().is_err() {
-            return Err(ProposalRefused::Senseless);
-        }
-        self.node.propose_conf_change(payload, conf_change).map_err(|_| ProposalRefused::ChangeUnderWay)?;
-        // The consensus crate appends an empty entry in place of a change that it does not want.
-        let appended = self.node.raft.raft_log.unstable_entries().last();
-        if appended.is_none_or(|entry| entry.get_entry_type() != EntryType::EntryConfChangeV2) {
-            return Err(ProposalRefused::ChangeUnderWay);
-        }
-        Ok(self.proposed())
-    }
-
     /// Appends an entry. It goes to the others with the next output, together with all that are proposed until then:
     /// the consensus crate would send a message to each for each of them.
     fn propose_entry(&mut self, entry: eraftpb::Entry) -> Result<LogPosition, ProposalRefused> {
@@ -495,61 +318,6 @@ impl Replica {
             return Err(ProposalRefused::NotLeader);
         }
         Ok(self.proposed())
-    }
-
-    /// Sends what was proposed to those who can take more and were not sent it yet.
-    fn send_proposed(&mut self) {
-        let raft = &mut self.node.raft;
-        if raft.state != StateRole::Leader {
-            return;
-        }
-        let last = raft.raft_log.last_index();
-        let waits = |progress: &Progress| progress.next_idx <= last && !progress.is_paused();
-        let others = raft.prs().iter().filter(|(node, progress)| **node != self.id.0 && waits(progress));
-        let others: Vec<_> = others.map(|(node, _)| *node).collect();
-        for node in others {
-            raft.send_append(node);
-        }
-    }
-
-    /// Whether this replica leads and others were not told yet what is committed. They hear it with the next entries, with a
-    /// heartbeat, or by [`Replica::spread_news`].
-    #[must_use]
-    pub fn has_news(&self) -> bool {
-        let raft = &self.node.raft;
-        raft.state == StateRole::Leader
-            && raft.prs().iter().any(|(node, progress)| *node != self.id.0 && self.misses_news(*node, progress))
-    }
-
-    /// Tells others what is committed, with the next output. Whoever drives the replica calls it when nothing else has been
-    /// sent for a moment; a tick does it as well. Each message wakes a node, and so does its answer: under load the next
-    /// entries tell them for nothing.
-    pub fn spread_news(&mut self) {
-        let raft = &self.node.raft;
-        if raft.state != StateRole::Leader {
-            return;
-        }
-        let miss_it = |(node, progress): &(&u64, &Progress)| **node != self.id.0 && self.misses_news(**node, progress);
-        let others: Vec<_> = raft.prs().iter().filter(miss_it).map(|(node, _)| *node).collect();
-        let committed = raft.raft_log.committed;
-        for node in others {
-            self.node.raft.send_append(node);
-            // Also when there is nothing to be sent to it now: then it needs more than news.
-            self.told.insert(node, committed);
-        }
-    }
-
-    fn misses_news(&self, node: u64, progress: &Progress) -> bool {
-        let told = self.told.get(&node).copied().unwrap_or_default();
-        !progress.is_paused() && told < self.node.raft.raft_log.committed
-    }
-
-    /// Remembers which commit index goes to whom.
-    fn note_told(&mut self, messages: &[Message]) {
-        for message in messages.iter().filter(|message| message.get_msg_type() == MessageType::MsgAppend) {
-            let told = self.told.entry(message.to).or_default();
-            *told = (*told).max(message.commit);
-        }
     }
 
     fn may_propose(&self) -> Result<(), ProposalRefused> {
@@ -658,21 +426,6 @@ impl Replica {
         })
     }
 
-    /// Who votes, unless the log holds a change of that which is not applied.
-    fn settled_configuration(&self) -> Result<Option<Configuration>, LogError> {
-        let log = self.node.store();
-        let (applied, last) = (self.node.raft.raft_log.applied, log.last().index.0);
-        if last.saturating_sub(applied) > UNAPPLIED_MAX {
-            return Ok(None);
-        }
-        for index in applied + 1..=last {
-            if log.entry(LogIndex(index))?.is_none_or(|entry| entry.kind == EntryKind::Membership) {
-                return Ok(None);
-            }
-        }
-        Ok(Some(Configuration::of(&self.membership)))
-    }
-
     /// An entry of the log, durable or not.
     ///
     /// # Errors
@@ -737,52 +490,6 @@ impl Replica {
             self.node.mut_store().note_applied(index, &self.membership);
         }
         self.leave_joint_configuration();
-    }
-
-    /// A joint configuration is left by whoever leads, as soon as it has folded the entry that opened its term.
-    fn leave_joint_configuration(&mut self) {
-        let raft = &self.node.raft;
-        let is_settled = self.leadership.opened.is_some_and(|opened| raft.raft_log.applied >= opened.0)
-            && !is_planted(Bug::JointConfigurationNotLeft);
-        if is_settled && !self.membership.voters_outgoing.is_empty() && !raft.has_pending_conf() {
-            reached("members: joint configuration to be left");
-            // Refused while leadership is being handed over. Whoever gets it leaves, or this replica with a later tick.
-            drop(self.node.propose_conf_change(Vec::new(), ConfChangeV2::default()));
-        }
-    }
-
-    /// Applies a committed membership entry; must come before [`Replica::applied`] covers it. Answers the membership
-    /// from there on, which is a pure function of the one before and the entry. A change that makes no sense changes
-    /// nothing.
-    ///
-    /// # Errors
-    /// When the entry cannot be read.
-    pub fn apply_membership(&mut self, entry: &Entry) -> Result<&Membership, MembershipError> {
-        let change = MembershipChange::decode_payload(&entry.payload)?;
-        let steps = self.membership.conf_changes(change.as_ref());
-        self.step_down_before(&steps);
-        let mut state = self.membership.conf_state();
-        for step in &steps {
-            match self.node.apply_conf_change(step) {
-                Ok(after) => state = after,
-                Err(error) => tracing::warn!(%error, index = %entry.position.index, "a change of members was void"),
-            }
-        }
-        self.membership = self.membership.after(change.as_ref(), &state);
-        Ok(&self.membership)
-    }
-
-    /// A leader without a vote would answer reads on its own word, and the consensus crate does not survive its removal.
-    fn step_down_before(&mut self, steps: &[ConfChangeV2]) {
-        let takes_own_vote = steps
-            .iter()
-            .flat_map(ConfChangeV2::get_changes)
-            .any(|change| change.node_id == self.id.0 && change.get_change_type() != eraftpb::ConfChangeType::AddNode);
-        let leaves_without =
-            steps.iter().any(|step| step.get_changes().is_empty()) && !self.membership.voters.contains(&self.id.0);
-        if (takes_own_vote || leaves_without) && self.node.raft.state != StateRole::Follower {
-            self.forget_leader();
-        }
     }
 
     /// What follows from the inputs so far; `None` when nothing does.
@@ -858,25 +565,6 @@ impl Replica {
         }
         self.note_leadership();
         Ok(())
-    }
-
-    /// Looks for changes of members among entries that are about to be written. Answers the commit index to be stored with
-    /// them when it covers a change that is not folded: whoever confirms what follows on the change helps to commit that
-    /// with the members from there on, and must not start again with those from before. Folding comes later, and a crash
-    /// may come first.
-    fn note_changes(&mut self, entries: &[Entry]) -> Option<LogIndex> {
-        let first = entries.first()?.position.index;
-        drop(self.changes.split_off(&first));
-        let changes = entries.iter().filter(|entry| entry.kind == EntryKind::Membership);
-        self.changes.extend(changes.map(|entry| entry.position.index));
-        self.changes = self.changes.split_off(&self.stored.commit.next());
-        let committed = self.committed();
-        if self.changes.first().is_none_or(|change| *change > committed) || is_planted(Bug::CommitOfChangeForgotten) {
-            return None;
-        }
-        reached("members: commit index of a change stored with what follows on it");
-        self.stored.commit = committed;
-        Some(committed).filter(|_| !is_planted(Bug::MembersBeforeCommit))
     }
 
     fn hard_state(&self) -> HardState {
@@ -965,9 +653,6 @@ impl Replica {
 
 /// Entries that the next leader may be behind when leadership is handed to it.
 const TRANSFER_BEHIND_MAX: u64 = 10_000;
-
-/// Entries that are not applied and are looked at for a change of members, to answer one question.
-const UNAPPLIED_MAX: u64 = 1 << 16;
 
 /// Bytes of the context of a read request: node, run and round.
 const READ_CONTEXT_BYTES: usize = 24;

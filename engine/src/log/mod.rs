@@ -13,7 +13,7 @@
 //! - A log has one [`LogWriter`] and any number of [`LogReader`]s, which never wait for a sync.
 //!
 //! Reading order: `layout`, `frame`, `record`, `segment`, `terms`, `state` (bytes), `walk` (frames in a row), `scan` (what a
-//! segment holds and what of it is damaged), `recovery` (opening), `writer`, `rewrite`, `reader`, `events` (those that
+//! segment holds and what of it is damaged), `recovery` (opening), `writer`, `spares`, `cut`, `rewrite`, `reader`, `events` (those that
 //! follow one another), `outline` (which entries are there), `holes` (putting back those that are not), `inspect`.
 
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use crate::disk::Disk;
 use crate::ids::{ClusterId, GroupId, HistoryId, LogIndex, LogPosition, NodeId, Term};
 
 mod astray;
+mod cut;
 mod error;
 mod events;
 mod frame;
@@ -38,6 +39,7 @@ mod rewrite;
 mod scan;
 mod segment;
 mod shared;
+mod spares;
 mod state;
 mod terms;
 mod walk;
@@ -57,9 +59,10 @@ pub use record::{PERSIST_RECORD_BYTES, PersistRecord};
 pub use recovery::{Recovery, TornTail, read_identity};
 pub use rewrite::{Repaired, Rewritten};
 pub use segment::{HeaderError, SEGMENT_HEADER_BYTES, SealedRange, SegmentHeader};
+pub use spares::{MadeSpare, SpareFile};
 pub use state::{LogState, StateCopy};
 pub use terms::TermTable;
-pub use writer::{LogWriter, MadeSpare, Refill, SpareFile};
+pub use writer::{LogWriter, Refill};
 
 /// Largest payload of one entry.
 pub const MAX_PAYLOAD_BYTES: usize = 48 << 20;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use super::cut::Wipe;
 use super::rewrite::REWRITE_FILE;
 use super::scan::{Extent, Scan, scan_segment};
 use super::segment::{
@@ -16,7 +17,6 @@ use super::segment::{
 };
 use super::shared::{Filled, Shared, View};
 use super::state::{LoadedState, LogState, StateFile};
-use super::writer::Wipe;
 use super::{
     Fault, FaultKind, FaultPolicy, HardState, LogError, LogIdentity, LogOptions, LogReader, LogWriter, Outline,
     Verification,

@@ -1,4 +1,4 @@
-//! Writing: append, sync, cut off, purge.
+//! Writing: append, sync, purge, begin anew.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,19 +6,16 @@ use std::sync::Arc;
 use super::frame::{encode_frame, frame_bytes, payload_bytes};
 use super::holes::Hole;
 use super::record::{PERSIST_RECORD_BYTES, PersistRecord};
-use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, Tail, file_name, spare_name, write_header};
+use super::segment::{Segment, SegmentHeader, Tail, file_name, write_header};
 use super::shared::{Filled, Shared};
 use super::state::{LogState, SEGMENTS_MAX, StateFile};
 use super::{Entry, Fault, HardState, LogError, LogIdentity, LogOptions, LogReader};
-use crate::disk::{Disk, DiskFile};
+use crate::disk::Disk;
 use crate::ids::{HistoryId, LogIndex, LogPosition};
 use crate::simulation::{Bug, is_planted};
 
 /// Buffers that grew beyond this are given back after the write.
 const BUFFER_KEPT_BYTES: usize = 4 << 20;
-
-/// Zeros are written in pieces of this size.
-const ZEROS_BYTES: usize = 1 << 20;
 
 /// What a log that is reset will be filled with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,43 +25,6 @@ pub struct Refill {
     /// Entries up to here do not have the numbers that they have in the group's log: [`LogReader::contiguous_from`] lies
     /// behind them.
     pub renumbered_to: LogIndex,
-}
-
-/// A file that is to be made for the next segment. One that a crash leaves half made has another size or is as good as a
-/// whole one: what tells what a segment holds is its header.
-pub struct SpareFile {
-    disk: Arc<dyn Disk>,
-    name: String,
-    bytes: u64,
-}
-
-impl SpareFile {
-    /// Makes it, which takes as long as it takes to write a segment.
-    ///
-    /// # Errors
-    /// When it cannot be made, as on a full disk.
-    pub fn make(self) -> Result<MadeSpare, LogError> {
-        let Self { disk, name, bytes } = self;
-        disk.create(&name, bytes).map_err(LogError::io("create", &name))?;
-        disk.sync_directory().map_err(LogError::io("sync the directory of", &name))?;
-        Ok(MadeSpare { name })
-    }
-}
-
-impl fmt::Debug for SpareFile {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("SpareFile")
-            .field("name", &self.name)
-            .field("bytes", &self.bytes)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A file for the next segment, on the disk.
-#[derive(Debug)]
-pub struct MadeSpare {
-    name: String,
 }
 
 /// The one writer of a log.
@@ -244,58 +204,6 @@ impl LogWriter {
         fitting_entries(&self.newest(), entries) == count
     }
 
-    /// Whether [`LogWriter::plan_spare`] would plan one: the newest segment is half full, and nothing waits to come after it.
-    #[must_use]
-    pub fn wants_spare(&self) -> bool {
-        let is_needed = self.spares.is_empty() && self.options.spare_segments > 0 && self.poisoned.is_none();
-        is_needed
-            && self.planned_behind < self.state.newest_segment
-            && self.shared.read().segments.last().is_some_and(Filled::is_half_full)
-    }
-
-    /// Plans a file for the next segment, once for each segment: whoever makes it ([`SpareFile::make`]) may do so beside
-    /// everything else, and an append that needs a segment then does not have to wait until one is filled with zeros.
-    pub fn plan_spare(&mut self) -> Option<SpareFile> {
-        if !self.wants_spare() {
-            return None;
-        }
-        self.planned_behind = self.state.newest_segment;
-        Some(self.next_spare_file())
-    }
-
-    fn next_spare_file(&mut self) -> SpareFile {
-        let name = spare_name(self.next_spare);
-        self.next_spare += 1;
-        SpareFile { disk: Arc::clone(&self.disk), name, bytes: self.options.segment_bytes & !7 }
-    }
-
-    /// Makes a file for the next segment now if none waits.
-    ///
-    /// # Errors
-    /// When the file cannot be made, as on a full disk. The log stays usable.
-    pub fn prepare_spare(&mut self) -> Result<(), LogError> {
-        self.check_usable_except_blocked()?;
-        if !self.spares.is_empty() {
-            return Ok(());
-        }
-        let made = self.next_spare_file().make()?;
-        self.add_spare(made)
-    }
-
-    /// Takes a file that was made for the next segment, or removes it when there are enough by now.
-    ///
-    /// # Errors
-    /// When the log is poisoned, or the file cannot be removed. The log stays usable.
-    pub fn add_spare(&mut self, made: MadeSpare) -> Result<(), LogError> {
-        self.check_usable_except_blocked()?;
-        if self.spares.len() >= self.options.spare_segments {
-            return self.remove_file(&made.name);
-        }
-        self.spares.push(made.name);
-        self.count_spares();
-        Ok(())
-    }
-
     /// Syncs everything and notes that there is no unfinished write, so that the next opening need not wonder.
     ///
     /// # Errors
@@ -460,7 +368,7 @@ impl LogWriter {
     }
 
     /// The format has a limit on the number of segments; a state beyond it could not be read again.
-    fn check_segments(&self, more: u64) -> Result<(), LogError> {
+    pub(super) fn check_segments(&self, more: u64) -> Result<(), LogError> {
         let newest = self.state.newest_segment.saturating_add(more);
         if newest.saturating_sub(self.state.oldest_segment) < SEGMENTS_MAX {
             return Ok(());
@@ -497,7 +405,7 @@ impl LogWriter {
 
     /// Makes an empty segment behind the newest one, from a spare file if there is one. It counts once the state says
     /// so.
-    fn create_segment(&mut self, previous: LogPosition, previous_tag: u64) -> Result<Filled, LogError> {
+    pub(super) fn create_segment(&mut self, previous: LogPosition, previous_tag: u64) -> Result<Filled, LogError> {
         let sequence = self.state.newest_segment + 1;
         let generation = self.take_generation();
         let standard = SegmentHeader::standard(&self.options, &self.state.identity, generation, sequence);
@@ -523,63 +431,11 @@ impl LogWriter {
         generation
     }
 
-    fn take_spare(&mut self) -> Result<(String, Arc<dyn DiskFile>), LogError> {
-        while let Some(name) = self.spares.pop() {
-            if let Ok(file) = self.disk.open(&name)
-                && file.size().is_ok_and(|bytes| bytes == self.options.segment_bytes & !7)
-            {
-                return Ok((name, file));
-            }
-            self.remove_file(&name)?;
-        }
-        self.create_spare()
-    }
-
-    fn create_spare(&mut self) -> Result<(String, Arc<dyn DiskFile>), LogError> {
-        let name = spare_name(self.next_spare);
-        self.next_spare += 1;
-        let file = self.disk.create(&name, self.options.segment_bytes & !7).map_err(LogError::io("create", &name))?;
-        Ok((name, file))
-    }
-
     pub(super) fn remove_file(&self, name: &str) -> Result<(), LogError> {
         match self.disk.remove(name) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(LogError::io("remove", name)(error)),
             _ => Ok(()),
         }
-    }
-
-    pub(super) fn count_spares(&self) {
-        self.shared.write().spare_bytes = self.spares.len() as u64 * (self.options.segment_bytes & !7);
-    }
-
-    /// Makes files of segments that do not count any more spare, or removes them: those that have another size, those
-    /// that there are enough of already, and those that a reader still has open and would see being overwritten.
-    pub(super) fn discard(&mut self, segments: Vec<Filled>) -> Result<(), LogError> {
-        for Filled { segment, .. } in segments {
-            if segment.file.is_none() {
-                self.remove_file(&segment.name)?;
-                continue;
-            }
-            let reusable = segment.header.file_bytes == self.options.segment_bytes & !7
-                && self.spares.len() < self.options.spare_segments
-                && Arc::strong_count(&segment) == 1;
-            self.discard_file(&segment.name, reusable)?;
-        }
-        self.disk.sync_directory().map_err(LogError::io("sync", "the directory"))?;
-        self.count_spares();
-        Ok(())
-    }
-
-    pub(super) fn discard_file(&mut self, name: &str, reusable: bool) -> Result<(), LogError> {
-        if !reusable {
-            return self.remove_file(name);
-        }
-        let spare = spare_name(self.next_spare);
-        self.next_spare += 1;
-        self.disk.rename(name, &spare).map_err(LogError::io("recycle", name))?;
-        self.spares.push(spare);
-        Ok(())
     }
 
     fn purge_unchecked(&mut self, up_to: LogIndex) -> Result<LogPosition, LogError> {
@@ -645,143 +501,6 @@ impl LogWriter {
         };
         self.discard(dropped)
     }
-
-    pub(super) fn truncate_unchecked(&mut self, from: LogIndex) -> Result<(), LogError> {
-        self.sync_entries()?;
-        let (base, last) = {
-            let view = self.shared.read();
-            (view.base, view.last().0)
-        };
-        if from <= base.index {
-            return Err(LogError::Settled { from, oldest: base.index.next() });
-        }
-        if from > last.index && self.blocked.is_none() {
-            return Ok(());
-        }
-        let place = self.cut_place(from)?;
-        self.cut(place, from)
-    }
-
-    /// The segment that becomes the newest one when everything from `from` on goes.
-    fn cut_place(&self, from: LogIndex) -> Result<usize, LogError> {
-        let view = self.shared.read();
-        let place = view.segments.partition_point(|filled| filled.segment.header.first() <= from).saturating_sub(1);
-        let settled = view.segments.iter().rposition(|filled| filled.segment.header.sealed.is_some());
-        match settled {
-            Some(settled) if settled >= place => {
-                let oldest = view.segments[settled].tail.last.index.next();
-                Err(LogError::Settled { from, oldest })
-            }
-            _ => Ok(place),
-        }
-    }
-
-    /// Cuts in four durable steps: the state says that the entries do not exist; the segments behind are discarded; the
-    /// bytes in this one are overwritten with zeros; the state says that the cut is done. Opening resumes after a crash.
-    pub(super) fn cut(&mut self, place: usize, from: LogIndex) -> Result<(), LogError> {
-        if self.is_unusable(place) {
-            return self.cut_unusable(place, from);
-        }
-        let Some(tail) = self.tail_before(place, from)? else { return Ok(()) };
-        self.forget_terms_from(from);
-        let dropped = {
-            let mut view = self.shared.write();
-            let dropped = view.segments.split_off(place + 1);
-            view.segments[place].tail = tail;
-            view.durable = tail.last;
-            view.terms = self.state.terms;
-            view.revision += 1;
-            dropped
-        };
-        let Some(Filled { segment, .. }) = self.newest() else { return Ok(()) };
-        self.state.cut_from = Some(from);
-        self.state.newest_segment = segment.header.last_sequence;
-        self.state.newest_first = segment.header.first();
-        self.state.durable = tail.last.index;
-        self.state.hard_state.commit = self.state.hard_state.commit.min(tail.last.index);
-        self.saved_hard_state.commit = self.saved_hard_state.commit.min(tail.last.index);
-        self.save_state()?;
-        self.discard(dropped)?;
-        self.finish_cut(&segment, &tail, Wipe::NotZero)?;
-        self.blocked = None;
-        Ok(())
-    }
-
-    /// Entries that are owed keep their terms: they are brought back.
-    fn forget_terms_from(&mut self, from: LogIndex) {
-        self.state.terms.cut_from(from.max(self.state.owed.next()));
-    }
-
-    fn is_unusable(&self, place: usize) -> bool {
-        self.shared.read().segments.get(place).is_some_and(|filled| filled.segment.file.is_none())
-    }
-
-    /// Cuts off a segment whose file is of no use, with all behind it, and starts a new one in its place.
-    fn cut_unusable(&mut self, place: usize, from: LogIndex) -> Result<(), LogError> {
-        let (filled, before) = {
-            let view = self.shared.read();
-            let before = place.checked_sub(1).map(|before| view.segments[before].tail);
-            (view.segments[place].clone(), before)
-        };
-        if from != filled.segment.header.first() {
-            filled.file()?;
-        }
-        self.check_segments(1)?;
-        let (last, last_tag) = before.map_or((self.state.base, self.state.base_tag), |tail| (tail.last, tail.last_tag));
-        let started = self.create_segment(last, last_tag)?;
-        let sequence = started.segment.header.sequence;
-        if place == 0 {
-            self.state.oldest_segment = sequence;
-        }
-        self.state.newest_segment = sequence;
-        self.state.newest_first = started.segment.header.first();
-        self.state.durable = last.index;
-        self.state.cut_from = None;
-        self.forget_terms_from(from);
-        self.state.hard_state.commit = self.state.hard_state.commit.min(last.index);
-        self.saved_hard_state.commit = self.saved_hard_state.commit.min(last.index);
-        self.save_state()?;
-        self.blocked = None;
-        let dropped = {
-            let mut view = self.shared.write();
-            let dropped = view.segments.split_off(place);
-            view.segments.push(started);
-            view.durable = last;
-            view.terms = self.state.terms;
-            view.revision += 1;
-            dropped
-        };
-        self.discard(dropped)
-    }
-
-    /// The last two steps of a cut.
-    pub(super) fn finish_cut(&mut self, segment: &Segment, tail: &Tail, what: Wipe) -> Result<(), LogError> {
-        if let Some(file) = &segment.file {
-            wipe_tail(file.as_ref(), &segment.header, tail, what).map_err(LogError::io("cut", &segment.name))?;
-        }
-        self.state.cut_from = None;
-        self.save_state()
-    }
-
-    /// How far the segment is filled once everything from `from` on is gone.
-    fn tail_before(&self, place: usize, from: LogIndex) -> Result<Option<Tail>, LogError> {
-        let filled = {
-            let view = self.shared.read();
-            view.segments.get(place).cloned()
-        };
-        let Some(filled) = filled else { return Ok(None) };
-        if from == filled.segment.header.first() {
-            return Ok(Some(Tail::empty(&filled.segment.header)));
-        }
-        let before = LogIndex(from.0 - 1);
-        let end = filled.frame_end(before, &self.state.terms)?;
-        Ok(Some(Tail {
-            entries: before.0 - filled.segment.header.previous.index.0,
-            frames_end: end.0,
-            last: end.1,
-            last_tag: end.2,
-        }))
-    }
 }
 
 /// How many of the entries fit into the segment.
@@ -797,44 +516,6 @@ fn fitting_entries<'a>(newest: &Option<Filled>, entries: impl Iterator<Item = &'
         end <= segment.header.records_offset
     };
     entries.take(slots).take_while(fits).count()
-}
-
-/// Which bytes behind a tail are overwritten with zeros.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wipe {
-    /// Pieces that hold anything else.
-    NotZero,
-    /// All of them: what reads as zero may not be so on the disk.
-    Everything,
-}
-
-/// Overwrites what lies behind the tail with zeros: first the persist records, so that no crash leaves a record without
-/// its frame.
-fn wipe_tail(file: &dyn DiskFile, header: &SegmentHeader, tail: &Tail, what: Wipe) -> std::io::Result<()> {
-    wipe(file, header.record_offset(tail.entries), header.record_offset(header.record_slots), what)?;
-    file.sync()?;
-    wipe(file, tail.frames_end.max(SEGMENT_HEADER_BYTES as u64), header.records_offset, what)?;
-    file.sync()
-}
-
-/// Writes zeros.
-fn wipe(file: &dyn DiskFile, from: u64, to: u64, what: Wipe) -> std::io::Result<()> {
-    let buffer_bytes = usize::try_from(to.saturating_sub(from)).unwrap_or(ZEROS_BYTES).min(ZEROS_BYTES);
-    let zeros = vec![0; buffer_bytes];
-    let mut found = vec![0; buffer_bytes];
-    let mut offset = from;
-    while offset < to {
-        let length = usize::try_from(to - offset).unwrap_or(buffer_bytes).min(buffer_bytes);
-        // What cannot be read is certainly not known to be zero.
-        let is_zero = what == Wipe::NotZero
-            && file.read_at(&mut found[..length], offset).is_ok()
-            && found[..length] == zeros[..length];
-        if !is_zero {
-            file.write_at(&zeros[..length], offset)?;
-        }
-        offset += length as u64;
-    }
-    Ok(())
 }
 
 // The record size is part of the arithmetic above.
