@@ -7,9 +7,8 @@ use std::time::Duration;
 use steeple_engine::ids::NamespaceId;
 use steeple_engine::log::LogOptions;
 
-use super::tests::token;
+use super::tests::{hand_over, token};
 use crate::embedded::Cluster;
-use crate::node::cluster::ClusterChange;
 use crate::node::tests::{create, prune_events};
 use crate::node::{Node, NodeOptions, NodeParts, QueryError};
 
@@ -196,9 +195,7 @@ async fn a_replica_that_knows_the_whole_log_does_not_take_a_wrong_leaders_record
     assert_ne!(right.status().digest, wrong.status().digest, "it keeps what the log says");
     // Once another node leads, the one that was wrong notices.
     let alone = wrong.shared.maintenance.clone().lock_owned().await;
-    wrong.change_cluster(ClusterChange::TransferLeader(right.node_id())).await.unwrap();
-    setting.leader = setting.cluster.leader(PATIENCE).await.unwrap().clone();
-    assert_eq!(setting.leader.node_id(), right.node_id());
+    setting.leader = hand_over(&setting.cluster, right.node_id()).await;
     setting.astray = wrong;
     setting.until_noticed().await;
     drop(alone);
