@@ -55,7 +55,6 @@ use steeple_engine::namespaces;
 use steeple_engine::simulation::reached;
 use steeple_engine::spire::notices::Notice;
 use steeple_engine::view::{View, ViewReader};
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
 pub use self::errors::{QueryError, StartError, SubmitError};
@@ -189,14 +188,9 @@ impl Shared {
         self.inbox.upgrade()
     }
 
-    /// Tells the group that time passes, unless it leads alone and has nothing to wait for. Whether there is a group.
-    fn tick(&self) -> bool {
-        if self.leads_alone.load(Ordering::SeqCst) && !self.submissions.is_closed() {
-            return true;
-        }
-        let Some(inbox) = self.inbox_sender() else { return false };
-        // A full inbox has ticks in it.
-        !matches!(inbox.try_send(Message::Tick), Err(TrySendError::Closed(_)))
+    /// Whether the group need not be told that time passes: it leads alone and has nothing to wait for.
+    fn needs_no_ticks(&self) -> bool {
+        self.leads_alone.load(Ordering::SeqCst) && !self.submissions.is_closed()
     }
 
     /// Whether it broke down. One that is merely told to stop goes on for a moment, to hand leadership over.
@@ -566,7 +560,13 @@ async fn tick_now_and_then(shared: std::sync::Weak<Shared>, every: Duration) {
     loop {
         interval.tick().await;
         let Some(shared) = shared.upgrade() else { return };
-        if !shared.tick() {
+        if shared.needs_no_ticks() {
+            continue;
+        }
+        let Some(inbox) = shared.inbox_sender() else { return };
+        drop(shared);
+        // In the line with everybody else: whoever only tries finds the inbox full for as long as anybody waits.
+        if inbox.send(Message::Tick).await.is_err() {
             return;
         }
     }

@@ -213,8 +213,11 @@ impl SteppedNode {
 
     /// Tells the group that a tick has passed.
     pub fn tick(&mut self) {
-        // A group that has ended needs no ticks.
-        let _ = self.node.shared.tick();
+        let shared = &self.node.shared;
+        if let Some(inbox) = shared.inbox_sender().filter(|_| !shared.needs_no_ticks()) {
+            // A group that has ended needs no ticks, and one whose inbox is full has ticks in it.
+            let _ = inbox.try_send(Message::Tick);
+        }
     }
 
     /// Lets time pass for what waits with a timer.

@@ -96,22 +96,20 @@ impl Group {
         Ok(())
     }
 
-    /// Makes durable what was kept, here if nothing else waits to be done. What was sent in the turn leaves before.
-    async fn write_kept(&mut self, inbox: &mut Receiver<Message>) -> Result<(), Failure> {
-        while !self.kept.is_empty() {
+    /// Makes durable what was kept, here if nothing else waits to be done.
+    ///
+    /// Before that the thread does its other tasks, also when nothing was kept: what was sent in the turn leaves, what
+    /// peers have sent is read, and time passes, however much waits to be taken up.
+    pub(super) async fn write_kept(&mut self, inbox: &mut Receiver<Message>) -> Result<(), Failure> {
+        loop {
             yield_now().await;
-            if !inbox.is_empty() {
+            if self.kept.is_empty() || !inbox.is_empty() {
                 return self.hand_over_kept();
             }
-            match self.log.write_here(&self.kept) {
-                Some(persisted) => {
-                    self.kept.clear();
-                    self.handle(Message::Persisted(persisted))?;
-                    self.turn()?;
-                }
-                None => return self.hand_over_kept(),
-            }
+            let Some(persisted) = self.log.write_here(&self.kept) else { return self.hand_over_kept() };
+            self.kept.clear();
+            self.handle(Message::Persisted(persisted))?;
+            self.turn()?;
         }
-        Ok(())
     }
 }

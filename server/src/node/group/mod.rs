@@ -2,7 +2,8 @@
 //!
 //! Everything that happens to the group comes to it as a [`Message`]. After each batch of them it takes what follows
 //! from its [`Replica`] until nothing does: writes go to the log's thread, messages to the transport, committed entries
-//! into the view. It never waits for a peer, nor for a disk while there is anything else to do ([`drive`]).
+//! into the view. It never waits for a peer, and for a disk only when it makes a small write durable by itself because
+//! nothing else is to be done at that moment ([`drive`]). What comes during such a write waits for its end.
 
 mod astray;
 mod changes;
@@ -17,6 +18,8 @@ mod snapshots;
 mod astray_tests;
 #[cfg(test)]
 mod catching_up_tests;
+#[cfg(test)]
+mod drive_tests;
 #[cfg(test)]
 mod failed_store_tests;
 #[cfg(test)]

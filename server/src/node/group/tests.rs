@@ -8,6 +8,7 @@ use steeple_engine::domain::Command;
 use steeple_engine::ids::{ClusterId, HistoryId, LogIndex, NamespaceId, NodeId, RequestId, Revision, Term, Timestamp};
 use steeple_engine::spire;
 use steeple_raft::{Leadership, Member};
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{Answering, ClusterOrigin, Group, Waiting};
@@ -333,7 +334,13 @@ fn of_early(founders: u64, since: Timestamp, happens: impl FnOnce(&mut Group)) -
     let group = node.group_mut();
     group.early.push_back((since, waiting));
     happens(group);
-    answered.try_recv().map_or(Ok(()), |told| told.map(drop))
+    match answered.try_recv() {
+        Ok(told) => told.map(drop),
+        Err(error) => {
+            assert_eq!(error, TryRecvError::Empty, "it was dropped without an answer");
+            Ok(())
+        }
+    }
 }
 
 fn assert_turned_away(outcome: Result<(), SubmitError>) {
