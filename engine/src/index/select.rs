@@ -4,6 +4,7 @@
 //! table. The one exception is a condition on an ordered index alone: records in number order say nothing about
 //! creation order, so a wide range is answered by walking the table and asking each record's number.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use super::posting::{Above, Posting};
@@ -22,7 +23,12 @@ enum Condition<'a> {
     /// In one of these sets.
     InAny(Vec<&'a Posting>),
     /// Carries keys of these sets only, which come smallest first.
-    Only { sets: Vec<&'a Posting>, by_count: &'a BTreeMap<u32, Posting> },
+    Only {
+        sets: Vec<&'a Posting>,
+        by_count: &'a BTreeMap<u32, Posting>,
+        /// What [`only_drivers`] finds, once it is asked for: it looks at every set.
+        drivers: OnceCell<Vec<&'a Posting>>,
+    },
     /// Number within these bounds (inclusive).
     Range { index: &'a Index, from: i64, to: i64 },
     /// One of these, ascending.
@@ -43,32 +49,31 @@ impl TableIndexes {
         self.select_soon(query, after, limit, u64::MAX, keep).unwrap_or_default()
     }
 
-    /// As [`TableIndexes::select`]; `None` when more than `candidates_max` records have to be looked at to tell.
+    /// As [`TableIndexes::select`]; `None` when it takes more than `steps_max` steps to tell. A step is a look at one
+    /// candidate, or at one of the sets that say whether a condition holds for it.
     pub fn select_soon(
         &self,
         query: &Query,
         after: Sequence,
         limit: usize,
-        candidates_max: u64,
+        steps_max: u64,
         keep: &dyn Fn(Sequence) -> bool,
     ) -> Option<Vec<Sequence>> {
         let conditions = self.bind(query);
         let (driver, others) = self.choose_driver(&conditions);
-        let mut selected = Vec::with_capacity(limit.min(1024));
         let left_out = usize::from(is_planted(Bug::IntersectionBranchMissed));
-        let candidates = match driver {
-            None => Candidates::Set(self.all.above(after.0)),
-            // Those that it passes over by itself are not counted below.
-            Some(driver @ Condition::Only { .. }) if driver.candidates_max() > candidates_max => return None,
-            Some(driver) => driver.candidates(after.0),
-        };
-        let mut left = candidates_max;
+        let others = others.get(left_out..).unwrap_or_default();
+        let candidates = driver.map_or_else(|| Candidates::Set(self.all.above(after.0)), |one| one.candidates(after.0));
+        let asked: Vec<&Condition<'_>> =
+            driver.filter(|driver| driver.is_asked_as_driver()).into_iter().chain(others.iter().copied()).collect();
+        let mut selected = Vec::with_capacity(limit.min(1024));
+        let mut steps_left = steps_max;
         for sequence in candidates {
             if selected.len() == limit {
                 break;
             }
-            left = left.checked_sub(1)?;
-            if others.iter().skip(left_out).all(|condition| condition.holds(sequence)) && keep(Sequence(sequence)) {
+            steps_left = steps_left.checked_sub(1)?;
+            if all_hold(&asked, sequence, &mut steps_left)? && keep(Sequence(sequence)) {
                 selected.push(Sequence(sequence));
             }
         }
@@ -114,8 +119,9 @@ impl TableIndexes {
             Predicate::OnlyOf { index, keys } => conditions.push(match self.index(*index) {
                 Some(Index::CountedSet { keys: map, by_count }) => {
                     let mut sets = sets(map, keys);
-                    sets.sort_by_key(|set| set.len());
-                    Condition::Only { sets, by_count }
+                    // Counting a large set takes a look at each of its parts.
+                    sets.sort_by_cached_key(|set| set.len());
+                    Condition::Only { sets, by_count, drivers: OnceCell::new() }
                 }
                 _ => Condition::Nothing,
             }),
@@ -190,12 +196,37 @@ impl TableIndexes {
     }
 }
 
+/// Whether a record holds all of these conditions; what it takes to tell is taken from `steps_left`, and `None` means that
+/// it is more than that.
+fn all_hold(conditions: &[&Condition<'_>], sequence: u64, steps_left: &mut u64) -> Option<bool> {
+    for condition in conditions {
+        *steps_left = steps_left.checked_sub(condition.steps())?;
+        if !condition.holds(sequence) {
+            return Some(false);
+        }
+    }
+    Some(true)
+}
+
 impl Condition<'_> {
+    /// An upper bound of the sets that [`Condition::holds`] looks at.
+    fn steps(&self) -> u64 {
+        match self {
+            Self::InAny(sets) | Self::Only { sets, .. } => sets.len() as u64,
+            Self::In(_) | Self::Range { .. } | Self::Among(_) | Self::Nothing => 1,
+        }
+    }
+
+    /// Whether [`Condition::candidates`] may have records for which the condition does not hold.
+    fn is_asked_as_driver(&self) -> bool {
+        matches!(self, Self::Only { .. })
+    }
+
     fn holds(&self, sequence: u64) -> bool {
         match self {
             Self::In(set) => set.contains(sequence),
             Self::InAny(sets) => sets.iter().any(|set| set.contains(sequence)),
-            Self::Only { sets, by_count } => {
+            Self::Only { sets, by_count, .. } => {
                 let carried = sets.iter().filter(|set| set.contains(sequence)).count();
                 carries_exactly(by_count, carried, sequence)
             }
@@ -213,7 +244,9 @@ impl Condition<'_> {
         match self {
             Self::In(set) => set.len(),
             Self::InAny(sets) => sets.iter().map(|set| set.len()).sum(),
-            Self::Only { sets, by_count } => only_drivers(sets, by_count).iter().map(|set| set.len()).sum(),
+            Self::Only { sets, by_count, drivers } => {
+                drivers.get_or_init(|| only_drivers(sets, by_count)).iter().map(|set| set.len()).sum()
+            }
             Self::Range { index: Index::Ordered { ascending, .. }, from, to } if from <= to => {
                 let counted = ascending.range((*from, 0)..=(*to, u64::MAX)).take(RANGE_ENUMERATED_MAX + 1).count();
                 if counted > RANGE_ENUMERATED_MAX { u64::MAX } else { counted as u64 }
@@ -223,13 +256,14 @@ impl Condition<'_> {
         }
     }
 
-    /// The records above `after` for which the condition holds, ascending.
+    /// The records above `after` for which the condition holds, ascending, and others if it [is asked as
+    /// driver](Condition::is_asked_as_driver).
     fn candidates(&self, after: u64) -> Candidates<'_> {
         match self {
             Self::In(set) => Candidates::Set(set.above(after)),
             Self::InAny(sets) => Candidates::Union(Union::new(sets, after)),
-            Self::Only { sets, by_count } => {
-                Candidates::Checked(Union::new(&only_drivers(sets, by_count), after), self)
+            Self::Only { sets, by_count, drivers } => {
+                Candidates::Union(Union::new(drivers.get_or_init(|| only_drivers(sets, by_count)), after))
             }
             Self::Range { index: Index::Ordered { ascending, .. }, from, to } if from <= to => {
                 let range = ascending.range((*from, 0)..=(*to, u64::MAX));
@@ -251,8 +285,6 @@ impl Condition<'_> {
 enum Candidates<'a> {
     Set(Above<'a>),
     Union(Union<'a>),
-    /// Those of the union for which the condition holds.
-    Checked(Union<'a>, &'a Condition<'a>),
     List(std::vec::IntoIter<u64>),
 }
 
@@ -263,7 +295,6 @@ impl Iterator for Candidates<'_> {
         match self {
             Self::Set(above) => above.next(),
             Self::Union(union) => union.next(),
-            Self::Checked(union, condition) => union.find(|sequence| condition.holds(*sequence)),
             Self::List(list) => list.next(),
         }
     }
@@ -350,4 +381,104 @@ fn distinct(keys: &[Vec<u8>]) -> Vec<&[u8]> {
 
 fn sets<'a>(map: &'a Postings, keys: &[Vec<u8>]) -> Vec<&'a Posting> {
     distinct(keys).into_iter().filter_map(|key| map.get(key)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::TableId;
+    use crate::table::{IndexDefinition, IndexKind, KeySink, RecordDecodeError, TableDefinition};
+
+    const GROUP: IndexId = IndexId(0);
+    const TAGS: IndexId = IndexId(1);
+
+    /// Body: a group, and tags of two bytes each.
+    static TABLE: TableDefinition = TableDefinition {
+        id: TableId(901),
+        name: "tagged",
+        indexes: &[
+            IndexDefinition { id: GROUP, name: "group", kind: IndexKind::Set },
+            IndexDefinition { id: TAGS, name: "tags", kind: IndexKind::CountedSet },
+        ],
+        keys: tagged_keys,
+        secret: false,
+    };
+
+    fn tagged_keys(body: &[u8], keys: &mut dyn KeySink) -> Result<(), RecordDecodeError> {
+        let [group, tags @ ..] = body else {
+            return Err(RecordDecodeError::Malformed { table: "tagged", detail: "short".into() });
+        };
+        keys.key(GROUP, &[*group]);
+        tags.chunks(2).for_each(|tag| keys.key(TAGS, tag));
+        Ok(())
+    }
+
+    /// Records with these groups and tags, numbered from 1.
+    fn indexes(records: impl IntoIterator<Item = (u8, Vec<u16>)>) -> TableIndexes {
+        let mut indexes = TableIndexes::new(&TABLE);
+        for (sequence, (group, tags)) in (1..).zip(records) {
+            let body: Vec<u8> = std::iter::once(group).chain(tags.into_iter().flat_map(u16::to_be_bytes)).collect();
+            indexes.apply(Sequence(sequence), None, Some(&body)).unwrap();
+        }
+        indexes
+    }
+
+    fn keys(tags: impl IntoIterator<Item = u16>) -> Vec<Vec<u8>> {
+        tags.into_iter().map(|tag| tag.to_be_bytes().to_vec()).collect()
+    }
+
+    /// How many steps it takes to tell which records a query selects, and which those are.
+    fn steps(indexes: &TableIndexes, query: &Query) -> (u64, Vec<u64>) {
+        let select = |steps_max| indexes.select_soon(query, Sequence::ZERO, usize::MAX, steps_max, &|_| true);
+        let (mut too_few, mut enough) = (0, 1 << 40);
+        assert!(select(too_few).is_none());
+        while enough - too_few > 1 {
+            let middle = too_few.midpoint(enough);
+            if select(middle).is_some() { enough = middle } else { too_few = middle }
+        }
+        let selected = select(enough).unwrap();
+        assert_eq!(selected, indexes.select(query, Sequence::ZERO, usize::MAX, &|_| true));
+        (enough, selected.into_iter().map(|sequence| sequence.0).collect())
+    }
+
+    #[test]
+    fn a_candidate_takes_as_many_steps_as_there_are_sets_to_look_at() {
+        // Ten records of group 1 with tag 0, then a thousand of group 2, each with a tag of its own.
+        let records = (0..10).map(|_| (1, vec![0])).chain((1..=1_000).map(|tag| (2, vec![tag])));
+        let indexes = indexes(records);
+        let group = Query::all().and(Predicate::Is { index: GROUP, key: vec![1] });
+        assert_eq!(steps(&indexes, &group), (10, (1..=10).collect()));
+        let both = group.clone().and(Predicate::Is { index: TAGS, key: vec![0, 0] });
+        assert_eq!(steps(&indexes, &both), (10 * (1 + 1), (1..=10).collect()));
+        let foreign = Predicate::AnyOf { index: TAGS, keys: keys(1..=1_000) };
+        assert_eq!(steps(&indexes, &group.clone().and(foreign)), (10 * (1 + 1_000), Vec::new()));
+        let foreign = Predicate::OnlyOf { index: TAGS, keys: keys(1..=1_000) };
+        assert_eq!(steps(&indexes, &group.clone().and(foreign)), (10 * (1 + 1_000), Vec::new()));
+        let few = Predicate::AnyOf { index: TAGS, keys: keys(0..=2) };
+        assert_eq!(steps(&indexes, &group.and(few)), (10 * (1 + 3), (1..=10).collect()));
+    }
+
+    #[test]
+    fn conditions_that_are_not_asked_take_no_step() {
+        // Half of the hundred in group 1 carry tag 1, no other does; group 2 is larger.
+        let records = (0..100).map(|number| (1, vec![number % 2])).chain((0..1_000).map(|_| (2, vec![2])));
+        let indexes = indexes(records);
+        let query = Query::all()
+            .and(Predicate::Is { index: GROUP, key: vec![1] })
+            .and(Predicate::AllOf { index: TAGS, keys: keys([0, 1, 2]) });
+        // Those with tag 0 come first among the sets that are equally small, and are not in the next one.
+        let (steps, selected) = steps(&indexes, &query);
+        assert_eq!(selected, Vec::<u64>::new());
+        assert!(steps <= 50 * (1 + 2), "{steps}");
+    }
+
+    #[test]
+    fn those_that_a_driver_passes_over_are_counted() {
+        // Each record carries two tags, of which one is asked for.
+        let indexes = indexes((0..100).map(|number| (1, vec![number, 1_000 + number])));
+        let query = Query::all().and(Predicate::OnlyOf { index: TAGS, keys: keys(0..100) });
+        let (steps, selected) = steps(&indexes, &query);
+        assert_eq!(selected, Vec::<u64>::new());
+        assert!(steps >= 99 * (1 + 100), "{steps}");
+    }
 }

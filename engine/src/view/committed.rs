@@ -395,8 +395,9 @@ const RUN_SCANNED_MIN: usize = 8;
 /// A look-up costs as much as walking over about this many records.
 const LOOKUP_STEPS: u64 = 6;
 
-/// Records of the indexes that are looked at for a list that is wanted only if it is short: some tens of microseconds.
-const CANDIDATES_SOON_MAX: u64 = 1024;
+/// Looks at the indexes (as [`TableIndexes::select_soon`] counts them) for a list that is wanted only if it is short: some
+/// tens of microseconds.
+const STEPS_SOON_MAX: u64 = 2048;
 
 /// Whether walking from the first to the last is cheaper than looking each of them up. They are ascending.
 fn lies_close(sequences: &[Sequence]) -> bool {
@@ -419,7 +420,7 @@ impl ViewReader<'_> {
     ) -> Option<Vec<Sequence>> {
         let Some(state) = self.state.table(namespace, table) else { return Some(Vec::new()) };
         let limit = limit.min(few.saturating_add(1));
-        let selected = state.indexes.select_soon(query, after, limit, CANDIDATES_SOON_MAX, &|_| true)?;
+        let selected = state.indexes.select_soon(query, after, limit, STEPS_SOON_MAX, &|_| true)?;
         (selected.len() <= few).then_some(selected)
     }
 

@@ -660,6 +660,60 @@ mod tests {
         assert!(!both(&scope));
     }
 
+    #[tokio::test]
+    async fn a_filter_with_much_to_look_up_gives_no_short_list() {
+        let scope = namespace_with(&[1], |_, _| Entry {
+            federates_with: vec!["spiffe://other0".into()],
+            ..carrying(&["uid:0".into()])
+        })
+        .await;
+        let asking = |selectors: usize, trust_domains: usize| {
+            let values: Vec<_> = (0..selectors).map(|number| format!("uid:{number}")).collect();
+            let ids = (0..trust_domains).map(|number| format!("spiffe://other{number}")).collect();
+            let filter = SelectorFilter { matching: Match::Any, selectors: carrying(&values).selectors };
+            let selectors = (selectors > 0).then_some(filter);
+            Entries {
+                filter: EntryFilter { selectors, federates_with: Some((Match::Any, ids)), ..EntryFilter::default() },
+            }
+        };
+        for (selectors, trust_domains, is_short) in [
+            (1, 1, true),
+            (64, 0, true),
+            (65, 0, false),
+            (0, 64, true),
+            (0, 65, false),
+            (64, 64, true),
+            (1, 10_000, false),
+        ] {
+            let pieces = asking(selectors, trust_domains);
+            let few = pieces.read_few(&scope, Sequence::ZERO, usize::MAX).unwrap();
+            assert_eq!(few.is_some(), is_short, "{selectors} selectors, {trust_domains} trust domains");
+            let (all, last) = pieces.collect(&scope, Sequence::ZERO, usize::MAX, "").await.unwrap();
+            assert_eq!(last, Some(Sequence(1)));
+            assert!(few.is_none_or(|(sent, _)| sent.0 == all.0));
+        }
+    }
+
+    #[tokio::test]
+    async fn many_sets_to_look_at_for_each_candidate_give_no_short_list() {
+        // Each of 64 selectors is carried by some below the third parent, and by nobody below the others.
+        let create = |parent, number| match parent {
+            2 => carrying(&[format!("uid:{}", number % 64)]),
+            _ => carrying(&["gid:0".into()]),
+        };
+        let scope = namespace_with(&[20, 100, 200], create).await;
+        let values: Vec<_> = (0..64).map(|number| format!("uid:{number}")).collect();
+        for matching in [Match::Any, Match::Subset] {
+            for (parent, is_short) in [(0, true), (1, false)] {
+                let selectors = Some(SelectorFilter { matching, selectors: carrying(&values).selectors });
+                let pieces = Entries { filter: EntryFilter { selectors, ..below(parent).filter } };
+                let few = pieces.read_few(&scope, Sequence::ZERO, usize::MAX).unwrap();
+                assert_eq!(few.is_some(), is_short, "{matching:?} below {parent}");
+                assert_eq!(pieces.collect_now(&scope, Sequence::ZERO, usize::MAX, "").unwrap().0.0, b"");
+            }
+        }
+    }
+
     fn selector(bytes: usize) -> wire::Selector {
         wire::Selector { r#type: String::new(), value: "x".repeat(bytes) }
     }
