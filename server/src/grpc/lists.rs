@@ -10,7 +10,7 @@ use prost::Message;
 use steeple_engine::ids::{NamespaceId, Sequence, StreamId, StreamSequence};
 use steeple_engine::spire::entries::queries::{EntryFilter, list_entries_chunk, list_few_entries};
 use steeple_engine::spire::entries::records::Entry;
-use steeple_engine::spire::events::queries::{EventRange, events_chunk, is_nothing_within, list_few_events};
+use steeple_engine::spire::events::queries::{EventRange, events_chunk, list_few_events};
 use steeple_engine::spire::nodes::queries::{ListNodes, NodeRecord, list_node_selectors_chunk, list_nodes_chunk};
 use steeple_engine::spire::nodes::records::NodeSelectors;
 use steeple_engine::spire::pages::{Chunk, Few};
@@ -116,13 +116,8 @@ pub(crate) trait Pieces: Clone + Send + Sync + 'static {
         limit: usize,
     ) -> Result<Chunk<Self::Stored>, spire::Error>;
 
-    /// Whether there is nothing behind `after`, if memory alone tells. Whoever looks for news mostly finds none, and need
-    /// not be sent to another thread for that.
-    fn ends_at(&self, _scope: &Scope, _after: Sequence) -> bool {
-        false
-    }
-
-    /// All that is behind `after`, up to `limit` records, if memory tells that it is little.
+    /// All that is behind `after`, up to `limit` records, if it is little: their number is known from memory, and reading
+    /// them ends where their bytes become many. That there is nothing, as whoever looks for news mostly finds, takes no read.
     fn few(
         &self,
         _reader: &ViewReader<'_>,
@@ -141,9 +136,6 @@ pub(crate) trait Pieces: Clone + Send + Sync + 'static {
 
     /// A short list as a whole, and the number of its last record.
     fn read_few(&self, scope: &Scope, after: Sequence, limit: usize) -> Result<Option<Collected<Self::Sent>>, Status> {
-        if self.ends_at(scope, after) {
-            return Ok(Some((Self::Sent::default(), None)));
-        }
         let few = scope.read(|reader, namespace| self.few(reader, namespace, after, limit))?;
         let Some(records) = few else { return Ok(None) };
         let (mut sent, last) = (Self::Sent::default(), records.last().map(Self::sequence));
@@ -447,11 +439,6 @@ impl Events {
         EventRange { after: StreamSequence(after.0), ..self.range }
     }
 
-    fn ends_at(&self, scope: &Scope, after: Sequence) -> bool {
-        let range = self.range_behind(after);
-        scope.look(|reader| is_nothing_within(reader, scope.namespace, self.stream, range))
-    }
-
     fn few(
         &self,
         reader: &ViewReader<'_>,
@@ -499,10 +486,6 @@ macro_rules! event_pieces {
                     limit: usize,
                 ) -> Result<Chunk<StreamRow>, spire::Error> {
                     self.0.piece(reader, namespace, after, limit)
-                }
-
-                fn ends_at(&self, scope: &Scope, after: Sequence) -> bool {
-                    self.0.ends_at(scope, after)
                 }
 
                 fn sequence(stored: &StreamRow) -> Sequence {

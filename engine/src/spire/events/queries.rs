@@ -31,11 +31,6 @@ impl EventRange {
     }
 }
 
-/// Whether no event of a stream is within `range`. Reads nothing that is not in memory.
-pub fn is_nothing_within(reader: &dyn Reader, namespace: NamespaceId, stream: StreamId, range: EventRange) -> bool {
-    bounds_within(reader, namespace, stream, range).is_none()
-}
-
 /// The event before the first one of a stream within `range`, and how many there are, if there are any.
 fn bounds_within(
     reader: &dyn Reader,
@@ -66,7 +61,7 @@ pub fn events_chunk(
     Ok(reader.stream_rows(namespace, stream, after, within.min(limit))?)
 }
 
-/// Up to `limit` events of a stream within `range`, if those are few.
+/// Up to `limit` events of a stream within `range`, if those are few. That there are none, or many, is told from memory.
 ///
 /// # Errors
 /// When the state cannot be read.

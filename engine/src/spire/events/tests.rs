@@ -1,11 +1,12 @@
 //! Behaviour of the event streams, named after the contract's subcases.
 
 use super::Command;
-use super::queries::{EventRange, events_chunk, fetch_event, is_nothing_within, last_event_id, list_events};
+use super::queries::{EventRange, events_chunk, fetch_event, last_event_id, list_events, list_few_events};
 use crate::ids::{StreamId, StreamSequence, Timestamp};
 use crate::spire::entries::records::Entry;
 use crate::spire::fixture::{CountingReader, Datastore};
 use crate::spire::nodes::records::Node;
+use crate::spire::pages::Few;
 use crate::spire::selectors::Selector;
 use crate::spire::{self, Answer, Code, NODES, REGISTRATIONS, entries, nodes};
 
@@ -189,12 +190,20 @@ fn prune_reads_few_rows() {
     let nothing_newer = EventRange::new(1_500, 0).unwrap();
     let reads = store.query(|reader, namespace| {
         let counting = CountingReader::new(reader);
-        assert!(is_nothing_within(&counting, namespace, NODES, nothing_newer));
-        assert!(!is_nothing_within(&counting, namespace, NODES, EventRange::new(1_499, 0).unwrap()));
+        let few = Few { records: 1, bytes: 0 };
+        let list = |range| list_few_events(&counting, namespace, NODES, range, usize::MAX, few).unwrap();
+        assert_eq!(list(nothing_newer), Some(Vec::new()));
+        assert_eq!(list(EventRange::new(1_498, 0).unwrap()), None, "two are more than few");
         assert_eq!(events_chunk(&counting, namespace, NODES, nothing_newer, 4).unwrap(), []);
         counting.reads.get()
     });
     assert_eq!(reads, 0, "the usual poll finds nothing and reads nothing");
+    let last = store.query(|reader, namespace| {
+        let few = Few { records: 1, bytes: 0 };
+        let range = EventRange::new(1_499, 0).unwrap();
+        list_few_events(reader, namespace, NODES, range, usize::MAX, few).unwrap()
+    });
+    assert_eq!(last.map(|rows| rows.len()), Some(1));
     let revision = store.revision();
     assert_eq!(store.submit(prune(3_000, 0)), Answer::Progress { changed: 1_500, more: false }, "all in one step");
     assert_eq!(store.revision(), revision + 1);
