@@ -77,14 +77,6 @@ impl<M> From<Items<M>> for Vec<M> {
 pub(crate) struct EncodedEntries(Vec<u8>);
 
 impl EncodedEntries {
-    /// As [`Entries::read`] does, for records that were read elsewhere.
-    pub(crate) fn of(records: Vec<Record>) -> Result<Self, Status> {
-        let mut entries = Self::default();
-        let added = records.into_iter().try_for_each(|record| Entries::add(&mut entries, record));
-        added.map_err(|error| errors::refused(&error))?;
-        Ok(entries)
-    }
-
     /// A message with these entries and whatever else it has.
     pub(crate) fn pack<M>(self, message: M) -> Packed<M> {
         Packed { encoded: self.0, message }
@@ -133,6 +125,18 @@ pub(crate) trait Pieces: Clone + Send + Sync + 'static {
 
     /// Puts a record to those that are sent; outside the lock.
     fn add(sent: &mut Self::Sent, stored: Self::Stored) -> Result<(), spire::Error>;
+
+    /// Records that were read elsewhere, in one answer; stops where they become too many bytes for one.
+    fn gather(records: Vec<Self::Stored>, instead: &str) -> Result<Self::Sent, Status> {
+        let mut sent = Self::Sent::default();
+        for stored in records {
+            Self::add(&mut sent, stored).map_err(|error| errors::refused(&error))?;
+            if sent.bytes() > limits::ANSWER_BYTES_MAX {
+                return Err(too_large(instead));
+            }
+        }
+        Ok(sent)
+    }
 
     /// A short list as a whole, and the number of its last record.
     fn read_few(&self, scope: &Scope, after: Sequence, limit: usize) -> Result<Option<Collected<Self::Sent>>, Status> {
@@ -540,13 +544,6 @@ pub(crate) fn node_event(row: StreamRow) -> wire::AttestedNodeEvent {
         spiffe_id: key_text(&row.key),
         created_at_micros: micros(row.time),
     }
-}
-
-pub(crate) fn decode_nodes(records: Vec<NodeRecord>) -> Result<Vec<wire::AttestedNode>, Status> {
-    let mut nodes = Items::default();
-    let added = records.into_iter().try_for_each(|record| Nodes::add(&mut nodes, record));
-    added.map_err(|error| errors::refused(&error))?;
-    Ok(nodes.into())
 }
 
 #[cfg(test)]

@@ -14,8 +14,11 @@ use tonic::Status;
 use super::answers;
 use super::convert::{self, filters};
 use super::limits;
-use super::lists::{self, Parcel, Pieces};
-use super::scope::{Scope, too_large};
+use super::lists::{self, FEW, Pieces};
+use super::scope::{Scope, blocking, too_large};
+
+/// What to do about an answer with too many entries.
+const ENTRIES_INSTEAD: &str = "ask for fewer entries at a time";
 
 /// A request that only reads.
 pub(crate) trait Query: Send + Sized + 'static {
@@ -57,13 +60,22 @@ fn count(count: u64) -> Result<i32, Status> {
 /// The records of a list, which have to fit into one message.
 fn fit<M: prost::Message>(messages: Vec<M>, instead: &str) -> Result<Vec<M>, Status> {
     let bytes: usize = messages.iter().map(prost::Message::encoded_len).sum();
-    check_fits(bytes, instead)?;
-    Ok(messages)
+    if bytes > limits::ANSWER_BYTES_MAX { Err(too_large(instead)) } else { Ok(messages) }
 }
 
-/// The same of records that are encoded.
-fn check_fits(bytes: usize, instead: &str) -> Result<(), Status> {
-    if bytes > limits::ANSWER_BYTES_MAX { Err(too_large(instead)) } else { Ok(()) }
+/// The entries with these ids, in creation order, on this thread.
+fn fetch_entries(scope: &Scope, ids: &[String]) -> Result<lists::EncodedEntries, Status> {
+    let records = scope.read(|reader, namespace| entries::queries::fetch_entry_records(reader, namespace, ids));
+    let mut records = records?;
+    records.sort_unstable_by_key(|record| record.sequence);
+    lists::Entries::gather(records, ENTRIES_INSTEAD)
+}
+
+/// The nodes with these SPIFFE IDs, in creation order, on this thread.
+fn fetch_nodes(scope: &Scope, ids: &[String]) -> Result<lists::Items<wire::AttestedNode>, Status> {
+    let mut records = scope.read(|reader, namespace| nodes::queries::fetch_node_records(reader, namespace, ids))?;
+    records.sort_unstable_by_key(|record| record.node.sequence);
+    lists::Nodes::gather(records, "ask for fewer nodes at a time")
 }
 
 /// Which events of a stream exist.
@@ -97,13 +109,17 @@ queries! {
         wire::FetchRegistrationEntryResponse { entry: entry.map(convert::entries::to_wire) }
     };
     FetchRegistrationEntriesRequest => FetchRegistrationEntriesResponse: |scope, request| {
-        let records = scope.read_blocking(move |reader, namespace| {
-            let mut records = entries::queries::fetch_entry_records(reader, namespace, &request.entry_ids)?;
-            records.sort_unstable_by_key(|record| record.sequence);
-            Ok(records)
-        });
-        let entries = lists::EncodedEntries::of(records.await?)?;
-        check_fits(entries.bytes(), "ask for fewer entries at a time")?;
+        let ids = request.entry_ids;
+        let few = scope.read(|reader, namespace| {
+            entries::queries::fetch_few_entry_records(reader, namespace, &ids, FEW)
+        })?;
+        let entries = match few {
+            Some(records) => lists::Entries::gather(records, ENTRIES_INSTEAD)?,
+            None => {
+                let scope = scope.clone();
+                blocking(move || fetch_entries(&scope, &ids)).await?
+            }
+        };
         entries.pack(wire::FetchRegistrationEntriesResponse::default())
     };
     CountRegistrationEntriesRequest => CountRegistrationEntriesResponse: |scope, request| {
@@ -144,13 +160,9 @@ queries! {
         wire::FetchAttestedNodeResponse { node: node.map(convert::nodes::to_wire) }
     };
     FetchAttestedNodesRequest => FetchAttestedNodesResponse: |scope, request| {
-        let records = scope.read_blocking(move |reader, namespace| {
-            let mut records = nodes::queries::fetch_node_records(reader, namespace, &request.spiffe_ids)?;
-            records.sort_unstable_by_key(|record| record.node.sequence);
-            Ok(records)
-        });
-        let nodes = lists::decode_nodes(records.await?)?;
-        wire::FetchAttestedNodesResponse { nodes: fit(nodes, "ask for fewer nodes at a time")? }
+        let scope = scope.clone();
+        let nodes = blocking(move || fetch_nodes(&scope, &request.spiffe_ids)).await?;
+        wire::FetchAttestedNodesResponse { nodes: nodes.into() }
     };
     CountAttestedNodesRequest => CountAttestedNodesResponse: |scope, request| {
         let filter = filters::nodes_from_wire(request.filter)?;

@@ -139,6 +139,27 @@ pub fn fetch_entry_records<S: AsRef<str>>(
     Ok(records)
 }
 
+/// The entries with these ids, as stored, each once, in creation order, if neither ids nor bytes are many.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn fetch_few_entry_records<S: AsRef<str>>(
+    reader: &dyn Reader,
+    namespace: NamespaceId,
+    entry_ids: &[S],
+    few: Few,
+) -> Result<Option<Vec<Record>>, Error> {
+    if entry_ids.len() > few.records {
+        return Ok(None);
+    }
+    let find = |id: &S| reader.find(namespace, tables::ENTRIES, indexes::ENTRY_ID, id.as_ref().as_bytes());
+    let mut found: Vec<Sequence> = entry_ids.iter().filter_map(find).collect();
+    found.sort_unstable();
+    found.dedup();
+    let records = reader.get_up_to(namespace, tables::ENTRIES, &found, few.bytes)?;
+    Ok((records.len() == found.len()).then_some(records))
+}
+
 /// The entries with these ids, each once, in the order of the ids (7.5).
 ///
 /// # Errors

@@ -32,6 +32,8 @@ fn short_lists_take_no_other_thread() {
             after_sequence,
             ..Default::default()
         };
+        let ids = |count: usize| (0..count).map(|number| format!("e{number:05}")).collect::<Vec<_>>();
+        assert_eq!(spire.fetch_registration_entries(ids(few)).await.unwrap().len(), few);
         let mut events = EventsClient::new(channel);
         assert_eq!(events.list_items(items(count as u64)).await.unwrap().into_inner().items, []);
         let patience = Duration::from_millis(50);
@@ -74,10 +76,25 @@ async fn a_list_is_the_same_whole_streamed_and_by_pages() {
 }
 
 #[tokio::test]
+async fn entries_are_fetched_in_creation_order_each_once_however_many() {
+    let Served { spire, .. } = serve().await;
+    create_entries(&spire, FEW.records + 1).await;
+    let whole = spire.list_registration_entries(RegistrationEntryFilter::default()).await.unwrap();
+    for count in [0, 1, FEW.records - 2, FEW.records - 1, FEW.records + 1] {
+        let ids = (0..count).rev().map(|number| format!("e{number:05}"));
+        // One that is nobody's, and one twice.
+        let ids: Vec<_> = ids.chain(["nobody".into(), "e00000".into()]).collect();
+        let expected = &whole[..count.max(1)];
+        assert_eq!(spire.fetch_registration_entries(ids).await.unwrap(), expected, "{count}");
+    }
+}
+
+#[tokio::test]
 async fn a_list_that_is_too_large_names_the_way_out() {
     let Served { spire, .. } = serve().await;
     let value = "x".repeat(16_000);
-    for number in 0..72 {
+    let count = FEW.records + 8;
+    for number in 0..count {
         let selectors = (0..60).map(|place| selector(&format!("{place}:{value}"))).collect();
         let large = RegistrationEntry { selectors, ..entry(&format!("large{number}"), &[]) };
         spire.create_registration_entry(large).await.unwrap();
@@ -86,6 +103,12 @@ async fn a_list_that_is_too_large_names_the_way_out() {
     let error = list.map(|entries| entries.len()).unwrap_err();
     assert_eq!((error.kind(), error.code()), (Some(ErrorKind::AnswerTooLarge), Code::ResourceExhausted));
     assert!(error.to_string().contains("StreamRegistrationEntries"), "{error}");
+    let ids = |count: usize| (0..count).map(|number| format!("large{number}")).collect::<Vec<_>>();
+    let error = spire.fetch_registration_entries(ids(count)).await.map(|entries| entries.len()).unwrap_err();
+    assert_eq!((error.kind(), error.code()), (Some(ErrorKind::AnswerTooLarge), Code::ResourceExhausted));
+    assert!(error.to_string().contains("fewer entries"), "{error}");
+    // So few ids, but so many bytes, that they are read on another thread.
+    assert_eq!(spire.fetch_registration_entries(ids(2)).await.unwrap().len(), 2);
     let streamed = spire.stream_registration_entries(RegistrationEntryFilter::default()).await.unwrap();
-    assert_eq!(streamed.map(Result::unwrap).fold(0, |count, _| count + 1).await, 72);
+    assert_eq!(streamed.map(Result::unwrap).fold(0, |count, _| count + 1).await, count);
 }
