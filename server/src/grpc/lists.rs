@@ -33,6 +33,7 @@ const MESSAGES_WAITING_MAX: usize = 2;
 
 /// What makes a list a short one, which is read where the connection is served: sending it to another thread and its result
 /// back takes as long as reading it. Others on the connection wait meanwhile, so it may take no longer than a few fetches.
+/// The bytes are those before the last record, which may come to more: it is known how long a record is when it is read.
 pub(super) const FEW: Few = Few { records: 64, bytes: 256 << 10 };
 
 /// Records in the form that they are sent in.

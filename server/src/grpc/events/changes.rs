@@ -8,6 +8,13 @@ use tonic::Status;
 use crate::grpc::convert::records;
 use crate::grpc::errors;
 
+/// Numbers of a change's fields.
+mod fields {
+    pub(super) const BEFORE: u32 = 1;
+    pub(super) const AFTER: u32 = 2;
+    pub(super) const PREVIOUS_REVISION: u32 = 3;
+}
+
 /// The change at a position of an event; none where it may not be shown.
 pub(super) fn at(event: &Event, position: u16) -> Result<Option<wire::Change>, Status> {
     match event.changes.get(usize::from(position)) {
@@ -37,13 +44,13 @@ pub(super) fn put_at(bytes: &mut Vec<u8>, number: u32, event: &Event, position: 
     let change = event.changes.get(usize::from(position));
     let Some(change) = change.filter(|change| records::collection(change.table).is_some()) else { return Ok(()) };
     put_message(bytes, number, |bytes| {
-        for (number, body) in [(1, &change.before), (2, &change.after)] {
+        for (number, body) in [(fields::BEFORE, &change.before), (fields::AFTER, &change.after)] {
             if let Some(body) = body {
                 let put = records::put(bytes, number, change.table, change.sequence, body);
                 put.map_err(|error| errors::failed(&error))?;
             }
         }
-        put_count(bytes, 3, change.previous.map_or(0, |previous| previous.0));
+        put_count(bytes, fields::PREVIOUS_REVISION, change.previous.map_or(0, |previous| previous.0));
         Ok(())
     })
 }

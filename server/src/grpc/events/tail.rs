@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use steeple_engine::domain::CATALOG;
-use steeple_engine::event::StreamItem;
+use steeple_engine::event::{Event, StreamItem};
 use steeple_engine::ids::{Revision, StreamId, StreamSequence};
 use steeple_engine::view::Reader;
 use steeple_wire::events::v1 as wire;
@@ -21,8 +21,23 @@ use crate::grpc::scope::Scope;
 use crate::grpc::{errors, limits, sending};
 use crate::node::tail::{StreamPosition, Tail, TailItem};
 
-/// The field of a message that is an event.
-const EVENT: u32 = 1;
+/// Numbers of the fields that are written without messages of their own.
+mod fields {
+    /// Of a message: the event.
+    pub(super) const EVENT: u32 = 1;
+
+    /// Of an event.
+    pub(super) const REVISION: u32 = 1;
+    pub(super) const TIME_MICROS: u32 = 2;
+    pub(super) const REQUEST_ID: u32 = 3;
+    pub(super) const ITEMS: u32 = 4;
+
+    /// Of an item.
+    pub(super) const STREAM: u32 = 1;
+    pub(super) const SEQUENCE: u32 = 2;
+    pub(super) const KEY: u32 = 3;
+    pub(super) const CHANGE: u32 = 4;
+}
 
 /// Messages that wait for a slow consumer. What comes behind them waits in the log.
 const MESSAGES_WAITING_MAX: usize = 8;
@@ -158,29 +173,8 @@ impl Follower {
 
     fn event(&mut self, item: &TailItem) -> Result<TailResponse, Status> {
         self.revision = item.event.revision;
-        let mut encoded = Vec::new();
-        put_message(&mut encoded, EVENT, |bytes| {
-            put_count(bytes, 1, item.event.revision.0);
-            put_number(bytes, 2, micros(item.event.time));
-            let request_id = changes::request_id(&item.event);
-            if !request_id.is_empty() {
-                put_element(bytes, 3, &request_id);
-            }
-            item.items.iter().try_for_each(|stream_item| self.put_item(bytes, item, stream_item))
-        })?;
+        let encoded = encode(item, self.without_changes)?;
         Ok(self.message(encoded, None))
-    }
-
-    fn put_item(&self, bytes: &mut Vec<u8>, item: &TailItem, stream_item: &StreamItem) -> Result<(), Status> {
-        put_message(bytes, 4, |bytes| {
-            put_text(bytes, 1, &stream_name(stream_item.stream));
-            put_count(bytes, 2, stream_item.sequence.0);
-            put_text(bytes, 3, &key_text(&stream_item.key));
-            match stream_item.change.filter(|_| !self.without_changes) {
-                Some(position) => changes::put_at(bytes, 4, &item.event, position),
-                None => Ok(()),
-            }
-        })
     }
 
     fn progress(&mut self, reached: Revision, live: bool) -> TailResponse {
@@ -197,22 +191,172 @@ impl Follower {
     }
 }
 
+/// The event of a message, as its field.
+fn encode(item: &TailItem, without_changes: bool) -> Result<Vec<u8>, Status> {
+    let event = &item.event;
+    let mut encoded = Vec::new();
+    put_message(&mut encoded, fields::EVENT, |bytes| {
+        put_count(bytes, fields::REVISION, event.revision.0);
+        put_number(bytes, fields::TIME_MICROS, micros(event.time));
+        let request_id = changes::request_id(event);
+        if !request_id.is_empty() {
+            put_element(bytes, fields::REQUEST_ID, &request_id);
+        }
+        item.items.iter().try_for_each(|stream_item| put_item(bytes, event, stream_item, without_changes))
+    })?;
+    Ok(encoded)
+}
+
+fn put_item(bytes: &mut Vec<u8>, event: &Event, item: &StreamItem, without_changes: bool) -> Result<(), Status> {
+    put_message(bytes, fields::ITEMS, |bytes| {
+        put_text(bytes, fields::STREAM, &stream_name(item.stream));
+        put_count(bytes, fields::SEQUENCE, item.sequence.0);
+        put_text(bytes, fields::KEY, &key_text(&item.key));
+        match item.change.filter(|_| !without_changes) {
+            Some(position) => changes::put_at(bytes, fields::CHANGE, event, position),
+            None => Ok(()),
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use prost::Message;
     use steeple_engine::domain::Command;
-    use steeple_engine::spire::{self, entries::records::Entry, selectors::Selector};
+    use steeple_engine::event::{Change, RequestStamp};
+    use steeple_engine::ids::{NamespaceId, RequestId, Sequence, TableId, Timestamp};
+    use steeple_engine::spire::nodes::records::Node as NodeRecord;
+    use steeple_engine::spire::tokens::records::JoinToken;
+    use steeple_engine::spire::{self, NODES, REGISTRATIONS, entries::records::Entry, selectors::Selector, tables};
 
     use super::*;
+    use crate::grpc::convert;
     use crate::node::{Node, NodeOptions, NodeParts};
 
-    fn entry(number: usize) -> Command {
-        let entry = Entry {
+    fn entry_of(number: usize) -> Entry {
+        Entry {
             spiffe_id: format!("spiffe://example.org/workload/{number}"),
             parent_id: "spiffe://example.org/agent".into(),
             selectors: vec![Selector { kind: "unix".into(), value: "uid:1".into() }],
             ..Entry::default()
+        }
+    }
+
+    fn entry(number: usize) -> Command {
+        let create = spire::entries::Command::CreateOrReturn(Some(entry_of(number)));
+        Command::Spire(spire::Command::Entry(create))
+    }
+
+    fn change(table: TableId, previous: Option<u64>, before: Option<Vec<u8>>, after: Option<Vec<u8>>) -> Change {
+        Change { table, sequence: Sequence(40), previous: previous.map(Revision), before, after }
+    }
+
+    fn shown(entry: Entry) -> Option<wire::Record> {
+        let kind = wire::record::Record::RegistrationEntry(convert::entries::to_wire(entry));
+        Some(wire::Record { record: Some(kind) })
+    }
+
+    /// An event with these changes and items (stream, number, key, which change), from a request or not.
+    fn tail_item(
+        request: Option<[u8; 16]>,
+        changes: Vec<Change>,
+        items: &[(StreamId, u64, &str, Option<u16>)],
+    ) -> TailItem {
+        let items: Vec<_> = items
+            .iter()
+            .map(|(stream, sequence, key, change)| StreamItem {
+                stream: *stream,
+                sequence: StreamSequence(*sequence),
+                key: key.as_bytes().to_vec(),
+                change: *change,
+            })
+            .collect();
+        let event = Event {
+            revision: Revision(1_000),
+            time: Timestamp(1_700_000_000_000_000),
+            namespace: NamespaceId(7),
+            request: request.map(|id| RequestStamp { id: RequestId(id), fingerprint: 9 }),
+            changes,
+            items: items.clone(),
+            marks: Vec::new(),
+            answer: Vec::new(),
         };
-        Command::Spire(spire::Command::Entry(spire::entries::Command::CreateOrReturn(Some(entry))))
+        TailItem { event: Arc::new(event), items }
+    }
+
+    /// Checks that what is sent of a tail's item has the bytes of a message with this event.
+    fn check(item: &TailItem, without_changes: bool, event: wire::Event) {
+        let sent = TailResponse {
+            encoded: encode(item, without_changes).unwrap(),
+            message: wire::TailResponse { content: None, cursor: "here".into() },
+        };
+        let message = wire::TailResponse { content: Some(Content::Event(event)), cursor: "here".into() };
+        assert_eq!(wire::TailResponse::decode(sent.encode_to_vec().as_slice()).unwrap(), message);
+        assert_eq!(sent.encode_to_vec(), message.encode_to_vec());
+    }
+
+    #[test]
+    fn an_event_is_sent_as_its_message_would_be() {
+        let (old, new) = (entry_of(1), entry_of(2));
+        let (old_body, new_body) = (Some(old.encode()), Some(new.encode()));
+        let wire_item = |stream: &str, sequence, key: &str, change| wire::Item {
+            stream: stream.into(),
+            sequence,
+            key: key.into(),
+            change,
+        };
+        let wire_event = |request_id: &[u8], items| wire::Event {
+            revision: 1_000,
+            time_micros: 1_700_000_000_000_000,
+            request_id: request_id.to_vec(),
+            items,
+        };
+
+        // Nothing that may be left out is there.
+        let item = tail_item(None, Vec::new(), &[(REGISTRATIONS, 3, "", None)]);
+        check(&item, false, wire_event(&[], vec![wire_item("registrations", 3, "", None)]));
+
+        // What becomes of an entry, with and without changes.
+        let changes = [
+            (None, None, new_body.clone(), None, shown(new.clone())),
+            (Some(17), old_body.clone(), new_body, shown(old.clone()), shown(new)),
+            (Some(18), old_body.clone(), None, shown(old.clone()), None),
+        ];
+        for (previous, before, after, shown_before, shown_after) in changes {
+            let items = [(REGISTRATIONS, 1 << 40, "one", Some(0))];
+            let item = tail_item(Some([5; 16]), vec![change(tables::ENTRIES, previous, before, after)], &items);
+            let shown =
+                wire::Change { before: shown_before, after: shown_after, previous_revision: previous.unwrap_or(0) };
+            let expected = |change| wire_event(&[5; 16], vec![wire_item("registrations", 1 << 40, "one", change)]);
+            check(&item, false, expected(Some(shown)));
+            check(&item, true, expected(None));
+        }
+
+        // Two items with the second change and the first, of different tables.
+        let node = NodeRecord { spiffe_id: "spiffe://td/agent".into(), ..NodeRecord::default() };
+        let changes = vec![
+            change(tables::ENTRIES, Some(18), old_body, None),
+            change(tables::NODES, None, None, Some(node.encode())),
+        ];
+        let items = [(NODES, 8, "spiffe://td/agent", Some(1)), (REGISTRATIONS, 9, "one", Some(0))];
+        let shown_node = wire::record::Record::AttestedNode(convert::nodes::to_wire(node));
+        let created = wire::Change { after: Some(wire::Record { record: Some(shown_node) }), ..Default::default() };
+        let deleted = wire::Change { before: shown(old), after: None, previous_revision: 18 };
+        let expected = vec![
+            wire_item("nodes", 8, "spiffe://td/agent", Some(created)),
+            wire_item("registrations", 9, "one", Some(deleted)),
+        ];
+        check(&tail_item(None, changes, &items), false, wire_event(&[], expected));
+
+        // A table that is not shown, and a change that is not there.
+        let token = JoinToken { token: "secret".into(), ..JoinToken::default() };
+        let changes = vec![change(tables::JOIN_TOKENS, None, None, Some(token.encode()))];
+        let items = [(REGISTRATIONS, 1, "token", Some(0)), (REGISTRATIONS, 2, "beyond", Some(1))];
+        let expected =
+            vec![wire_item("registrations", 1, "token", None), wire_item("registrations", 2, "beyond", None)];
+        check(&tail_item(None, changes, &items), false, wire_event(&[], expected));
     }
 
     #[tokio::test]
