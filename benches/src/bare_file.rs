@@ -43,6 +43,11 @@ impl BareFile {
         Ok(())
     }
 
+    /// Lets the next write begin at the beginning of the file.
+    pub fn rewind(&mut self) {
+        self.next = 0;
+    }
+
     /// Makes durable what was written.
     ///
     /// # Errors
@@ -58,5 +63,31 @@ impl BareFile {
     pub fn write_durably(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.write(bytes)?;
         self.sync()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_follow_each_other_until_the_file_is_rewound_or_full() {
+        let directory = crate::scratch_directory();
+        let mut file = BareFile::create(directory.path()).expect("a file");
+        file.write(&[1; 600]).expect("a write");
+        file.write(&[2; 8]).expect("a write");
+        let mut beginning = [0; 608];
+        file.file.read_exact_at(&mut beginning, 0).expect("the beginning");
+        assert_eq!((beginning[..600].to_vec(), beginning[600..].to_vec()), (vec![1; 600], vec![2; 8]));
+        file.rewind();
+        file.write_durably(&[3; 4]).expect("a write");
+        file.next = BARE_FILE_BYTES - 3;
+        file.write(&[4; 2]).expect("a write");
+        assert_eq!(file.next, BARE_FILE_BYTES - 1);
+        file.file.read_exact_at(&mut beginning, 0).expect("the beginning");
+        assert_eq!(beginning[..5], [3, 3, 3, 3, 1]);
+        file.write(&[5; 2]).expect("a write");
+        file.file.read_exact_at(&mut beginning, 0).expect("the beginning");
+        assert_eq!(beginning[..4], [5, 5, 3, 3]);
     }
 }

@@ -1,5 +1,8 @@
 //! What nodes use and count: CPU time of their threads, and their own metrics.
 
+// Threads are told apart by their numbers. By name alone one that ends takes all of its life from the sum of those that are called
+// the same, so that what they have used since an earlier look would be too little, or less than nothing.
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
@@ -15,8 +18,7 @@ use tokio::net::TcpStream;
 /// What a node has used and counted since it was started.
 #[derive(Clone, Debug, Default)]
 pub struct Usage {
-    /// CPU time by names of threads.
-    threads: BTreeMap<String, Duration>,
+    threads: Threads,
     /// Sums, counts and counters by their names, without labels.
     metrics: BTreeMap<String, f64>,
 }
@@ -29,21 +31,19 @@ impl Usage {
 
     /// Since an earlier look at the same node.
     pub fn since(&self, before: &Self) -> Self {
-        let cpu = |name: &String| before.threads.get(name).copied().unwrap_or_default();
-        let threads = self.threads.iter().map(|(name, time)| (name.clone(), time.saturating_sub(cpu(name))));
         let metric = |name: &String| before.metrics.get(name).copied().unwrap_or_default();
         let metrics = self.metrics.iter().map(|(name, value)| (name.clone(), value - metric(name)));
-        Self { threads: threads.collect(), metrics: metrics.collect() }
+        Self { threads: used_since(&self.threads, &before.threads), metrics: metrics.collect() }
     }
 
-    /// CPU time of all threads.
+    /// CPU time of all threads that are there.
     pub fn cpu(&self) -> Duration {
-        self.threads.values().sum()
+        sum(&self.threads)
     }
 
     /// CPU time by names of threads.
-    pub fn threads(&self) -> &BTreeMap<String, Duration> {
-        &self.threads
+    pub fn threads(&self) -> BTreeMap<String, Duration> {
+        by_name(&self.threads)
     }
 
     /// How often a histogram was written to, and the mean of what was written.
@@ -63,19 +63,37 @@ pub fn cpu(process: u32) -> Duration {
     words.skip(11).take(2).filter_map(|word| word.parse::<u32>().ok()).map(|ticks| TICK * ticks).sum()
 }
 
-/// Seconds of CPU time of a process since it was started, by names of threads; those of threads that have ended are under
-/// `ended`, and those of the first one, which is named for its program, under `first`.
-#[must_use]
-pub fn cpu_by_thread(process: u32) -> BTreeMap<String, f64> {
-    let mut times = threads(process);
-    // Those who have ended are part of what the process has used, which is counted in coarser steps.
-    let ended = cpu(process).saturating_sub(times.values().sum());
-    let first = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
-    if let Some(time) = times.remove(first.trim()) {
-        *times.entry("first".to_owned()).or_default() += time;
+/// CPU time of a process since it was started, and of each of its threads that are there.
+#[derive(Clone, Debug, Default)]
+pub struct CpuTimes {
+    process: Duration,
+    threads: Threads,
+}
+
+impl CpuTimes {
+    /// Until now.
+    #[must_use]
+    pub fn of(process: u32) -> Self {
+        let mut threads = threads(process);
+        let program = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+        for (name, _) in threads.values_mut().filter(|(name, _)| name == program.trim()) {
+            "first".clone_into(name);
+        }
+        Self { process: cpu(process), threads }
     }
-    *times.entry("ended".to_owned()).or_default() += ended;
-    times.into_iter().map(|(name, time)| (name, time.as_secs_f64())).collect()
+
+    /// Seconds since an earlier look at the same process, or since it was started when that look is the default, by names of
+    /// threads; those of threads that have ended are under `ended`, and those of the first one, which is named for its program,
+    /// under `first`. All of them together are what the process has used.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> BTreeMap<String, f64> {
+        let threads = used_since(&self.threads, &before.threads);
+        // What a process has used is counted in coarser steps than what its threads have.
+        let ended = self.process.saturating_sub(before.process).saturating_sub(sum(&threads));
+        let mut times = by_name(&threads);
+        *times.entry("ended".to_owned()).or_default() += ended;
+        times.into_iter().map(|(name, time)| (name, time.as_secs_f64())).collect()
+    }
 }
 
 /// Waits until a process has come to rest: it uses next to no CPU time for a while. When that while began; nothing when it has not
@@ -83,28 +101,86 @@ pub fn cpu_by_thread(process: u32) -> BTreeMap<String, f64> {
 ///
 /// What a node does in the background, as removing the rows that a prune has hidden, it does without pause, so it is over then.
 pub async fn wait_until_at_rest(process: u32, patience: Duration) -> Option<Instant> {
-    const WHILE: Duration = Duration::from_millis(300);
-    // Two steps of the kernel's clock: timers, and a thread that was just about to sleep.
-    const NEXT_TO_NONE: Duration = Duration::from_millis(20);
-    let deadline = Instant::now() + patience;
-    while Instant::now() < deadline {
-        let (began, before) = (Instant::now(), cpu(process));
-        tokio::time::sleep(WHILE).await;
-        if cpu(process).saturating_sub(before) <= NEXT_TO_NONE {
-            return Some(began);
+    // How exact the answer is.
+    const STEP: Duration = Duration::from_millis(10);
+    let began = Instant::now();
+    let (mut work, mut before) = (LastWork::new(began), threads(process));
+    while began.elapsed() < patience {
+        tokio::time::sleep(STEP).await;
+        let now = threads(process);
+        let at_rest = work.note(Instant::now(), sum(&used_since(&now, &before)));
+        if at_rest.is_some() {
+            return at_rest;
         }
+        before = now;
     }
     None
 }
 
-fn threads(process: u32) -> BTreeMap<String, Duration> {
-    let mut times = BTreeMap::new();
-    let Ok(tasks) = fs::read_dir(format!("/proc/{process}/task")) else { return times };
+/// When a process was last seen at work, by looks at it one after the other.
+struct LastWork {
+    at: Instant,
+    /// What it has used since then.
+    used: Duration,
+}
+
+impl LastWork {
+    /// So long it has to be quiet.
+    const WHILE: Duration = Duration::from_millis(300);
+    /// More than this from one look to the next is work, and not timers or a thread that was just about to sleep.
+    const NOTICEABLE: Duration = Duration::from_millis(1);
+    /// More than this in all is work as well, however it is spread over the looks: others may keep it from the processors.
+    const NEXT_TO_NONE: Duration = Duration::from_millis(20);
+
+    fn new(at: Instant) -> Self {
+        Self { at, used: Duration::ZERO }
+    }
+
+    /// Takes note of the CPU time used between the look before and this one. When the process was last at work, once it has been
+    /// quiet for long enough.
+    fn note(&mut self, now: Instant, used: Duration) -> Option<Instant> {
+        self.used += used;
+        if used > Self::NOTICEABLE || self.used > Self::NEXT_TO_NONE {
+            *self = Self::new(now);
+        }
+        (now - self.at >= Self::WHILE).then_some(self.at)
+    }
+}
+
+/// Names of threads and their CPU time, by their numbers.
+type Threads = BTreeMap<u32, (String, Duration)>;
+
+/// Those that a process has now.
+fn threads(process: u32) -> Threads {
+    let mut threads = Threads::new();
+    let Ok(tasks) = fs::read_dir(format!("/proc/{process}/task")) else { return threads };
     for task in tasks.filter_map(Result::ok) {
         let read = |name: &str| fs::read_to_string(task.path().join(name)).unwrap_or_default();
+        let Some(number) = task.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         // Nanoseconds on a processor; the other numbers are about waiting for one.
         let nanoseconds = read("schedstat").split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0);
-        *times.entry(read("comm").trim().to_owned()).or_default() += Duration::from_nanos(nanoseconds);
+        threads.insert(number, (read("comm").trim().to_owned(), Duration::from_nanos(nanoseconds)));
+    }
+    threads
+}
+
+/// What the threads that are still there have used since an earlier look.
+fn used_since(now: &Threads, before: &Threads) -> Threads {
+    let earlier = |number: &u32| before.get(number).map_or(Duration::ZERO, |(_, time)| *time);
+    let used = |(number, (name, time)): (&u32, &(String, Duration))| {
+        (*number, (name.clone(), time.saturating_sub(earlier(number))))
+    };
+    now.iter().map(used).collect()
+}
+
+fn sum(threads: &Threads) -> Duration {
+    threads.values().map(|(_, time)| *time).sum()
+}
+
+fn by_name(threads: &Threads) -> BTreeMap<String, Duration> {
+    let mut times = BTreeMap::new();
+    for (name, time) in threads.values() {
+        *times.entry(name.clone()).or_default() += *time;
     }
     times
 }
@@ -210,8 +286,59 @@ mod tests {
         let worker = std::thread::Builder::new().name("a-worker".to_owned());
         let spin = || while crate::cpu_time::thread_cpu_time() < Duration::from_millis(50) {};
         worker.spawn(spin).expect("a thread").join().expect("an end");
-        let times = cpu_by_thread(std::process::id());
+        let times = CpuTimes::of(std::process::id()).since(&CpuTimes::default());
         assert!(times["ended"] > 0.0 && !times.contains_key("a-worker"), "{times:?}");
+    }
+
+    fn times(process: u64, threads: &[(u32, &str, u64)]) -> CpuTimes {
+        let thread =
+            |(number, name, time): &(u32, &str, u64)| (*number, ((*name).to_owned(), Duration::from_secs(*time)));
+        CpuTimes { process: Duration::from_secs(process), threads: threads.iter().map(thread).collect() }
+    }
+
+    fn used(after: &CpuTimes, before: &CpuTimes) -> Vec<(String, f64)> {
+        after.since(before).into_iter().collect()
+    }
+
+    #[test]
+    fn threads_that_end_take_nothing_from_those_that_stay() {
+        let before = times(10, &[(1, "worker", 4), (2, "worker", 2), (3, "loader", 2)]);
+        let after = times(15, &[(1, "worker", 5), (4, "writer", 1)]);
+        // One of two of the same name is gone, and the only one of another name: the three seconds that nobody shows are theirs.
+        let expected = [("ended", 3.0), ("worker", 1.0), ("writer", 1.0)];
+        assert_eq!(used(&after, &before), expected.map(|(name, seconds)| (name.to_owned(), seconds)));
+        let usage = |times: &CpuTimes| Usage { threads: times.threads.clone(), ..Usage::default() };
+        assert_eq!(usage(&after).since(&usage(&before)).cpu(), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn nothing_that_has_ended_is_less_than_nothing() {
+        let (before, after) = (times(10, &[(1, "worker", 4)]), times(11, &[(1, "worker", 6)]));
+        assert_eq!(used(&after, &before), [("ended".to_owned(), 0.0), ("worker".to_owned(), 2.0)]);
+    }
+
+    /// Looks every 10 ms at a process that uses as many microseconds before each: in which millisecond it was last at work, and in
+    /// which that was certain.
+    fn last_work(used: impl Fn(u64) -> u64) -> Option<(u64, u64)> {
+        let began = Instant::now();
+        let mut work = LastWork::new(began);
+        (1..100).map(|look| look * 10).find_map(|millisecond| {
+            let now = began + Duration::from_millis(millisecond);
+            let last = work.note(now, Duration::from_micros(used(millisecond)))?;
+            Some(((last - began).as_millis() as u64, millisecond))
+        })
+    }
+
+    #[test]
+    fn rest_begins_when_work_was_last_seen_and_not_with_a_window() {
+        assert_eq!(last_work(|_| 100), Some((0, 300)));
+        // Short work is not none.
+        assert_eq!(last_work(|at| if at <= 20 { 4_000 } else { 100 }), Some((20, 320)));
+        assert_eq!(last_work(|at| if at <= 450 { 9_000 } else { 0 }), Some((450, 750)));
+        // A pause that is too short for rest.
+        assert_eq!(last_work(|at| if at == 10 || at == 300 { 5_000 } else { 0 }), Some((300, 600)));
+        // Steady work of which each look shows little.
+        assert_eq!(last_work(|_| 900), None);
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ use rand::RngExt;
 use serde::Serialize;
 use steeple_benches::asking::{self, Asked, Asker, Window};
 use steeple_benches::cpu_time::process_cpu_time;
-use steeple_benches::spread::{Spread, median, milliseconds};
+use steeple_benches::spread::{Spread, middle_turn, milliseconds};
 use steeple_client::types::{CreateJoinTokenRequest, CreateRegistrationEntryRequest, JoinToken};
 use steeple_client::{Namespace, Operation, Tail, TailContent, TailOptions, TailStart, WriterOptions};
 use tokio::sync::watch;
@@ -188,12 +188,13 @@ struct Turn {
     cpu_micros: [f64; 2],
 }
 
-/// Medians over the turns of one side.
+/// Of the turn of one side that is in the middle by throughput.
 #[derive(Serialize)]
 struct Figures {
     per_second: f64,
     p50_ms: f64,
     p99_ms: f64,
+    /// In all turns.
     failed: usize,
     clients_cpu_us: f64,
     servers_cpu_us: f64,
@@ -481,18 +482,18 @@ async fn consume_keys(mut keys: crate::etcd::Watch, mut expected: watch::Receive
 
 impl Figures {
     fn of(turns: &[Turn]) -> Self {
-        let middle = |figure: &dyn Fn(&Turn) -> f64| median(turns.iter().map(figure).collect());
+        let middle = middle_turn(turns, |turn| turn.per_second);
         let failures: Vec<_> = turns.iter().flat_map(|turn| &turn.failures).collect();
         if let Some(first) = failures.first() {
             println!("  {} requests failed, the first with: {first}", failures.len());
         }
         Self {
-            per_second: middle(&|turn| turn.per_second),
-            p50_ms: middle(&|turn| milliseconds(turn.times.percentile(50))),
-            p99_ms: middle(&|turn| milliseconds(turn.times.percentile(99))),
+            per_second: middle.per_second,
+            p50_ms: milliseconds(middle.times.percentile(50)),
+            p99_ms: milliseconds(middle.times.percentile(99)),
             failed: failures.len(),
-            clients_cpu_us: middle(&|turn| turn.cpu_micros[0]),
-            servers_cpu_us: middle(&|turn| turn.cpu_micros[1]),
+            clients_cpu_us: middle.cpu_micros[0],
+            servers_cpu_us: middle.cpu_micros[1],
             turns_per_second: turns.iter().map(|turn| turn.per_second).collect(),
         }
     }

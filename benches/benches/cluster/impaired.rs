@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use steeple_benches::processes::Group;
-use steeple_benches::spread::median;
+use steeple_benches::spread::middle_turn;
 
 use crate::Arguments;
 use crate::slow_disk::SlowDisk;
@@ -31,12 +31,13 @@ enum Impaired {
     SlowDisk(SlowDisk),
 }
 
-/// Medians over the turns.
+/// Of the turn in the middle by throughput.
 #[derive(Clone, Debug, Serialize)]
 struct Figures {
     per_second: f64,
     p50_ms: f64,
     p99_ms: f64,
+    /// In all turns.
     failed: u64,
     /// The turns, in order.
     turns_per_second: Vec<f64>,
@@ -51,7 +52,7 @@ pub(crate) struct Comparison {
     in_flight: usize,
     healthy: Figures,
     impaired: Figures,
-    /// Medians of the ratios of each impaired turn by the mean of the healthy ones before and after it.
+    /// The impaired turn in the middle, whose figures are here as well, by the mean of the healthy ones before and after it.
     throughput_ratio: f64,
     p99_ratio: f64,
     /// How long the follower took to have everything again, after the last turn in trouble.
@@ -91,10 +92,9 @@ async fn compare(side: &mut Side, trouble: Trouble, in_flight: usize, arguments:
         caught_up = ended.elapsed();
         healthy.push(side.ask(work, in_flight, length).await);
     }
-    let beside = |figure: fn(&Asked) -> f64| {
-        let around = healthy.windows(2).map(|pair| f64::midpoint(figure(&pair[0]), figure(&pair[1])));
-        median(impaired.iter().zip(around).map(|(turn, around)| figure(turn) / around).collect())
-    };
+    let turns: Vec<_> = impaired.iter().zip(healthy.windows(2)).collect();
+    let (turn, around) = middle_turn(&turns, |(turn, _)| turn.per_second);
+    let beside = |figure: fn(&Asked) -> f64| figure(turn) / f64::midpoint(figure(&around[0]), figure(&around[1]));
     Comparison {
         trouble: means,
         work: work.name(),
@@ -147,10 +147,11 @@ impl Impaired {
 impl Figures {
     fn of(turns: &[Asked]) -> Self {
         let all = |figure: fn(&Asked) -> f64| turns.iter().map(figure).collect::<Vec<_>>();
+        let middle = middle_turn(turns, |turn| turn.per_second);
         Self {
-            per_second: median(all(|turn| turn.per_second)),
-            p50_ms: median(all(|turn| turn.p50_ms)),
-            p99_ms: median(all(|turn| turn.p99_ms)),
+            per_second: middle.per_second,
+            p50_ms: middle.p50_ms,
+            p99_ms: middle.p99_ms,
             failed: turns.iter().map(|turn| turn.failed).sum(),
             turns_per_second: all(|turn| turn.per_second),
             turns_p99_ms: all(|turn| turn.p99_ms),

@@ -8,7 +8,7 @@ use rand::RngExt;
 use serde::Serialize;
 use steeple_benches::asking::{self, Asker, Window};
 use steeple_benches::cpu_time::process_cpu_time;
-use steeple_benches::spread::{Spread, median, milliseconds};
+use steeple_benches::spread::{Spread, middle_turn, milliseconds};
 use steeple_client::{Error, Namespace};
 use tokio::task::JoinHandle;
 
@@ -119,12 +119,13 @@ pub(crate) struct Asked {
     pub(crate) failed: u64,
 }
 
-/// Medians over the turns of one side.
+/// Of the turn of one side that is in the middle by throughput.
 #[derive(Serialize)]
 struct Figures {
     per_second: f64,
     p50_ms: f64,
     p99_ms: f64,
+    /// In all turns.
     failed: u64,
     client_cpu_us: f64,
     leader_cpu_us: f64,
@@ -132,7 +133,7 @@ struct Figures {
     nodes: Vec<NodeFigures>,
 }
 
-/// What a node did, for each request. From the last turn.
+/// What a node did, for each request. From the same turn.
 #[derive(Serialize)]
 struct NodeFigures {
     node: usize,
@@ -256,18 +257,19 @@ impl Side {
     }
 
     fn figures(&self, turns: &[Turn]) -> Figures {
-        let middle = |figure: &dyn Fn(&Turn) -> f64| median(turns.iter().map(figure).collect());
-        let last = turns.last().expect("at least one turn");
-        let node = |(place, usage): (usize, &Usage)| NodeFigures::of(place + 1, place + 1 == self.leader, usage, last);
+        let middle = middle_turn(turns, |turn| turn.per_second);
+        let node =
+            |(place, usage): (usize, &Usage)| NodeFigures::of(place + 1, place + 1 == self.leader, usage, middle);
+        let [client_cpu_us, leader_cpu_us, followers_cpu_us] = middle.cpu_micros;
         Figures {
-            per_second: middle(&|turn| turn.per_second),
-            p50_ms: middle(&|turn| milliseconds(turn.p50)),
-            p99_ms: middle(&|turn| milliseconds(turn.p99)),
+            per_second: middle.per_second,
+            p50_ms: milliseconds(middle.p50),
+            p99_ms: milliseconds(middle.p99),
             failed: turns.iter().map(|turn| turn.failed).sum(),
-            client_cpu_us: middle(&|turn| turn.cpu_micros[0]),
-            leader_cpu_us: middle(&|turn| turn.cpu_micros[1]),
-            followers_cpu_us: middle(&|turn| turn.cpu_micros[2]),
-            nodes: last.usage.iter().enumerate().map(node).collect(),
+            client_cpu_us,
+            leader_cpu_us,
+            followers_cpu_us,
+            nodes: middle.usage.iter().enumerate().map(node).collect(),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
-use steeple_benches::usage::{self, Memory};
+use steeple_benches::usage::{CpuTimes, Memory};
 use steeple_client::Error;
 
 use crate::Arguments;
@@ -225,7 +225,7 @@ impl Updated {
 impl Started {
     async fn measure(subject: &mut Subject) -> Result<Self, Error> {
         let start = subject.restart().await;
-        let start_cpu_seconds = subject.node_threads();
+        let start_cpu_seconds = subject.node_cpu().since(&CpuTimes::default());
         let memory_started = subject.memory();
         let load_entries = Profiled::of(subject, subject.load_entries()).await?;
         let load_events = Profiled::of(subject, subject.load_events()).await?;
@@ -256,15 +256,11 @@ impl Started {
 
 impl Profiled {
     async fn of(subject: &Subject, load: impl Future<Output = Result<Loaded, Error>>) -> Result<Self, Error> {
-        let own = || usage::cpu_by_thread(std::process::id());
-        let before = (subject.node_threads(), own());
+        let own = || CpuTimes::of(std::process::id());
+        let before = (subject.node_cpu(), own());
         let loaded = load.await?;
-        let since = |before: &BTreeMap<String, f64>, after: BTreeMap<String, f64>| {
-            let earlier = |name: &String| before.get(name).copied().unwrap_or_default();
-            after.into_iter().map(|(name, seconds)| (name.clone(), seconds - earlier(&name))).collect()
-        };
-        let node_cpu_seconds = since(&before.0, subject.node_threads());
-        Ok(Self { loaded, node_cpu_seconds, client_cpu_seconds: since(&before.1, own()) })
+        let node_cpu_seconds = subject.node_cpu().since(&before.0);
+        Ok(Self { loaded, node_cpu_seconds, client_cpu_seconds: own().since(&before.1) })
     }
 }
 

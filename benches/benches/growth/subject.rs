@@ -12,7 +12,7 @@ use serde::Serialize;
 use steeple_benches::deployment::Deployment;
 use steeple_benches::messages;
 use steeple_benches::processes::{Group, NAMESPACE};
-use steeple_benches::usage::{self, Memory};
+use steeple_benches::usage::{self, CpuTimes, Memory};
 use steeple_client::types::{Bundle, RegistrationEntry, RegistrationEntryFilter};
 use steeple_client::{Error, Namespace, Operation, Options, TailContent, TailOptions, TailStart};
 use tokio_stream::StreamExt;
@@ -278,9 +278,9 @@ impl Subject {
         Some(self.disk_written_bytes()?.saturating_sub(before?))
     }
 
-    /// CPU time of the node's threads since it was started, in seconds.
-    pub(crate) fn node_threads(&self) -> BTreeMap<String, f64> {
-        usage::cpu_by_thread(self.group.process(1))
+    /// CPU time of the node and its threads since it was started.
+    pub(crate) fn node_cpu(&self) -> CpuTimes {
+        CpuTimes::of(self.group.process(1))
     }
 
     pub(crate) fn disk(&self) -> Disk {

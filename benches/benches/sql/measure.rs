@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use steeple_benches::cpu_time::process_cpu_time;
-use steeple_benches::spread::{Spread, median, milliseconds};
+use steeple_benches::spread::{Spread, middle_turn, milliseconds};
 
 use crate::bare::Bare;
 use crate::stores::{Side, Store};
@@ -22,7 +22,7 @@ struct Turn {
     failures: Vec<String>,
 }
 
-/// Medians over the turns of one side.
+/// Of the turn of one side that is in the middle by throughput.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Figures {
     pub(crate) side: Side,
@@ -32,6 +32,7 @@ pub(crate) struct Figures {
     /// Of clients and servers together, for each answer.
     pub(crate) cpu_us: f64,
     pub(crate) items: f64,
+    /// In all turns.
     pub(crate) failed: usize,
     /// The turns, in order.
     pub(crate) turns_per_second: Vec<f64>,
@@ -46,6 +47,9 @@ pub(crate) struct Comparison {
     pub(crate) sides: Vec<Figures>,
     /// Steeple's throughput by that of each other side, in their order.
     pub(crate) ratios: Vec<f64>,
+    /// In what the sides differ besides being who they are, so that the ratios are not of like by like.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) unlike: Option<&'static str>,
 }
 
 /// Creations of one client beside bare writes of as many bytes.
@@ -94,7 +98,8 @@ pub(crate) async fn compare(
     let own = sides.iter().find(|figures| figures.side == Side::Steeple).map(|figures| figures.per_second);
     let others = sides.iter().filter(|figures| figures.side != Side::Steeple);
     let ratios = own.map_or_else(Vec::new, |own| others.map(|figures| own / figures.per_second).collect());
-    Ok(Comparison { entries: workload.size(), work: work.name(), clients: extent.clients, sides, ratios })
+    let (entries, clients) = (workload.size(), extent.clients);
+    Ok(Comparison { entries, work: work.name(), clients, sides, ratios, unlike: work.unlike() })
 }
 
 /// Every client asks until the time is over, at least once.
@@ -178,7 +183,7 @@ async fn ask_again(
 }
 
 /// Makes as many events as there are entries, and prunes all of them; what was there before goes first. The time is that until
-/// the answer, the CPU time that until all of it is gone.
+/// the answer, the CPU time that until all of it is gone; looking whether it is gone is no part of what a prune costs.
 async fn prune(store: &Store, workload: &Workload, turn: u64) -> Result<Turn, String> {
     store.ask(0, &Request::Prune).await?;
     store.add_events(workload, turn).await?;
@@ -186,9 +191,9 @@ async fn prune(store: &Store, workload: &Workload, turn: u64) -> Result<Turn, St
     let before = (process_cpu_time(), store.servers_cpu());
     let started = Instant::now();
     let pruned = store.ask(0, &Request::Prune).await?.count();
-    let elapsed = started.elapsed();
+    let (elapsed, own) = (started.elapsed(), process_cpu_time() - before.0);
     store.come_to_rest().await?;
-    let cpu = (process_cpu_time() - before.0) + store.servers_cpu().saturating_sub(before.1);
+    let cpu = own + store.servers_cpu().saturating_sub(before.1);
     if pruned != workload.size() {
         return Err(format!("{} pruned {pruned} events of {}", store.side.name(), workload.size()));
     }
@@ -201,14 +206,14 @@ pub(crate) fn limit(bare: &mut Bare, workload: &Workload, turns: usize, length: 
     for _ in 0..turns {
         spreads.push(Spread::of(bare.write_for(length)?));
     }
-    let middle = |figure: &dyn Fn(&Spread) -> f64| median(spreads.iter().map(figure).collect());
     let per_second = |spread: &Spread| spread.count() as f64 / length.as_secs_f64();
+    let middle = middle_turn(&spreads, per_second);
     Ok(Limit {
         entries: workload.size(),
         bytes: workload.event_bytes(),
-        bare_per_second: middle(&per_second),
-        bare_p50_ms: middle(&|spread| milliseconds(spread.percentile(50))),
-        bare_p99_ms: middle(&|spread| milliseconds(spread.percentile(99))),
+        bare_per_second: per_second(middle),
+        bare_p50_ms: milliseconds(middle.percentile(50)),
+        bare_p99_ms: milliseconds(middle.percentile(99)),
         turns_per_second: spreads.iter().map(per_second).collect(),
     })
 }
@@ -228,18 +233,18 @@ impl Turn {
 
 impl Figures {
     fn of(side: Side, turns: &[Turn]) -> Self {
-        let middle = |figure: &dyn Fn(&Turn) -> f64| median(turns.iter().map(figure).collect());
+        let middle = middle_turn(turns, |turn| turn.per_second);
         let failures: Vec<_> = turns.iter().flat_map(|turn| &turn.failures).collect();
         if let Some(first) = failures.first() {
             println!("  {}: {} requests failed, the first with: {first}", side.name(), failures.len());
         }
         Self {
             side,
-            per_second: middle(&|turn| turn.per_second),
-            p50_ms: middle(&|turn| milliseconds(turn.times.percentile(50))),
-            p99_ms: middle(&|turn| milliseconds(turn.times.percentile(99))),
-            cpu_us: middle(&|turn| turn.cpu_micros),
-            items: middle(&|turn| turn.items),
+            per_second: middle.per_second,
+            p50_ms: milliseconds(middle.times.percentile(50)),
+            p99_ms: milliseconds(middle.times.percentile(99)),
+            cpu_us: middle.cpu_micros,
+            items: middle.items,
             failed: failures.len(),
             turns_per_second: turns.iter().map(|turn| turn.per_second).collect(),
         }
@@ -265,7 +270,7 @@ impl Comparison {
             print!("{:>11.3}{:>9.2}{:>9.0}{:>6.0} |", figures.p50_ms, figures.p99_ms, figures.cpu_us, figures.items);
         }
         self.ratios.iter().for_each(|ratio| print!("{ratio:>9.1}"));
-        println!();
+        println!("{}", self.unlike.map(|unlike| format!("  ({unlike})")).unwrap_or_default());
     }
 }
 

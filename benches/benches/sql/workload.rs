@@ -5,6 +5,8 @@ use std::sync::Arc;
 use steeple_benches::deployment::{Deployment, list_form};
 use steeple_benches::messages;
 use steeple_client::types::{RegistrationEntry, RegistrationEntryFilter};
+use steeple_engine::spire::entries::queries::EntryFilter;
+use steeple_engine::spire::selectors::{Match, SelectorFilter};
 
 /// The deployment is worked out from it.
 const SEED: u64 = 1;
@@ -18,6 +20,10 @@ const PREPARED: u64 = 256;
 /// Of bulk fetches, which are long, fewer.
 const PREPARED_BULK: u64 = 8;
 
+/// Services one of which an entry of a long list belongs to: a few hundred entries, while those of one service are few enough that
+/// the node answers them in another way.
+const SERVICES_LISTED: u64 = 6;
+
 /// What an event is longer than the record that it creates.
 const EVENT_BYTES_MORE: usize = 280;
 
@@ -28,6 +34,8 @@ pub(crate) enum Work {
     FetchMany,
     /// A form of list, by its name in the deployment.
     List(&'static str),
+    /// A list several times as long as the others.
+    ListLong,
     Scan,
     /// The same as a stream where there is one, and by pages elsewhere.
     ScanStreamed,
@@ -37,7 +45,7 @@ pub(crate) enum Work {
 }
 
 /// In this order: whatever adds records comes last, because the sides add different numbers of them.
-pub(crate) const WORK: [Work; 14] = [
+pub(crate) const WORK: [Work; 15] = [
     Work::Fetch,
     Work::FetchMany,
     Work::List("parent"),
@@ -46,6 +54,7 @@ pub(crate) const WORK: [Work; 14] = [
     Work::List("selectors_subset"),
     Work::List("selectors_superset"),
     Work::List("selectors_any"),
+    Work::ListLong,
     Work::List("federates_with"),
     Work::Scan,
     Work::ScanStreamed,
@@ -66,12 +75,18 @@ impl Work {
             Self::List("selectors_superset") => "list by selectors, superset",
             Self::List("selectors_any") => "list by selectors, any",
             Self::List(_) => "list by federation",
+            Self::ListLong => "list by selectors, any of 6",
             Self::Scan => "full paged scan",
             Self::ScanStreamed => "full scan, streamed by Steeple",
             Self::EventsAfter => "events after the last",
             Self::Create => "create",
             Self::Prune => "prune of events",
         }
+    }
+
+    /// In what the sides differ when they are asked for it.
+    pub(crate) fn unlike(self) -> Option<&'static str> {
+        (self == Self::ScanStreamed).then_some("Steeple's stream by the others' pages")
     }
 
     /// Whether only one client asks for it: a cache that is filled, and a task that runs now and then.
@@ -185,6 +200,7 @@ impl Workload {
                 Request::FetchMany(ids.map(|place| self.entry_ids[place as usize].clone()).collect())
             }
             Work::List(form) => Request::List(self.filter(form, number % self.deployment.agents())),
+            Work::ListLong => Request::List(self.long_filter(number % self.deployment.agents())),
             Work::Scan => Request::Scan,
             Work::ScanStreamed => Request::ScanStreamed,
             Work::EventsAfter => Request::EventsAfter,
@@ -195,5 +211,14 @@ impl Workload {
 
     fn filter(&self, form: &str, service: u64) -> RegistrationEntryFilter {
         messages::filter(list_form(&self.deployment, service, form))
+    }
+
+    /// The entries of this service and of those that follow it, each by the selector that is its own.
+    fn long_filter(&self, service: u64) -> RegistrationEntryFilter {
+        let services = self.deployment.agents();
+        let own = |place: u64| self.deployment.selectors((service + place) % services).swap_remove(1);
+        let selectors = (0..SERVICES_LISTED.min(services)).map(own).collect();
+        let selectors = Some(SelectorFilter { matching: Match::Any, selectors });
+        messages::filter(EntryFilter { selectors, ..EntryFilter::default() })
     }
 }
