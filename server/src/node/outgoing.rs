@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufReader, Cursor, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -387,6 +387,8 @@ fn not_now(reason: &str) -> ProvideError {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use steeple_engine::record_store::MemoryStore;
     use steeple_snapshot::ChunkReceiver;
 
