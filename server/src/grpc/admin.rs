@@ -51,7 +51,7 @@ impl AdminService {
             last_log_index: status.log_last.index.0,
             committed_log_index: group.committed.0,
             leader_node_id: group.leader.map_or(0, |leader| leader.0),
-            last_event_time_micros: super::lists::micros(status.time),
+            last_event_time_micros: super::convert::micros(status.time),
             uptime_micros: i64::try_from(self.started.elapsed().as_micros()).unwrap_or(i64::MAX),
             record_store: record_store_name(self.node.record_store()).into(),
             namespaces: status.namespaces as u64,

@@ -15,3 +15,13 @@ pub(crate) mod tokens;
 
 #[cfg(test)]
 mod tests;
+
+/// What a row is about, as text. Keys of both streams are texts of requests.
+pub(crate) fn key_text(key: &[u8]) -> String {
+    String::from_utf8_lossy(key).into_owned()
+}
+
+/// Microseconds as the protocol has them.
+pub(crate) fn micros(time: steeple_engine::ids::Timestamp) -> i64 {
+    i64::try_from(time.0).unwrap_or(i64::MAX)
+}

@@ -20,8 +20,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::{changes, journal_sequence};
+use crate::grpc::convert::micros;
 use crate::grpc::convert::records;
-use crate::grpc::lists::micros;
 use crate::grpc::scope::{Scope, blocking};
 use crate::grpc::{errors, limits, sending};
 use crate::node::QueryError;

@@ -19,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use self::positions::Positions;
-use super::lists::{key_text, micros};
+use super::convert::{key_text, micros};
 use super::scope::{Freshness, Scope, blocking, respond};
 use super::{errors, limits};
 use crate::node::{Node, core};

@@ -16,7 +16,7 @@ use tonic::Status;
 
 use super::positions::Positions;
 use super::{changes, stream_name, stream_named};
-use crate::grpc::lists::{key_text, micros};
+use crate::grpc::convert::{key_text, micros};
 use crate::grpc::scope::Scope;
 use crate::grpc::{errors, limits, sending};
 use crate::node::tail::{StreamPosition, Tail, TailItem};
