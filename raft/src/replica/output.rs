@@ -33,7 +33,7 @@ pub struct Leadership {
     pub opened: Option<LogIndex>,
 }
 
-/// An answer to [`Replica::read_index`].
+/// An answer to [`Replica::read_index`](super::Replica::read_index).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadIndex {
     /// What was given to tell the requests apart.
