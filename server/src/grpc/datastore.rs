@@ -2,7 +2,6 @@
 
 use steeple_engine::ids::Sequence;
 use steeple_engine::spire::nodes::queries::ListNodes;
-use steeple_engine::spire::{NODES, REGISTRATIONS};
 use steeple_wire::common::v1::ReadContext;
 use steeple_wire::spire::v1 as wire;
 use steeple_wire::spire::v1::datastore_server::Datastore;
@@ -107,18 +106,21 @@ listings! {
     };
     ListRegistrationEntryEventsRequest => StreamRegistrationEntryEventsResponse: |scope, request| {
         let (above, below) = (request.greater_than_event_id, request.less_than_event_id);
-        let events = lists::Events::new(REGISTRATIONS, above, below, request.limit)?;
-        let pack = |events: Items<_>, revision| {
+        let events = lists::Events::new(above, below, request.limit)?;
+        let (after, limit) = (events.after(), events.limit());
+        let pack = |events: Items<wire::RegistrationEntryEvent>, revision| {
             wire::StreamRegistrationEntryEventsResponse { events: events.into(), revision }
         };
-        lists::EntryEvents(events).stream(scope, events.after(), events.limit(), pack)
+        events.stream(scope, after, limit, pack)
     };
     ListAttestedNodeEventsRequest => StreamAttestedNodeEventsResponse: |scope, request| {
         let (above, below) = (request.greater_than_event_id, request.less_than_event_id);
-        let events = lists::Events::new(NODES, above, below, request.limit)?;
-        let pack =
-            |events: Items<_>, revision| wire::StreamAttestedNodeEventsResponse { events: events.into(), revision };
-        lists::NodeEvents(events).stream(scope, events.after(), events.limit(), pack)
+        let events = lists::Events::new(above, below, request.limit)?;
+        let (after, limit) = (events.after(), events.limit());
+        let pack = |events: Items<wire::AttestedNodeEvent>, revision| {
+            wire::StreamAttestedNodeEventsResponse { events: events.into(), revision }
+        };
+        events.stream(scope, after, limit, pack)
     };
     ListNodeSelectorsRequest => StreamNodeSelectorsResponse: |scope, request| {
         let pack = |selectors: Items<_>, revision| {

@@ -14,7 +14,7 @@ use tonic::Status;
 use super::answers;
 use super::convert::{self, filters};
 use super::limits;
-use super::lists::{self, FEW, Pieces};
+use super::lists::{self, EventMessage, FEW, Pieces};
 use super::scope::{Scope, blocking, too_large};
 
 /// What to do about an answer with too many entries.
@@ -142,17 +142,16 @@ queries! {
         entries.pack(wire::ListRegistrationEntriesResponse { entries: Vec::new(), pagination })
     };
     ListRegistrationEntryEventsRequest => ListRegistrationEntryEventsResponse: |scope, request| {
-        let pieces = lists::EntryEvents(lists::Events::new(
-            REGISTRATIONS, request.greater_than_event_id, request.less_than_event_id, request.limit,
-        )?);
-        let (after, limit) = (pieces.0.after(), pieces.0.limit());
+        let (above, below) = (request.greater_than_event_id, request.less_than_event_id);
+        let pieces = lists::Events::<wire::RegistrationEntryEvent>::new(above, below, request.limit)?;
+        let (after, limit) = (pieces.after(), pieces.limit());
         let (events, _) = pieces.collect(scope, after, limit, "StreamRegistrationEntryEvents").await?;
         wire::ListRegistrationEntryEventsResponse { events: events.into() }
     };
     FetchRegistrationEntryEventRequest => FetchRegistrationEntryEventResponse: |scope, request| {
         let id = request.event_id;
         let row = scope.read(|reader, namespace| events::fetch_event(reader, namespace, REGISTRATIONS, id))?;
-        wire::FetchRegistrationEntryEventResponse { event: Some(lists::entry_event(row)) }
+        wire::FetchRegistrationEntryEventResponse { event: Some(EventMessage::of(row)) }
     };
 
     FetchAttestedNodeRequest => FetchAttestedNodeResponse: |scope, request| {
@@ -184,17 +183,16 @@ queries! {
         wire::ListAttestedNodesResponse { nodes: nodes.into(), pagination }
     };
     ListAttestedNodeEventsRequest => ListAttestedNodeEventsResponse: |scope, request| {
-        let pieces = lists::NodeEvents(lists::Events::new(
-            NODES, request.greater_than_event_id, request.less_than_event_id, request.limit,
-        )?);
-        let (after, limit) = (pieces.0.after(), pieces.0.limit());
+        let (above, below) = (request.greater_than_event_id, request.less_than_event_id);
+        let pieces = lists::Events::<wire::AttestedNodeEvent>::new(above, below, request.limit)?;
+        let (after, limit) = (pieces.after(), pieces.limit());
         let (events, _) = pieces.collect(scope, after, limit, "StreamAttestedNodeEvents").await?;
         wire::ListAttestedNodeEventsResponse { events: events.into() }
     };
     FetchAttestedNodeEventRequest => FetchAttestedNodeEventResponse: |scope, request| {
         let id = request.event_id;
         let row = scope.read(|reader, namespace| events::fetch_event(reader, namespace, NODES, id))?;
-        wire::FetchAttestedNodeEventResponse { event: Some(lists::node_event(row)) }
+        wire::FetchAttestedNodeEventResponse { event: Some(EventMessage::of(row)) }
     };
     FetchEventBoundsRequest => FetchEventBoundsResponse: |scope, _| scope.read(|reader, namespace| {
         Ok(wire::FetchEventBoundsResponse {

@@ -312,8 +312,8 @@ impl Drop for Made {
         if let Place::File(path) = &self.place {
             // It takes a while to give a large file back, and whoever lets go of it last may be the group's thread. Where
             // nothing is done in the background any more, it goes with the task.
-            let removed = Removed(path.clone());
-            self.work.spawn(async move { drop(removed) });
+            let (removed, work) = (Removed(path.clone()), Arc::clone(&self.work));
+            self.work.spawn(async move { drop(work.blocking(move || drop(removed)).await) });
         }
     }
 }

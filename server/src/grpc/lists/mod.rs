@@ -26,7 +26,7 @@ use super::scope::{Scope, blocking, too_large};
 use super::{errors, limits, sending};
 
 pub(crate) use collections::{Entries, Nodes, Selectors};
-pub(crate) use events::{EntryEvents, Events, NodeEvents, entry_event, node_event};
+pub(crate) use events::{EventMessage, Events};
 pub(crate) use parcels::{EncodedEntries, Items, Parcel, split};
 
 /// Messages of a stream that wait for a slow reader at the most.

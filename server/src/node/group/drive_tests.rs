@@ -97,6 +97,23 @@ fn what_was_kept_is_handed_over_when_something_has_come_meanwhile() {
 }
 
 #[test]
+fn the_threads_other_tasks_have_their_turn_however_much_waits_and_with_nothing_to_write() {
+    let mut setting = Setting::new();
+    setting.end_turn([]).unwrap();
+    let (inbox, mut received) = mpsc::channel(1);
+    assert!(inbox.try_send(Message::Tick).is_ok());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let group = setting.node.group_mut();
+    assert!(group.kept.is_empty());
+    let was_done = runtime.block_on(async {
+        let other = tokio::spawn(async {});
+        group.write_kept(&mut received).await.unwrap();
+        other.is_finished()
+    });
+    assert!(was_done);
+}
+
+#[test]
 fn what_else_is_done_with_the_log_comes_behind_what_was_kept() {
     let mut setting = Setting::new();
     let (done, mut seen) = oneshot::channel();
