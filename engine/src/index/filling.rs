@@ -11,10 +11,6 @@ use super::table_indexes::{Index, Postings, TableIndexes};
 use crate::ids::Sequence;
 use crate::table::{IndexKind, RecordDecodeError, TableDefinition};
 
-/// A map is made larger for records that are expected to come only when they are at most so many times those that have come.
-/// So records that are missing at the end of a table do not leave it thinly spread over a lot of memory.
-const EXPECTED_TIMES_MAX: u64 = 7;
-
 /// The keys of records of one table, by index. The buffers are kept from use to use.
 #[derive(Debug, Default)]
 pub(crate) struct KeysOfMany {
@@ -51,16 +47,7 @@ pub(crate) enum Part<'a> {
         keys: &'a mut KeysOfIndex,
         /// What the keys lie in.
         bytes: &'a [u8],
-        /// What is yet to come.
-        expected: Expected,
     },
-}
-
-/// How many records are going to come after those of a piece.
-#[derive(Clone, Copy)]
-pub(crate) struct Expected {
-    records: u64,
-    remaining: u64,
 }
 
 impl KeysOfMany {
@@ -120,25 +107,25 @@ impl KeysOfIndex {
 
     /// Puts the keys in the order in which a map holds them, equal ones next to one another, by record.
     fn sort<V>(&mut self, map: &KeyMap<V>, bytes: &[u8]) {
-        let bits = map.place_bits();
-        let places = self.keys.iter().map(|(_, key)| map.hash(&bytes[key.clone()]).rotate_right(bits));
+        let rotation = map.rotation();
+        let places = self.keys.iter().map(|(_, key)| map.hash(&bytes[key.clone()]).rotate_right(rotation));
         self.order.extend(places.zip(0..));
         self.order.sort_unstable();
     }
 
     fn fill_unique(&mut self, map: &mut KeyMap<u64>, bytes: &[u8]) {
         self.sort(map, bytes);
-        let bits = map.place_bits();
+        let rotation = map.rotation();
         for (place, number) in &self.order {
             let (sequence, key) = &self.keys[*number];
-            let hash = place.rotate_left(bits);
+            let hash = place.rotate_left(rotation);
             map.change_or_insert_hashed(hash, &bytes[key.clone()], |held| *held = *sequence, || *sequence);
         }
     }
 
     fn fill_set(&mut self, map: &mut Postings, bytes: &[u8]) {
         self.sort(map, bytes);
-        let bits = map.place_bits();
+        let rotation = map.rotation();
         let key_of = |number: usize| &bytes[self.keys[number].1.clone()];
         // Keys whose hashes are the same need not be.
         let is_same = |one: &(u64, usize), other: &(u64, usize)| one.0 == other.0 && key_of(one.1) == key_of(other.1);
@@ -150,42 +137,20 @@ impl KeysOfIndex {
                 posting.append(sequences.clone());
                 posting
             };
-            let hash = place.rotate_left(bits);
+            let hash = place.rotate_left(rotation);
             map.change_or_insert_hashed(hash, key_of(*first), |posting| posting.append(sequences.clone()), make);
         }
     }
 }
 
 impl TableIndexes {
-    /// What puts records into the indexes that are not in them yet, and come behind all that are. `last` is the last one that
-    /// the table ever had.
-    pub(crate) fn parts<'a>(&'a mut self, many: &'a mut KeysOfMany, last: Sequence) -> impl Iterator<Item = Part<'a>> {
+    /// What puts records into the indexes that are not in them yet, and come behind all that are.
+    pub(crate) fn parts<'a>(&'a mut self, many: &'a mut KeysOfMany) -> impl Iterator<Item = Part<'a>> {
         let KeysOfMany { bytes, sequences, indexes, .. } = many;
-        let (bytes, expected) = (&bytes[..], Expected::after(self.len(), sequences, last));
+        let bytes = &bytes[..];
         let parts = self.indexes.iter_mut().zip(indexes);
-        let parts = parts.map(move |(index, keys)| Part::Index { index, keys, bytes, expected });
+        let parts = parts.map(move |(index, keys)| Part::Index { index, keys, bytes });
         parts.chain([Part::All(&mut self.all, sequences)])
-    }
-}
-
-impl Expected {
-    /// There were `before` records and come those with these numbers; `last` is the last number that was given to any.
-    fn after(before: u64, sequences: &[u64], last: Sequence) -> Self {
-        let records = sequences.len() as u64;
-        let (so_far, reached) = (before.saturating_add(records), sequences.last().copied().unwrap_or_default());
-        let numbers = u128::from(last.0.saturating_sub(reached));
-        // As many of the numbers to come belong to a record as of those so far.
-        let remaining = numbers * u128::from(so_far) / u128::from(reached.max(1));
-        let remaining = u64::try_from(remaining).unwrap_or(u64::MAX);
-        let is_certain = remaining <= so_far.saturating_mul(EXPECTED_TIMES_MAX);
-        Self { records, remaining: if is_certain { remaining } else { 0 } }
-    }
-
-    /// Makes room in a map, which had `before` keys before the records, for as many keys as the records to come will bring.
-    fn make_room<V>(self, map: &mut KeyMap<V>, before: usize) {
-        let added = (map.len() - before) as u64;
-        let keys = added.saturating_mul(self.remaining) / self.records.max(1);
-        map.reserve(usize::try_from(keys).unwrap_or_default());
     }
 }
 
@@ -202,24 +167,16 @@ impl Part<'_> {
     pub(crate) fn fill(self) {
         match self {
             Self::All(all, sequences) => all.append(sequences.iter().copied()),
-            Self::Index { index, keys, bytes, expected } => index.fill(keys, bytes, expected),
+            Self::Index { index, keys, bytes } => index.fill(keys, bytes),
         }
     }
 }
 
 impl Index {
-    fn fill(&mut self, keys: &mut KeysOfIndex, bytes: &[u8], expected: Expected) {
+    fn fill(&mut self, keys: &mut KeysOfIndex, bytes: &[u8]) {
         match self {
-            Self::Unique(map) => {
-                let before = map.len();
-                keys.fill_unique(map, bytes);
-                expected.make_room(map, before);
-            }
-            Self::Set(map) | Self::CountedSet { keys: map, .. } => {
-                let before = map.len();
-                keys.fill_set(map, bytes);
-                expected.make_room(map, before);
-            }
+            Self::Unique(map) => keys.fill_unique(map, bytes),
+            Self::Set(map) | Self::CountedSet { keys: map, .. } => keys.fill_set(map, bytes),
             Self::Ordered { .. } => {
                 keys.numbers.iter().for_each(|(number, sequence)| self.renumber(*sequence, None, Some(*number)));
             }
@@ -299,10 +256,8 @@ mod tests {
         #[test]
         fn filling_with_many_is_applying_each(
             pieces in proptest::collection::vec(proptest::collection::vec((1_u64..4, 0_u8..5, proptest::collection::vec(0_u8..6, 0..4)), 0..90), 1..6),
-            beyond in 0_u64..2_000,
         ) {
             let (mut filled, mut applied) = (TableIndexes::new(&TABLE), TableIndexes::new(&TABLE));
-            let records: u64 = pieces.iter().flatten().map(|(step, ..)| *step).sum();
             let (mut sequence, mut many) = (0, KeysOfMany::default());
             for piece in &pieces {
                 many.clear(&TABLE);
@@ -313,7 +268,7 @@ mod tests {
                     many.collect(&TABLE, Sequence(sequence), &body).unwrap();
                     applied.apply(Sequence(sequence), None, Some(&body)).unwrap();
                 }
-                filled.parts(&mut many, Sequence(records + beyond)).for_each(Part::fill);
+                filled.parts(&mut many).for_each(Part::fill);
             }
             prop_assert_eq!(content(&filled), content(&applied));
         }
@@ -325,21 +280,9 @@ mod tests {
         many.clear(&TABLE);
         many.collect(&TABLE, Sequence(1), &[0, 1, 2, 3]).unwrap();
         assert!(many.collect(&TABLE, Sequence(2), &[0]).is_err());
-        indexes.parts(&mut many, Sequence(2)).for_each(Part::fill);
+        indexes.parts(&mut many).for_each(Part::fill);
         let mut applied = TableIndexes::new(&TABLE);
         applied.apply(Sequence(1), None, Some(&[0, 1, 2, 3])).unwrap();
         assert_eq!(content(&indexes), content(&applied));
-    }
-
-    #[test]
-    fn room_is_made_for_what_is_nearly_certain_to_come() {
-        let remaining = |before, sequences: &[u64], last| Expected::after(before, sequences, Sequence(last)).remaining;
-        assert_eq!(remaining(98, &[99, 100], 300), 200, "all numbers belong to a record");
-        assert_eq!(remaining(48, &[99, 100], 300), 100, "every second one does");
-        assert_eq!(remaining(98, &[99, 100], 800), 700);
-        assert_eq!(remaining(98, &[99, 100], 801), 0, "too many to count on");
-        assert_eq!(remaining(98, &[99, 100], 50), 0, "nothing is known of later ones");
-        assert_eq!(remaining(0, &[], u64::MAX), 0);
-        assert_eq!(remaining(u64::MAX, &[u64::MAX], u64::MAX), 0);
     }
 }

@@ -180,7 +180,7 @@ impl Table {
 
     fn parts<'a>(&'a mut self, keys: &'a mut KeysOfMany) -> impl Iterator<Item = Part<'a>> {
         self.last_sequence = self.last_sequence.max(keys.last().unwrap_or_default());
-        self.indexes.parts(keys, self.last_sequence)
+        self.indexes.parts(keys)
     }
 }
 
