@@ -4,13 +4,16 @@
 //! ones, rebuilt from them at start. A request is remembered for a configured time, and at most [`REMEMBERED_MAX`] of
 //! them: under a load that makes more within that time, the oldest are forgotten first.
 
-use std::collections::VecDeque;
+mod queue;
+
 use std::hash::{BuildHasher as _, RandomState};
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use steeple_engine::event::{ArchivedEvent, ArchivedRequestStamp, Event, RequestStamp};
 use steeple_engine::ids::{NamespaceId, RequestId, Revision, Timestamp};
+
+use self::queue::Queue;
 
 /// Requests remembered at the most, about 60 MB.
 pub const REMEMBERED_MAX: usize = 1_000_000;
@@ -20,7 +23,7 @@ pub const REMEMBERED_MAX: usize = 1_000_000;
 pub struct RequestLedger {
     window_micros: u64,
     /// In event order, for forgetting.
-    order: VecDeque<Remembered>,
+    order: Queue<Remembered>,
     /// The number of the first one in `order`. They are numbered in event order, modulo 2^32, of which
     /// [`REMEMBERED_MAX`] is a small part.
     first: u32,
@@ -53,7 +56,7 @@ impl RequestLedger {
     /// An empty ledger that remembers for `window_micros` microseconds.
     #[must_use]
     pub fn new(window_micros: u64) -> Self {
-        Self { window_micros, order: VecDeque::new(), first: 0, numbers: HashTable::new(), state: RandomState::new() }
+        Self { window_micros, order: Queue::default(), first: 0, numbers: HashTable::new(), state: RandomState::new() }
     }
 
     /// What is known of a request at `now`. One older than the window is new again: the event that it caused may have
@@ -134,12 +137,12 @@ impl RequestLedger {
     /// Whether none is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.len() == 0
     }
 
     fn forget_before(&mut self, now: Timestamp) {
         let oldest_kept = Timestamp(now.0.saturating_sub(self.window_micros));
-        while self.order.front().is_some_and(|held| held.time < oldest_kept) {
+        while self.order.get(0).is_some_and(|held| held.time < oldest_kept) {
             self.forget_oldest();
         }
     }
@@ -173,7 +176,7 @@ fn place(first: u32, number: u32) -> usize {
     number.wrapping_sub(first) as usize
 }
 
-fn at(order: &VecDeque<Remembered>, first: u32, number: u32) -> Option<&Remembered> {
+fn at(order: &Queue<Remembered>, first: u32, number: u32) -> Option<&Remembered> {
     order.get(place(first, number))
 }
 
