@@ -84,6 +84,8 @@ pub struct Replica {
     run: u64,
     /// The shortest election time-out.
     election_ticks: usize,
+    /// How often a leader is heard at the least.
+    heartbeat_ticks: usize,
     /// Whether it must not lead.
     abstains: bool,
     /// The commit indexes that others were sent last, while it leads.
@@ -158,6 +160,7 @@ impl Replica {
             durable_term: hard_state.term,
             run,
             election_ticks: options.election_ticks,
+            heartbeat_ticks: options.heartbeat_ticks,
             abstains: false,
             told: BTreeMap::new(),
         };
@@ -225,6 +228,7 @@ impl Replica {
             return;
         }
         self.node.tick();
+        self.ask_again();
         self.draw_election_timeout();
         self.leave_joint_configuration();
         self.spread_news();
@@ -234,6 +238,18 @@ impl Replica {
             for progress in waiting.collect::<Vec<_>>() {
                 self.node.report_snapshot(progress.node.0, SnapshotStatus::Finish);
             }
+        }
+    }
+
+    /// Asks the others again whether it may stand, which changes nothing at any of them. They are silent while they take the
+    /// leader for alive, and those who heard it a heartbeat later than this replica do so for a heartbeat longer: without this
+    /// it would not ask before another election time-out.
+    fn ask_again(&mut self) {
+        let raft = &mut self.node.raft;
+        if raft.state == StateRole::PreCandidate && raft.election_elapsed >= self.heartbeat_ticks {
+            reached("election: asked again who would vote");
+            raft.election_elapsed = 0;
+            drop(self.node.campaign());
         }
     }
 

@@ -470,3 +470,28 @@ fn a_note_covers_only_what_is_on_the_disk() {
     hand.write_all();
     assert_eq!(hand.state().replica.durable_commit(), index(2));
 }
+
+#[test]
+fn whoever_hears_no_answer_asks_again_before_another_election_timeout() {
+    let mut hand = Hand::following(3);
+    let asked = hand.until_it_asks(MessageType::MsgRequestPreVote);
+    let heartbeat_ticks = replica_options().heartbeat_ticks;
+    for _ in 0..3 {
+        hand.tick(heartbeat_ticks - 1);
+        assert_eq!(hand.sent(), []);
+        hand.tick(1);
+        let again = hand.sent();
+        assert_eq!(again.iter().map(|message| message.to).collect::<Vec<_>>(), [2, 3]);
+        assert!(again.iter().all(|message| message.get_msg_type() == MessageType::MsgRequestPreVote));
+        assert!(again.iter().all(|message| message.term == asked.term), "the term has not changed");
+    }
+    // Whoever says no has said it, and is not asked over and over.
+    for other in [2, 3] {
+        let mut refused = message(MessageType::MsgRequestPreVoteResponse, other, 3);
+        refused.reject = true;
+        hand.take(refused);
+    }
+    hand.tick(replica_options().election_ticks - 1);
+    assert_eq!(hand.sent(), []);
+    hand.until_it_asks(MessageType::MsgRequestPreVote);
+}

@@ -179,6 +179,7 @@ pub const BRANCHES: &[&str] = &[
     "features: a newer version is used",
     "introduction: turned away",
     "leadership: a command waited for the term to be opened",
+    "election: asked again who would vote",
     "leadership: lost with undecided events",
     "log: bit rot",
     "log: end replaced by another leader's entries",
