@@ -1,6 +1,7 @@
 //! A deployment as clients send it and ask for it, and many mutations at once.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use steeple_client::types::{
     ByFederatesWith, BySelectors, CreateRegistrationEntryRequest, DeleteRegistrationEntryRequest, MatchBehavior,
@@ -71,25 +72,33 @@ pub fn deletion(entry: RegistrationEntry) -> Operation {
     Operation::DeleteRegistrationEntry(DeleteRegistrationEntryRequest { context: None, entry_id })
 }
 
-/// Carries out mutations over one stream, many at a time, and waits for all of them.
+/// Carries out mutations over one stream, many at a time, and waits for all of them. Answers the longest time in which none
+/// was answered.
 ///
 /// # Errors
 /// The first that failed.
-pub async fn write_all(namespace: &Namespace, operations: impl Iterator<Item = Operation>) -> Result<(), Error> {
+pub async fn write_all(namespace: &Namespace, operations: impl Iterator<Item = Operation>) -> Result<Duration, Error> {
     let writer = namespace.writer(WriterOptions { in_flight_max: IN_FLIGHT });
     let mut under_way = VecDeque::new();
+    let (mut answered, mut longest_pause) = (Instant::now(), Duration::ZERO);
+    let mut note_answer = || {
+        longest_pause = longest_pause.max(answered.elapsed());
+        answered = Instant::now();
+    };
     for operation in operations {
         under_way.push_back(writer.write(operation).await);
         if under_way.len() >= IN_FLIGHT
             && let Some(oldest) = under_way.pop_front()
         {
             oldest.await.answer?;
+            note_answer();
         }
     }
     for written in under_way {
         written.await.answer?;
+        note_answer();
     }
-    Ok(())
+    Ok(longest_pause)
 }
 
 fn behavior(matching: Match) -> MatchBehavior {

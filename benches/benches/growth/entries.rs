@@ -305,9 +305,10 @@ fn times(ratio: Option<f64>) -> String {
 
 fn print_written(name: &str, written: &Written, at_rest: Option<f64>) {
     println!(
-        "  {name:<28}{:>9} mutations, {:>7.0} a second; written {} times the raw {:.1} MiB, {} times at rest",
+        "  {name:<28}{:>9} mutations, {:>7.0} a second, {:.0} ms without an answer at the most; written {} times the raw {:.1} MiB, {} times at rest",
         written.mutations,
         written.per_second,
+        written.longest_pause_ms,
         times(written.amplification),
         mebibytes(written.raw_bytes),
         times(at_rest)

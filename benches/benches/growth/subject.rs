@@ -50,6 +50,8 @@ pub(crate) struct Subject {
 pub(crate) struct Written {
     pub(crate) mutations: u64,
     pub(crate) per_second: f64,
+    /// The longest time in which none of the many under way was answered.
+    pub(crate) longest_pause_ms: f64,
     /// The records as the client sent them.
     pub(crate) raw_bytes: u64,
     /// What was written to the disk for them, that of the file system and its journal included; where the kernel tells.
@@ -165,13 +167,14 @@ impl Subject {
             (mutations, raw_bytes) = (mutations + 1, raw_bytes + entry.encoded_len() as u64);
             operation(entry)
         });
-        messages::write_all(&self.namespace(), operations).await?;
+        let longest_pause = messages::write_all(&self.namespace(), operations).await?;
         self.changed = Instant::now();
         let seconds = started.elapsed().as_secs_f64();
         let written_bytes = self.disk_written_since(before);
         Ok(Written {
             mutations,
             per_second: mutations as f64 / seconds,
+            longest_pause_ms: longest_pause.as_secs_f64() * 1e3,
             raw_bytes,
             written_bytes,
             amplification: written_bytes.map(|bytes| bytes as f64 / raw_bytes.max(1) as f64),

@@ -199,7 +199,7 @@ impl SteepleStore {
     /// Updates every entry once; each update is an event.
     async fn add_events(&self, workload: &Workload, turn: u64) -> Result<(), Error> {
         let update = |number| messages::update(workload.changed_entry(number, turn));
-        messages::write_all(&self.callers[0], (0..workload.size()).map(update)).await
+        messages::write_all(&self.callers[0], (0..workload.size()).map(update)).await.map(drop)
     }
 
     async fn settle(&self) -> Result<(), Error> {
