@@ -76,10 +76,12 @@ pub(super) fn remember(
 }
 
 /// The time of the last event up to an entry, if the log has any. It is nearly always among the last entries, so that these are
-/// looked through first, and then more and more of those before them.
+/// looked through first, and then more and more of those before them: also of those that are not replicated, because there are
+/// holes behind them or they have other numbers here than in the group's log. A history that was taken over with a snapshot is all
+/// there is until the next event.
 fn last_event_time(log: &LogReader, up_to: LogIndex) -> Result<Option<Timestamp>, LogError> {
     const LOOKED_THROUGH_FIRST: u64 = 64;
-    let first = log.first().max(log.contiguous_from());
+    let first = log.first();
     let last = up_to.min(log.last().index);
     let mut behind = last.next();
     let mut entries = LOOKED_THROUGH_FIRST;
@@ -123,12 +125,13 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use bytes::Bytes;
     use steeple_engine::disk::simulated::SimulatedDisk;
     use steeple_engine::event::RequestStamp;
     use steeple_engine::ids::{
         ClusterId, GroupId, HistoryId, LogPosition, NamespaceId, NodeId, RequestId, Revision, Term,
     };
-    use steeple_engine::log::{Log, LogIdentity, LogOptions, LogWriter};
+    use steeple_engine::log::{Log, LogIdentity, LogOptions, LogWriter, Refill};
     use steeple_raft::requests::Known;
 
     use super::*;
@@ -138,6 +141,19 @@ mod tests {
 
     fn stamp(revision: u64) -> RequestStamp {
         RequestStamp { id: RequestId(u128::from(revision).to_be_bytes()), fingerprint: 1 }
+    }
+
+    fn event(revision: u64, time: u64) -> Event {
+        Event {
+            revision: Revision(revision),
+            time: Timestamp(time),
+            namespace: NAMESPACE,
+            request: Some(stamp(revision)),
+            changes: Vec::new(),
+            items: Vec::new(),
+            marks: Vec::new(),
+            answer: Vec::new(),
+        }
     }
 
     /// A log of small segments: an event for each time, and as many entries without one behind it as are said with it.
@@ -152,18 +168,8 @@ mod tests {
             writer.append(&[Entry { position: LogPosition { term: Term(1), index }, kind, tag, payload }]).unwrap();
         };
         for (revision, (time, others)) in (1..).zip(events) {
-            let event = Event {
-                revision: Revision(revision),
-                time: Timestamp(*time),
-                namespace: NAMESPACE,
-                request: Some(stamp(revision)),
-                changes: Vec::new(),
-                items: Vec::new(),
-                marks: Vec::new(),
-                answer: Vec::new(),
-            };
-            append(EntryKind::Event, revision, event.encode());
-            (0..*others).for_each(|_| append(EntryKind::Empty, revision, bytes::Bytes::new()));
+            append(EntryKind::Event, revision, event(revision, *time).encode());
+            (0..*others).for_each(|_| append(EntryKind::Empty, revision, Bytes::new()));
         }
         (writer, reader)
     }
@@ -192,6 +198,75 @@ mod tests {
             remember(&mut requests, &log, LogIndex(committed).next(), last).unwrap();
             assert_eq!(known(&mut requests, 150), recent, "committed up to {committed}");
         }
+    }
+
+    /// Last event times up to every entry, by a search and by looking through the whole log.
+    fn assert_last_events_are_found(log: &LogReader) {
+        let (mut time, mut next) = (None, LogIndex(1));
+        let check = |up_to: LogIndex, time| {
+            assert_eq!(last_event_time(log, up_to).unwrap(), time, "up to {up_to}");
+        };
+        log.scan(LogIndex(1), &mut |entry| {
+            // Up to the end of a hole, what is known before it.
+            let before = LogIndex(entry.position.index.0 - 1);
+            if before >= next {
+                check(before, time);
+            }
+            time = event_time(&entry).or(time);
+            check(entry.position.index, time);
+            next = entry.position.index.next();
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        check(LogIndex(9_999), time);
+        assert!(time.is_some());
+    }
+
+    #[test]
+    fn the_last_event_is_found_behind_holes() {
+        let (mut writer, log) = log(&[(10, 0), (20, 70), (30, 150), (40, 200), (50, 300)]);
+        writer.sync().unwrap();
+        let last_event = log.last().index.0 - 300;
+        // Of the completed segments, only events and every 50th other entry are kept.
+        let completed = log.segments().iter().rev().nth(1).unwrap().last;
+        let mut events = Vec::new();
+        log.scan(LogIndex(1), &mut |entry| {
+            events.extend((entry.kind == EntryKind::Event).then_some(entry.position.index));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        let mut wanted = |index: LogIndex, _| events.contains(&index) || index.0.is_multiple_of(50);
+        let rewritten = writer.rewrite_sparse(&mut wanted, completed, 1.0).unwrap();
+        assert!(rewritten.entries_removed > 300, "{rewritten:?}");
+        assert!(log.contiguous_from().0 > last_event, "what may be replicated has no event");
+        assert_last_events_are_found(&log);
+        assert_eq!(last_event_time(&log, log.last().index).unwrap(), Some(Timestamp(50)));
+    }
+
+    #[test]
+    fn the_last_event_is_found_in_a_history_that_was_taken_over() {
+        let (mut writer, log) = log(&[(10, 0)]);
+        writer.sync().unwrap();
+        let base = LogPosition { term: Term(3), index: LogIndex(1_000) };
+        let renumbered_to = LogIndex(1_200);
+        writer.reset_for(base, 80, Refill { renumbered_to, ..Refill::default() }).unwrap();
+        // A history of 200 events, and then entries of the group's own log without any.
+        for index in 1_001..=1_500 {
+            let revision = (index - 900).min(300);
+            let kind = if index <= renumbered_to.0 { EntryKind::Event } else { EntryKind::Empty };
+            let payload = if kind == EntryKind::Event { event(revision, index * 10).encode() } else { Bytes::new() };
+            let position = LogPosition { term: Term(3), index: LogIndex(index) };
+            writer.append(&[Entry { position, kind, tag: revision, payload }]).unwrap();
+        }
+        assert!(log.segments().len() > 5);
+        assert_eq!(log.contiguous_from(), renumbered_to.next());
+        assert_last_events_are_found(&log);
+        let options = NodeOptions { request_window: WINDOW, ..NodeOptions::in_memory() };
+        let mut requests = committed_requests(&options, &log, log.last().index).unwrap();
+        // Recalled is what is recent, and what is in the same segment; a log without any event would be recalled as a whole.
+        let known = known(&mut requests, 300);
+        assert_eq!(known.last(), Some(&300));
+        assert!(known.contains(&290) && !known.contains(&101), "{known:?}");
     }
 
     #[test]
