@@ -42,9 +42,9 @@ pub const PRUNE_STEP_MAX: usize = 10_000;
 const _: () = assert!(PRUNE_STEP_MAX + 2 < u16::MAX as usize && PRUNE_NODES_MAX <= PRUNE_STEP_MAX);
 
 /// Items of a stream that one event of a prune gives up at the most, and when the command does not say. That moves a mark
-/// and costs the same however many they are; but members of earlier builds remove the rows while they fold, for which
-/// nobody should be elected meanwhile.
-pub const PRUNE_ITEMS_MAX: u64 = 100_000;
+/// and costs the same however many they are; the limit is there because snapshots refuse an event that gives up more than
+/// [`MAX_MARK_SPAN`], in case it is folded by a build that removes the rows while it folds.
+pub const PRUNE_ITEMS_MAX: u64 = 1_000_000;
 const _: () = assert!(PRUNE_ITEMS_MAX <= MAX_MARK_SPAN);
 
 /// Nodes that one call of a prune removes when it does not say; part of the contract.
