@@ -50,6 +50,8 @@ struct Tally {
     rebuilt: u64,
     /// Starts that found more than was acknowledged.
     unacknowledged: u64,
+    /// Files that were made for the next segment when nothing failed.
+    spares: u64,
 }
 
 /// Runs the workload until the disk stops; what then is known and what is kept besides the disk.
@@ -148,6 +150,7 @@ fn explore(bits: u32) -> Tally {
             }
         }
         if finished {
+            tally.spares = kept.spares;
             return tally;
         }
     }
@@ -162,6 +165,7 @@ fn a_node_that_crashes_anywhere_holds_what_it_acknowledged() {
     println!("{tally:?} in {:?}", started.elapsed());
     assert!(tally.operations > 100 && tally.crashes > 1_000 && tally.exhausted > 50, "{tally:?}");
     assert!(tally.crashes_of_starts > 1_000 && tally.rebuilt > 0 && tally.unacknowledged > 0, "{tally:?}");
+    assert!(tally.spares > 0, "{tally:?}");
     // The undecidable case is real, and it is the exception.
     assert!(tally.undecided > 0 && tally.undecided * 4 < tally.crashes + tally.crashes_of_starts, "{tally:?}");
 }

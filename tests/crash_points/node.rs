@@ -61,6 +61,8 @@ pub(crate) struct Kept {
     /// The term that was promised, and the one that was about to be.
     pub(crate) term: u64,
     pub(crate) term_asked: u64,
+    /// Files that were made for the next segment.
+    pub(crate) spares: u64,
 }
 
 impl Default for Kept {
@@ -74,6 +76,7 @@ impl Default for Kept {
             submitted: 0,
             term: 0,
             term_asked: 0,
+            spares: 0,
         }
     }
 }
@@ -193,7 +196,10 @@ impl MiniNode {
 
     pub(crate) fn perform(&mut self, step: &Step, kept: &mut Kept) -> Result<(), Stopped> {
         match step {
-            Step::Submit(commands) => self.submit(commands, kept),
+            Step::Submit(commands) => {
+                self.submit(commands, kept)?;
+                self.make_spare(kept)
+            }
             Step::Term(term) => self.promise(*term, kept),
             Step::Flush => {
                 self.flushed = self.view.flush().expect("a store in memory does not fail").index;
@@ -204,9 +210,16 @@ impl MiniNode {
                 Ok(())
             }
             Step::Compact => self.compact(),
-            Step::Spare => self.writer.prepare_spare().map_err(stopped),
             Step::Stop | Step::Kill => Ok(()),
         }
+    }
+
+    /// Makes a file for the next segment when the log wants one, as a node does beside its other work.
+    fn make_spare(&mut self, kept: &mut Kept) -> Result<(), Stopped> {
+        let Some(planned) = self.writer.plan_spare() else { return Ok(()) };
+        let made = planned.make().map_err(stopped)?;
+        kept.spares += 1;
+        self.writer.add_spare(made).map_err(stopped)
     }
 
     /// Decides all of them, appends their events, syncs once, folds and acknowledges.

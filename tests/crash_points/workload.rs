@@ -19,8 +19,6 @@ pub(crate) enum Step {
     Snapshot,
     /// Gives back what nothing wants.
     Compact,
-    /// Makes a file ready for the next segment.
-    Spare,
     /// The process is killed, and the next one starts on the same files.
     Kill,
     /// The process stops in order, and the next one starts on the same files.
@@ -87,7 +85,6 @@ pub(crate) fn workload() -> Vec<Step> {
         Step::Submit(vec![prune_events(12)]),
         Step::Flush,
         Step::Snapshot,
-        Step::Spare,
         Step::Compact,
         creates(10..=13),
         Step::Stop,

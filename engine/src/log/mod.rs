@@ -184,10 +184,15 @@ impl Default for LogOptions {
 }
 
 impl LogOptions {
+    /// Size of the file of a new segment: the persist records at its end have their places from there.
+    fn file_bytes(&self) -> u64 {
+        self.segment_bytes & !7
+    }
+
     /// Bytes of frames that fit into a new segment.
     fn frames_bytes(&self) -> u64 {
         let records = u64::from(self.segment_entries) * PERSIST_RECORD_BYTES as u64;
-        (self.segment_bytes & !7).saturating_sub(SEGMENT_HEADER_BYTES as u64 + layout::align_up(records))
+        self.file_bytes().saturating_sub(SEGMENT_HEADER_BYTES as u64 + layout::align_up(records))
     }
 
     /// Largest payload that fits into a new segment.

@@ -593,7 +593,7 @@ impl Opening {
     /// Recycles or removes files that an interrupted operation left behind.
     fn collect_leftovers(&mut self, listing: Listing, surveyed: &[Surveyed]) -> Result<(), LogError> {
         let disk = self.writer.disk.clone();
-        let standard_bytes = self.writer.options.segment_bytes & !7;
+        let standard_bytes = self.writer.options.file_bytes();
         let has_standard_size =
             |name: &str| disk.open(name).and_then(|file| file.size()).is_ok_and(|bytes| bytes == standard_bytes);
         self.writer.next_spare = listing.spares.keys().next_back().map_or(0, |number| number + 1);

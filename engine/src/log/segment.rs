@@ -57,7 +57,7 @@ pub struct SealedRange {
 impl SegmentHeader {
     /// The header of a new segment of standard size.
     pub(super) fn standard(options: &LogOptions, owner: &LogIdentity, generation: u64, sequence: u64) -> Self {
-        let file_bytes = options.segment_bytes & !7;
+        let file_bytes = options.file_bytes();
         let record_slots = u64::from(options.segment_entries);
         Self {
             generation,

@@ -22,10 +22,14 @@ impl SpareFile {
     /// # Errors
     /// When it cannot be made, as on a full disk.
     pub fn make(self) -> Result<MadeSpare, LogError> {
-        let Self { disk, name, bytes } = self;
-        disk.create(&name, bytes).map_err(LogError::io("create", &name))?;
-        disk.sync_directory().map_err(LogError::io("sync the directory of", &name))?;
-        Ok(MadeSpare { name })
+        self.create()?;
+        self.disk.sync_directory().map_err(LogError::io("sync the directory of", &self.name))?;
+        Ok(MadeSpare { name: self.name })
+    }
+
+    /// As [`SpareFile::make`], for a segment that needs it now and makes its name durable with its own.
+    fn create(&self) -> Result<Arc<dyn DiskFile>, LogError> {
+        self.disk.create(&self.name, self.bytes).map_err(LogError::io("create", &self.name))
     }
 }
 
@@ -68,20 +72,7 @@ impl LogWriter {
     fn next_spare_file(&mut self) -> SpareFile {
         let name = spare_name(self.next_spare);
         self.next_spare += 1;
-        SpareFile { disk: Arc::clone(&self.disk), name, bytes: self.options.segment_bytes & !7 }
-    }
-
-    /// Makes a file for the next segment now if none waits.
-    ///
-    /// # Errors
-    /// When the file cannot be made, as on a full disk. The log stays usable.
-    pub fn prepare_spare(&mut self) -> Result<(), LogError> {
-        self.check_usable_except_blocked()?;
-        if !self.spares.is_empty() {
-            return Ok(());
-        }
-        let made = self.next_spare_file().make()?;
-        self.add_spare(made)
+        SpareFile { disk: Arc::clone(&self.disk), name, bytes: self.options.file_bytes() }
     }
 
     /// Takes a file that was made for the next segment, or removes it when there are enough by now.
@@ -101,24 +92,19 @@ impl LogWriter {
     pub(super) fn take_spare(&mut self) -> Result<(String, Arc<dyn DiskFile>), LogError> {
         while let Some(name) = self.spares.pop() {
             if let Ok(file) = self.disk.open(&name)
-                && file.size().is_ok_and(|bytes| bytes == self.options.segment_bytes & !7)
+                && file.size().is_ok_and(|bytes| bytes == self.options.file_bytes())
             {
                 return Ok((name, file));
             }
             self.remove_file(&name)?;
         }
-        self.create_spare()
-    }
-
-    fn create_spare(&mut self) -> Result<(String, Arc<dyn DiskFile>), LogError> {
-        let name = spare_name(self.next_spare);
-        self.next_spare += 1;
-        let file = self.disk.create(&name, self.options.segment_bytes & !7).map_err(LogError::io("create", &name))?;
-        Ok((name, file))
+        let planned = self.next_spare_file();
+        let file = planned.create()?;
+        Ok((planned.name, file))
     }
 
     pub(super) fn count_spares(&self) {
-        self.shared.write().spare_bytes = self.spares.len() as u64 * (self.options.segment_bytes & !7);
+        self.shared.write().spare_bytes = self.spares.len() as u64 * self.options.file_bytes();
     }
 
     /// Makes files of segments that do not count any more spare, or removes them: those that have another size, those
@@ -129,7 +115,7 @@ impl LogWriter {
                 self.remove_file(&segment.name)?;
                 continue;
             }
-            let reusable = segment.header.file_bytes == self.options.segment_bytes & !7
+            let reusable = segment.header.file_bytes == self.options.file_bytes()
                 && self.spares.len() < self.options.spare_segments
                 && Arc::strong_count(&segment) == 1;
             self.discard_file(&segment.name, reusable)?;

@@ -80,6 +80,15 @@ pub enum CompactError {
     Stopped,
 }
 
+impl From<CutOff> for CompactError {
+    fn from(error: CutOff) -> Self {
+        match error {
+            CutOff::Panicked(panic) => Self::Bug(panic),
+            CutOff::Stopped => Self::Stopped,
+        }
+    }
+}
+
 /// What decides how much of the log can be given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Horizon {
@@ -221,10 +230,7 @@ impl Node {
             drop(alone);
             compacted
         };
-        self.shared.work.detached(task).await.map_err(|error| match error {
-            CutOff::Panicked(panic) => CompactError::Bug(panic),
-            CutOff::Stopped => CompactError::Stopped,
-        })?
+        self.shared.work.detached(task).await?
     }
 
     async fn compact_now(&self, base_bytes_min: u64) -> Result<Compacted, CompactError> {
@@ -420,7 +426,7 @@ impl Node {
         work: impl FnOnce(&Self) -> Result<T, E> + Send + 'static,
     ) -> Result<T, CompactError> {
         let node = self.weakly();
-        self.shared.work.blocking(move || work(&node)).await.map_err(|_| CompactError::Stopped)?.map_err(Into::into)
+        self.shared.work.blocking(move || work(&node)).await?.map_err(Into::into)
     }
 }
 

@@ -21,14 +21,17 @@ pub(super) async fn run(shared: Weak<Shared>, wanted: Arc<Notify>) {
         match make(&Node::unguarded(shared)).await {
             // A node that stops needs none.
             Ok(()) | Err(CompactError::Stopped) => {}
-            Err(error) => tracing::warn!(%error, "no file for the next segment of the log was made in advance"),
+            Err(error) => {
+                metrics::counter!("steeple_log_spares_failed_total").increment(1);
+                tracing::warn!(%error, "no file for the next segment of the log was made in advance");
+            }
         }
     }
 }
 
 async fn make(node: &Node) -> Result<(), CompactError> {
     let Some(planned) = node.on_log(LogWriter::plan_spare).await? else { return Ok(()) };
-    let made = node.shared.work.blocking(move || planned.make()).await.map_err(|_| CompactError::Stopped)??;
+    let made = node.shared.work.blocking(move || planned.make()).await??;
     reached("log: file for the next segment made in advance");
     let added: Result<(), LogError> = node.on_log(move |writer| writer.add_spare(made)).await?;
     Ok(added?)

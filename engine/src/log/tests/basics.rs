@@ -368,9 +368,17 @@ fn a_file_for_the_next_segment_that_is_not_needed_or_half_made_does_no_harm() {
     let disk = SimulatedDisk::new();
     let (mut writer, ..) = open(&disk).unwrap();
     writer.append(&entries(1..=6, 1)).unwrap();
-    let planned = writer.plan_spare().unwrap();
-    writer.prepare_spare().unwrap();
+    let late = writer.plan_spare().unwrap();
+    let mut waiting = entries(7..=40, 1).into_iter();
+    while !writer.wants_spare() {
+        writer.append(&[waiting.next().unwrap()]).unwrap();
+    }
+    let in_time = writer.plan_spare().unwrap();
+    writer.add_spare(in_time.make().unwrap()).unwrap();
     let files = Disk::list(&disk).unwrap().len();
-    writer.add_spare(planned.make().unwrap()).unwrap();
+    writer.add_spare(late.make().unwrap()).unwrap();
     assert_eq!(Disk::list(&disk).unwrap().len(), files, "there is one already");
+    writer.append(waiting.as_slice()).unwrap();
+    writer.sync().unwrap();
+    assert_eq!(all(&open(&disk.duplicate()).unwrap().1), entries(1..=40, 1));
 }
