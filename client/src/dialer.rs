@@ -1,8 +1,15 @@
 //! Making connections: the one place that knows how.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use steeple_wire::gather::Gathered;
+use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint};
+use tower::Service;
 
 use crate::Client;
 use crate::error::Error;
@@ -14,6 +21,40 @@ const ADDRESS_BYTES_MAX: usize = 512;
 /// The longest frame that a node may send. Long lists come in frames of this size, each of which takes both ends a call of the
 /// kernel.
 const FRAME_BYTES_MAX: u32 = 128 << 10;
+
+/// How long making a connection may take.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// Makes connections that are not encrypted, as the library for gRPC does by itself.
+fn plain() -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(CONNECT_MAX));
+    connector
+}
+
+/// Makes connections whose writes are gathered.
+struct Gathering<Connector>(Connector);
+
+impl<Connector, Connection> Service<Uri> for Gathering<Connector>
+where
+    Connector: Service<Uri, Response = TokioIo<Connection>>,
+    Connector::Future: Send + 'static,
+{
+    type Response = TokioIo<Gathered<Connection>>;
+    type Error = Connector::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, address: Uri) -> Self::Future {
+        let connecting = self.0.call(address);
+        Box::pin(async move { Ok(TokioIo::new(Gathered::new(connecting.await?.into_inner()))) })
+    }
+}
 
 /// Turns addresses into connections.
 #[derive(Clone, Debug, Default)]
@@ -38,8 +79,8 @@ impl Dialer {
     pub(crate) async fn connect(&self, address: &str) -> Result<Channel, Error> {
         let endpoint = self.checked(address)?;
         Ok(match &self.tls {
-            Some(connector) => connector.connect(&endpoint).await?,
-            None => endpoint.connect().await?,
+            Some(connector) => endpoint.connect_with_connector(Gathering(connector.clone())).await?,
+            None => endpoint.connect_with_connector(Gathering(plain())).await?,
         })
     }
 
@@ -47,8 +88,8 @@ impl Dialer {
     pub(crate) fn connect_lazy(&self, address: &str) -> Result<Channel, Error> {
         let endpoint = self.checked(address)?;
         Ok(match &self.tls {
-            Some(connector) => connector.connect_lazy(&endpoint),
-            None => endpoint.connect_lazy(),
+            Some(connector) => endpoint.connect_with_connector_lazy(Gathering(connector.clone())),
+            None => endpoint.connect_with_connector_lazy(Gathering(plain())),
         })
     }
 
@@ -66,7 +107,7 @@ impl Dialer {
     /// What an address stands for, with the settings that suit long-lived streams.
     pub(crate) fn endpoint(&self, address: &str) -> Result<Endpoint, Error> {
         Ok(Endpoint::from_shared(address.to_owned())?
-            .connect_timeout(Duration::from_secs(5))
+            .connect_timeout(CONNECT_MAX)
             .tcp_nodelay(true)
             .max_frame_size(FRAME_BYTES_MAX)
             .http2_keep_alive_interval(Duration::from_secs(10))

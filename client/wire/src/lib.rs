@@ -2,11 +2,12 @@
 //!
 //! Messages and services are generated from the files in `proto/`, which are the reference; [`cursor`] is the text
 //! form of a consumer's position, [`status`] the vocabulary of headers, [`serialized`] SPIRE's own form of some records, [`packed`]
-//! answers that are encoded in part already.
+//! answers that are encoded in part already, [`gather`] connections that write many small messages at once.
 
 #[doc(hidden)]
 pub mod codec;
 pub mod cursor;
+pub mod gather;
 pub mod packed;
 mod secrets;
 pub mod serialized;

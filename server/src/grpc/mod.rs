@@ -35,13 +35,14 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use steeple_wire::admin::v1::admin_server::AdminServer;
 use steeple_wire::events::v1::events_server::EventsServer;
+use steeple_wire::gather::Gathered;
 use steeple_wire::spire::v1::datastore_server::DatastoreServer;
 use steeple_wire::{DESCRIPTORS, MESSAGE_BYTES_MAX};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, duplex};
 use tokio::sync::{mpsc, watch};
-use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint, Server};
 
@@ -115,7 +116,7 @@ where
         .add_service(datastore)
         .add_service(events)
         .add_service(admin)
-        .serve_with_incoming_shutdown(incoming, shutdown)
+        .serve_with_incoming_shutdown(incoming.map(|accepted| accepted.map(Gathered::new)), shutdown)
         .await?;
     Ok(())
 }
