@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use steeple_wire::MESSAGE_BYTES_MAX;
 use steeple_wire::admin::v1::{ClusterStatusRequest, ClusterStatusResponse};
 use steeple_wire::common::v1::{ReadContext, RequestContext};
@@ -11,6 +12,7 @@ use steeple_wire::status::{ErrorKind, REVISION_HEADER};
 use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::client::Grpc;
+use tonic::codec::Codec;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
@@ -20,6 +22,7 @@ use tonic_prost::ProstCodec;
 use crate::Client;
 use crate::cluster::{Cluster, Node, Route};
 use crate::error::Error;
+use crate::pages::Unreading;
 use crate::retry::{Failed, Stake, Turn, retry};
 
 /// A request message, with the call that it belongs to.
@@ -94,6 +97,16 @@ impl Client {
         retry(deadline, self.options().backoff(), stake, |turn| {
             let call = call.clone();
             self.attempt(route, turn, |node, left| async move { unary_once(&node, call, left).await })
+        })
+        .await
+    }
+
+    /// As [`Client::unary`] for what only reads, with an answer that is left as the bytes that it is.
+    pub(crate) async fn unread<C: Call>(&self, call: C, route: Route) -> Result<Response<Bytes>, Error> {
+        let deadline = self.options().deadline_from_now();
+        retry(deadline, self.options().backoff(), Stake::None, |turn| {
+            let call = call.clone();
+            self.attempt(route, turn, |node, left| async move { unread_once(&node, call, left).await })
         })
         .await
     }
@@ -223,12 +236,26 @@ fn grpc(node: &Node) -> Grpc<Channel> {
 
 /// Sends a request once.
 pub(crate) async fn unary_once<C: Call>(node: &Node, call: C, left: Duration) -> Result<Response<C::Answer>, Status> {
+    once(node, call, left, ProstCodec::default()).await
+}
+
+/// As [`unary_once`], with an answer that is left as the bytes that it is.
+async fn unread_once<C: Call>(node: &Node, call: C, left: Duration) -> Result<Response<Bytes>, Status> {
+    once(node, call, left, Unreading::default()).await
+}
+
+async fn once<C: Call, Answer: Send + Sync + 'static>(
+    node: &Node,
+    call: C,
+    left: Duration,
+    codec: impl Codec<Encode = C, Decode = Answer> + Send + 'static,
+) -> Result<Response<Answer>, Status> {
     check_size(&call)?;
     let mut grpc = grpc(node);
     ready(&mut grpc).await?;
     let mut request = Request::new(call);
     request.set_timeout(left);
-    grpc.unary(request, PathAndQuery::from_static(C::PATH), ProstCodec::default()).await
+    grpc.unary(request, PathAndQuery::from_static(C::PATH), codec).await
 }
 
 /// Sends a request once.

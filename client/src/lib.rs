@@ -37,6 +37,9 @@
 //! **Many at a time.** [`Namespace::batch`] carries out several mutations with one call, and a [`Writer`] any number of them
 //! over one stream, each with an outcome of its own.
 //!
+//! **Long lists.** A list comes in one answer, in [`Pages`], the next of which is under way while one is dealt with, or as a stream
+//! of [`Records`]. A stream that breaks off has to begin anew, pages go on where they are.
+//!
 //! **Freshness.** Reads see everything acknowledged before them, whichever node answers. [`Namespace::stale`] gives that
 //! up, though never behind what the same [`Namespace`] has already seen; such reads go round all nodes.
 //!
@@ -54,6 +57,7 @@ mod dialer;
 mod error;
 mod history;
 mod namespace;
+mod pages;
 mod retry;
 mod streams;
 mod tail;
@@ -71,6 +75,7 @@ pub use dialer::Endpoints;
 pub use error::Error;
 pub use history::{History, Moment};
 pub use namespace::{Namespace, RequestId};
+pub use pages::Pages;
 pub use streams::Records;
 pub use tail::{Tail, TailContent, TailMessage, TailOptions, TailStart, TailStream};
 pub use writer::{Writer, WriterOptions, Written};

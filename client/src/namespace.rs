@@ -9,6 +9,7 @@ use crate::Client;
 use crate::call::{Mutation, Query, revision};
 use crate::cluster::Route;
 use crate::error::Error;
+use crate::pages::Unread;
 use crate::retry::Stake;
 use crate::streams::Records;
 use steeple_wire::common::v1::{Consistency, ReadContext, RequestContext};
@@ -133,6 +134,15 @@ impl Namespace {
         let response = self.client.unary(query, Stake::None, self.read_route()).await?;
         self.see(revision(response.metadata()));
         Ok(response.into_inner())
+    }
+
+    /// As [`Namespace::query`], with an answer that is decoded later.
+    pub(crate) async fn query_unread<Q: Query>(&self, mut query: Q) -> Result<Unread, Error> {
+        *query.context() = Some(self.read_context());
+        let response = self.client.unread(query, self.read_route()).await?;
+        let revision = revision(response.metadata());
+        self.see(revision);
+        Ok(Unread { bytes: response.into_inner(), revision })
     }
 
     /// A long list; `unpack` takes the records and the revision out of a message.

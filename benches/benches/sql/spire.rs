@@ -54,7 +54,7 @@ impl SqlStore {
             Request::Fetch(id) => self.list(Listing::Ids(std::slice::from_ref(id))).await,
             Request::FetchMany(ids) => self.list(Listing::Ids(ids)).await,
             Request::List(filter) => self.list_filtered(filter).await,
-            Request::Scan | Request::ScanStreamed => self.scan().await,
+            Request::Scan | Request::ScanInTurn | Request::ScanStreamed => self.scan().await,
             Request::EventsAfter => self.events_after().await,
             Request::Prune => self.prune().await,
         }

@@ -221,6 +221,7 @@ impl SteepleStore {
                 Answer::Entries(entries.collect::<Result<_, _>>().await?)
             }
             Request::Scan => self.scan(namespace).await?,
+            Request::ScanInTurn => self.scan_in_turn(namespace).await?,
             Request::ScanStreamed => {
                 let mut entries = namespace.stream_registration_entries(RegistrationEntryFilter::default()).await?;
                 let mut count = 0;
@@ -239,6 +240,15 @@ impl SteepleStore {
     }
 
     async fn scan(&self, namespace: &Namespace) -> Result<Answer, Error> {
+        let (all, size) = (RegistrationEntryFilter::default(), i32::try_from(self.page).unwrap_or(i32::MAX));
+        let (mut count, mut pages) = (0, namespace.registration_entry_pages(all, size));
+        while let Some(entries) = pages.next().await? {
+            count += entries.len() as u64;
+        }
+        Ok(Answer::Count(count))
+    }
+
+    async fn scan_in_turn(&self, namespace: &Namespace) -> Result<Answer, Error> {
         let (mut count, mut token) = (0, String::new());
         let size = i32::try_from(self.page).unwrap_or(i32::MAX);
         loop {

@@ -36,7 +36,10 @@ pub(crate) enum Work {
     List(&'static str),
     /// A list several times as long as the others.
     ListLong,
+    /// The next page is asked for while one is decoded, where that is offered.
     Scan,
+    /// One page after the other.
+    ScanInTurn,
     /// The same as a stream where there is one, and by pages elsewhere.
     ScanStreamed,
     EventsAfter,
@@ -45,7 +48,7 @@ pub(crate) enum Work {
 }
 
 /// In this order: whatever adds records comes last, because the sides add different numbers of them.
-pub(crate) const WORK: [Work; 15] = [
+pub(crate) const WORK: [Work; 16] = [
     Work::Fetch,
     Work::FetchMany,
     Work::List("parent"),
@@ -57,6 +60,7 @@ pub(crate) const WORK: [Work; 15] = [
     Work::ListLong,
     Work::List("federates_with"),
     Work::Scan,
+    Work::ScanInTurn,
     Work::ScanStreamed,
     Work::EventsAfter,
     Work::Create,
@@ -77,6 +81,7 @@ impl Work {
             Self::List(_) => "list by federation",
             Self::ListLong => "list by selectors, any of 6",
             Self::Scan => "full paged scan",
+            Self::ScanInTurn => "full scan, page after page",
             Self::ScanStreamed => "full scan, streamed by Steeple",
             Self::EventsAfter => "events after the last",
             Self::Create => "create",
@@ -91,7 +96,7 @@ impl Work {
 
     /// Whether only one client asks for it: a cache that is filled, and a task that runs now and then.
     pub(crate) fn is_lone(self) -> bool {
-        matches!(self, Self::FetchMany | Self::Scan | Self::ScanStreamed | Self::Prune)
+        matches!(self, Self::FetchMany | Self::Scan | Self::ScanInTurn | Self::ScanStreamed | Self::Prune)
     }
 }
 
@@ -103,6 +108,7 @@ pub(crate) enum Request {
     FetchMany(Vec<String>),
     List(RegistrationEntryFilter),
     Scan,
+    ScanInTurn,
     ScanStreamed,
     EventsAfter,
     Prune,
@@ -202,6 +208,7 @@ impl Workload {
             Work::List(form) => Request::List(self.filter(form, number % self.deployment.agents())),
             Work::ListLong => Request::List(self.long_filter(number % self.deployment.agents())),
             Work::Scan => Request::Scan,
+            Work::ScanInTurn => Request::ScanInTurn,
             Work::ScanStreamed => Request::ScanStreamed,
             Work::EventsAfter => Request::EventsAfter,
             Work::Create => Request::Create(Box::new(self.entry(self.size() + turn))),

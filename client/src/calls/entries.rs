@@ -1,5 +1,6 @@
 //! Registration entries and their events.
 
+use prost::Message;
 use steeple_wire::spire::v1::{
     CountRegistrationEntriesRequest, CountRegistrationEntriesResponse, CreateOrReturnRegistrationEntryRequest,
     CreateOrReturnRegistrationEntryResponse, CreateRegistrationEntryRequest, CreateRegistrationEntryResponse,
@@ -18,7 +19,8 @@ use tokio_stream::StreamExt;
 use super::page;
 use crate::call::calls;
 use crate::namespace::required;
-use crate::{Error, Namespace, Records};
+use crate::pages::Asking;
+use crate::{Error, Namespace, Pages, Records};
 
 calls! { "steeple.spire.v1.Datastore", mutation:
     "CreateRegistrationEntry": CreateRegistrationEntryRequest => CreateRegistrationEntryResponse,
@@ -168,6 +170,17 @@ impl Namespace {
         let request = ListRegistrationEntriesRequest { context: None, filter: Some(filter), pagination };
         let answer = self.query(request).await?;
         Ok((answer.entries, required(answer.pagination, "pagination")?.token))
+    }
+
+    /// The entries that a filter selects, however many, in creation order and in pages of up to `size`.
+    #[must_use]
+    pub fn registration_entry_pages(&self, filter: RegistrationEntryFilter, size: i32) -> Pages<RegistrationEntry> {
+        let ask = move |namespace: Namespace, token: &str| -> Asking {
+            let (filter, pagination) = (Some(filter.clone()), page(token, size));
+            let request = ListRegistrationEntriesRequest { context: None, filter, pagination };
+            Box::pin(async move { namespace.query_unread(request).await })
+        };
+        Pages::new(self.clone(), ask, |page| Ok(ListRegistrationEntriesResponse::decode(page)?.entries))
     }
 
     /// The entries that a filter selects, however many, in creation order.

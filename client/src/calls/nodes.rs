@@ -1,5 +1,6 @@
 //! Attested nodes, their events and their selectors.
 
+use prost::Message;
 use steeple_wire::spire::v1::{
     AttestedNode, AttestedNodeEvent, AttestedNodeFilter, AttestedNodeMask, CountAttestedNodesRequest,
     CountAttestedNodesResponse, CreateAttestedNodeRequest, CreateAttestedNodeResponse, DeleteAttestedNodeRequest,
@@ -17,7 +18,8 @@ use tokio_stream::StreamExt;
 use super::page;
 use crate::call::calls;
 use crate::namespace::required;
-use crate::{Error, Namespace, Records};
+use crate::pages::Asking;
+use crate::{Error, Namespace, Pages, Records};
 
 calls! { "steeple.spire.v1.Datastore", mutation:
     "CreateAttestedNode": CreateAttestedNodeRequest => CreateAttestedNodeResponse,
@@ -187,6 +189,22 @@ impl Namespace {
         let request = ListAttestedNodesRequest { context: None, filter: Some(filter), fetch_selectors, pagination };
         let answer = self.query(request).await?;
         Ok((answer.nodes, required(answer.pagination, "pagination")?.token))
+    }
+
+    /// The nodes that a filter selects, however many, in creation order and in pages of up to `size`.
+    #[must_use]
+    pub fn attested_node_pages(
+        &self,
+        filter: AttestedNodeFilter,
+        fetch_selectors: bool,
+        size: i32,
+    ) -> Pages<AttestedNode> {
+        let ask = move |namespace: Namespace, token: &str| -> Asking {
+            let (filter, pagination) = (Some(filter.clone()), page(token, size));
+            let request = ListAttestedNodesRequest { context: None, filter, fetch_selectors, pagination };
+            Box::pin(async move { namespace.query_unread(request).await })
+        };
+        Pages::new(self.clone(), ask, |page| Ok(ListAttestedNodesResponse::decode(page)?.nodes))
     }
 
     /// The nodes that a filter selects, however many, in creation order.

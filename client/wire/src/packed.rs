@@ -27,6 +27,15 @@ pub const ENTRIES: u32 = 1;
 /// What nodes send to a tail.
 pub type TailResponse = Packed<events::TailResponse>;
 
+/// Of a page of registration entries or attested nodes, where the next one begins: decoding this alone passes over the records,
+/// which takes next to nothing beside decoding them.
+#[derive(Clone, PartialEq, Message)]
+pub struct PageEnd {
+    /// As in the page.
+    #[prost(message, optional, tag = "2")]
+    pub pagination: Option<v1::Pagination>,
+}
+
 /// A message, and fields of it that are encoded. Whoever receives one finds everything in the message.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Packed<M> {

@@ -75,6 +75,11 @@ async fn a_list_is_the_same_whole_streamed_and_by_pages() {
         token = next;
     }
     assert_eq!(paged, whole);
+    let (mut paged, mut pages) = (Vec::new(), spire.registration_entry_pages(everything(), 1_000));
+    while let Some(page) = pages.next().await.unwrap() {
+        paged.extend(page);
+    }
+    assert_eq!(paged, whole);
     let events = spire.list_registration_entry_events(0, 0).await.unwrap();
     assert_eq!(events.len(), count);
     assert_eq!(spire.list_registration_entry_events(count as u64 - 2, 0).await.unwrap(), events[count - 2..]);
