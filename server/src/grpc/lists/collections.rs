@@ -48,6 +48,11 @@ impl Pieces for Entries {
         stored.sequence
     }
 
+    /// A stored entry is about as long as what is sent of it.
+    fn make_room(sent: &mut EncodedEntries, stored: &[Record]) {
+        sent.0.reserve(stored.iter().map(|record| record.body.len()).sum());
+    }
+
     fn add(sent: &mut EncodedEntries, stored: Record) -> Result<(), spire::Error> {
         convert::entries::put(&mut sent.0, packed::ENTRIES, Entry::view(&stored.body)?);
         Ok(())

@@ -71,12 +71,16 @@ pub(crate) trait Pieces: Clone + Send + Sync + 'static {
     /// Number of a record.
     fn sequence(stored: &Self::Stored) -> Sequence;
 
+    /// Makes room for records that are to be added, if that is worth it: what is sent otherwise grows by being copied.
+    fn make_room(_sent: &mut Self::Sent, _stored: &[Self::Stored]) {}
+
     /// Puts a record to those that are sent; outside the lock.
     fn add(sent: &mut Self::Sent, stored: Self::Stored) -> Result<(), spire::Error>;
 
     /// Records that were read elsewhere, in one answer; stops where they become too many bytes for one.
     fn gather(records: Vec<Self::Stored>, instead: &str) -> Result<Self::Sent, Status> {
         let mut sent = Self::Sent::default();
+        Self::make_room(&mut sent, &records);
         for stored in records {
             Self::add(&mut sent, stored).map_err(|error| errors::refused(&error))?;
             if sent.bytes() > limits::ANSWER_BYTES_MAX {
@@ -91,6 +95,7 @@ pub(crate) trait Pieces: Clone + Send + Sync + 'static {
         let few = scope.read(|reader, namespace| self.few(reader, namespace, after, limit))?;
         let Some(records) = few else { return Ok(None) };
         let (mut sent, last) = (Self::Sent::default(), records.last().map(Self::sequence));
+        Self::make_room(&mut sent, &records);
         let added = records.into_iter().try_for_each(|stored| Self::add(&mut sent, stored));
         added.map_err(|error| errors::refused(&error))?;
         Ok(Some((sent, last)))
@@ -127,6 +132,7 @@ pub(crate) trait Pieces: Clone + Send + Sync + 'static {
             left -= chunk.items.len().min(left);
             last = chunk.items.last().map(Self::sequence).or(last);
             next = chunk.next;
+            Self::make_room(&mut sent, &chunk.items);
             let added = chunk.items.into_iter().try_for_each(|stored| Self::add(&mut sent, stored));
             added.map_err(|error| errors::refused(&error))?;
             if sent.bytes() > limits::ANSWER_BYTES_MAX {
