@@ -129,11 +129,21 @@ pub enum Bug {
     OlderMemberAdmitted,
     /// What follows on a committed change of members is confirmed by who would not know after a crash that it is committed.
     CommitOfChangeForgotten,
+    /// Votes are given to whoever asks, however lately the leader was heard.
+    VotesNotGuarded,
+    /// A process that has just started votes as if the one before had confirmed nothing.
+    GuardForgottenAtStart,
+    /// A leader that hands over keeps its lease.
+    LeaseKeptOverTransfer,
+    /// A lease is counted from when a quorum has answered, not from when it was asked.
+    LeaseFromAnswer,
+    /// A lease is used while there are members that do not guard their votes.
+    LeaseBeforeFeatures,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 60] = [
+    pub const ALL: [Self; 65] = [
         Self::WriteNotSynced,
         Self::VoteNotKept,
         Self::MessagesBeforeWrite,
@@ -194,6 +204,11 @@ impl Bug {
         Self::FeaturesRaisedTooEarly,
         Self::OlderMemberAdmitted,
         Self::CommitOfChangeForgotten,
+        Self::VotesNotGuarded,
+        Self::GuardForgottenAtStart,
+        Self::LeaseKeptOverTransfer,
+        Self::LeaseFromAnswer,
+        Self::LeaseBeforeFeatures,
     ];
 }
 

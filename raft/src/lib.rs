@@ -21,7 +21,7 @@ pub use pipeline::{Abandoned, NotProposed, Outcome, Pipeline, PipelineError, Sub
 pub use raft::eraftpb;
 pub use repair::{Configuration, Need, Obstacle, Patient, Question, Repair, Statement, Verdict, Wanted};
 pub use replica::{
-    FollowerProgress, Leadership, MessageRefused, Output, ProposalRefused, ReadIndex, Replica, ReplicaError,
-    ReplicaOptions, SnapshotOffer, TransferRefused, Write, WriteNumber,
+    FollowerProgress, Leadership, LeaseGround, MessageRefused, Output, ProposalRefused, ReadIndex, Replica,
+    ReplicaError, ReplicaOptions, SnapshotOffer, TransferRefused, Write, WriteNumber,
 };
 pub use requests::RequestLedger;

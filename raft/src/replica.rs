@@ -23,12 +23,14 @@ use crate::membership::Membership;
 use crate::repair::{Question, Statement};
 
 mod gate;
+mod guard;
 mod members;
 mod output;
 mod refused;
 mod sending;
 
 pub use gate::MessageRefused;
+pub use guard::LeaseGround;
 pub use output::{FollowerProgress, Leadership, Output, ReadIndex, SnapshotOffer, Write, WriteNumber};
 pub use refused::{ProposalRefused, ReplicaError, TransferRefused};
 
@@ -90,6 +92,12 @@ pub struct Replica {
     abstains: bool,
     /// The commit indexes that others were sent last, while it leads.
     told: BTreeMap<u64, u64>,
+    /// When it may vote, where votes are guarded.
+    guard: Option<guard::Guard>,
+    /// The newest term in which this replica began to hand leadership over.
+    handed_over: Option<Term>,
+    /// Changes of members that were applied in this run.
+    changes_applied: u64,
 }
 
 impl Replica {
@@ -163,6 +171,9 @@ impl Replica {
             heartbeat_ticks: options.heartbeat_ticks,
             abstains: false,
             told: BTreeMap::new(),
+            guard: None,
+            handed_over: None,
+            changes_applied: 0,
         };
         replica.draw_election_timeout();
         Ok(replica)
@@ -224,7 +235,7 @@ impl Replica {
     /// One tick has passed.
     pub fn tick(&mut self) {
         self.ticks += 1;
-        if self.may_win_alone() || self.would_campaign_in_vain() {
+        if self.may_win_alone() || self.would_campaign_in_vain() || self.would_stand_too_early() {
             return;
         }
         self.node.tick();
@@ -292,10 +303,12 @@ impl Replica {
     /// Whether an election now would be won on the spot while something is still being written, which the consensus
     /// crate does not survive: a lone voter does not wait for its own vote to be durable.
     fn may_win_alone(&self) -> bool {
-        let raft = &self.node.raft;
-        // A joint configuration whose two halves are this node is one voter as well.
-        let others_vote = raft.prs().conf().voters().ids().iter().any(|voter| voter != self.id.0);
-        raft.state != StateRole::Leader && !others_vote && self.has_writes()
+        self.node.raft.state != StateRole::Leader && !self.others_vote() && self.has_writes()
+    }
+
+    /// Whether anybody else has a vote. A joint configuration whose two halves are this node is one voter as well.
+    fn others_vote(&self) -> bool {
+        self.node.raft.prs().conf().voters().ids().iter().any(|voter| voter != self.id.0)
     }
 
     /// Whether something is not durable yet, be it handed out or not: entries, the term, or the own vote.
@@ -384,6 +397,7 @@ impl Replica {
         if behind > TRANSFER_BEHIND_MAX {
             return Err(TransferRefused::Behind { node: to, entries: behind });
         }
+        self.handed_over = Some(Term(self.node.raft.term));
         self.node.transfer_leader(to.0);
         Ok(())
     }
@@ -403,6 +417,10 @@ impl Replica {
             reached("message: came at a time at which it must not be heard");
             return Ok(());
         }
+        if self.asks_too_early(&message) {
+            return Ok(());
+        }
+        let (kind, from, term) = (message.get_msg_type(), message.from, message.term);
         for entry in message.mut_entries().iter_mut() {
             gate::translate(entry)?;
         }
@@ -414,6 +432,7 @@ impl Replica {
         }
         // What is left to refuse is stale: a response of a node that is no member, a vote of an old term.
         drop(self.node.step(message));
+        self.note_sign_of_life(kind, from, term);
         self.draw_election_timeout();
         Ok(())
     }

@@ -16,7 +16,7 @@ use tonic::transport::{Channel, Endpoint};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::config::Config;
-use crate::node::{ClusterOptions, ClusterOrigin, Connect};
+use crate::node::{ClusterOptions, ClusterOrigin, Connect, LEASE};
 use crate::peer::{
     ConnectError, EncryptedConnector, PeerConnector, PeerIdentity, PeerService, PlainConnector, SendOptions,
     SocketTransport, Transport,
@@ -67,7 +67,8 @@ pub(crate) async fn options(
     let advertised =
         Member { peer_address: cluster.advertise.clone(), client_address: cluster.client_advertise.clone() };
     let node = NodeId(cluster.node);
-    Ok(ClusterOptions { node, origin, tick: cluster.tick, advertised, ..ClusterOptions::default() })
+    let lease = cluster.lease_reads.then_some(LEASE);
+    Ok(ClusterOptions { node, origin, tick: cluster.tick, lease, advertised, ..ClusterOptions::default() })
 }
 
 fn or(advertised: &str, listens: SocketAddr) -> String {

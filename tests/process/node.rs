@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use steeple_engine::ids::Timestamp;
 use steeple_server::node::{Clock, NodeParts, SystemClock};
@@ -27,6 +28,10 @@ impl Clock for ShiftedClock {
     fn now(&self) -> Timestamp {
         let shift = std::fs::read_to_string(&self.file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
         Timestamp(SystemClock.now().0.saturating_add_signed(shift))
+    }
+
+    fn monotonic(&self) -> Duration {
+        SystemClock.monotonic()
     }
 }
 

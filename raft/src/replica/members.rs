@@ -92,6 +92,7 @@ impl Replica {
             }
         }
         self.membership = self.membership.after(change.as_ref(), &state);
+        self.changes_applied += 1;
         Ok(&self.membership)
     }
 

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod golden;
+mod guard;
 mod hand;
 mod hostile;
 mod pipeline;

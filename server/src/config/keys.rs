@@ -190,6 +190,16 @@ pub const KEYS: &[Key] = &[
         get: |config| duration_text(config.cluster.tick),
     },
     Key {
+        name: "cluster.lease_reads",
+        flag: "cluster-lease-reads",
+        kind: Kind::Flag,
+        summary: "A leader that a majority has confirmed answers current reads for the next 96 ms without asking again, once all \
+                  members support that. Only where the monotonic clocks of all voters run at nearly the same rate and never \
+                  stand still while a process runs: see `docs/cluster.md`, Reads from a lease.",
+        set: |config, text| store(&mut config.cluster.lease_reads, flag(text)),
+        get: |config| config.cluster.lease_reads.to_string(),
+    },
+    Key {
         name: "tls.certificate",
         flag: "tls-certificate",
         kind: Kind::Path,

@@ -87,6 +87,8 @@ pub struct ClusterConfig {
     pub client_advertise: String,
     /// Time between two looks at elections and heartbeats.
     pub tick: Duration,
+    /// Whether a leader answers reads for a moment after a majority has confirmed it, without asking again.
+    pub lease_reads: bool,
 }
 
 impl ClusterConfig {
@@ -108,6 +110,7 @@ impl Default for ClusterConfig {
             advertise: String::new(),
             client_advertise: String::new(),
             tick: Duration::from_millis(50),
+            lease_reads: false,
         }
     }
 }

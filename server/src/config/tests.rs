@@ -38,6 +38,7 @@ fn every_key_can_be_set_in_the_file() {
         advertise = "two:7402"
         client_advertise = "two:7400"
         tick = "100ms"
+        lease_reads = true
         [tls]
         certificate = "node.pem"
         key = "node-key.pem"

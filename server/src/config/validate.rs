@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Config, ConfigError, Origin};
+use crate::node::TICK_MIN_MILLISECONDS;
 
 /// Longest name of a namespace.
 const NAMESPACE_BYTES_MAX: usize = 255;
@@ -37,7 +38,11 @@ impl Config {
 
     fn check_cluster(&self) -> Result<(), ConfigError> {
         let cluster = &self.cluster;
-        require("cluster.tick", in_range(cluster.tick, 10, 10_000), "has to be between 10ms and 10s")?;
+        require(
+            "cluster.tick",
+            in_range(cluster.tick, TICK_MIN_MILLISECONDS, 10_000),
+            "has to be between 10ms and 10s",
+        )?;
         require(
             "cluster.join",
             cluster.initial.is_empty() || cluster.join.is_empty(),

@@ -60,7 +60,8 @@ use tokio::sync::{Notify, Semaphore, oneshot, watch};
 pub use self::errors::{QueryError, StartError, SubmitError};
 pub use self::maintenance::{CompactError, Compacted, NodeStatus};
 pub use self::options::{
-    Clock, ClusterOptions, ClusterOrigin, Connect, FEATURES_SUPPORTED, NodeOptions, NodeParts, SystemClock,
+    Clock, ClusterOptions, ClusterOrigin, Connect, FEATURES_SUPPORTED, LEASE, NodeOptions, NodeParts, SystemClock,
+    TICK_MIN_MILLISECONDS, lease_within,
 };
 pub use self::rescue::{RescueError, Rescued, rescue};
 pub use self::restore::restore;

@@ -62,6 +62,10 @@ pub struct ClusterOptions {
     pub check_ticks: u64,
     /// How long a read waits for a leader to confirm it.
     pub read_patience: Duration,
+    /// For how long a leader that was confirmed answers reads without asking; `None` for not at all. At the most
+    /// [`lease_within`] what the member takes at the least to begin an election that has the shortest time-outs. It stands
+    /// on clocks that run at nearly the same rate (`docs/raft.md`).
+    pub lease: Option<Duration>,
     /// Where its configuration says that it is reached; empty where that says nothing. Compared with what the group knows.
     pub advertised: Member,
     /// The version of the features that it supports. Only tests have a reason to say less, or more, than is true.
@@ -70,7 +74,29 @@ pub struct ClusterOptions {
 
 /// The version of the features that this build supports. A change that older builds could not follow raises it, and asks
 /// for the group's version before it is used (`Node::features`).
-pub const FEATURES_SUPPORTED: u32 = 1;
+pub const FEATURES_SUPPORTED: u32 = 2;
+
+/// The version from which on a voter guards its votes. A leader has a lease only in a group that uses it.
+pub const VOTES_GUARDED_FROM: u32 = 2;
+
+/// The shortest tick that a configuration may name.
+pub const TICK_MIN_MILLISECONDS: u64 = 10;
+
+/// How long a lease is where leases are used. Members may have ticks of other lengths, at least while an operator changes that
+/// on one after the other, and each guards its votes for as long as its own ticks say: so it follows from the shortest one
+/// and not from the own.
+pub const LEASE: Duration = lease_within(Duration::from_millis(TICK_MIN_MILLISECONDS * 12));
+
+/// A lease is this much of the time for which votes are guarded. The monotonic clocks of any two members are taken to run at
+/// rates that differ by less than a tenth (those of sound machines differ by less than one part in a thousand); the other
+/// tenth is a margin.
+const LEASE_PERCENT: u64 = 80;
+
+/// How long a lease may be where every voter guards its votes for so long.
+#[must_use]
+pub const fn lease_within(guarded: Duration) -> Duration {
+    Duration::from_micros(guarded.as_micros() as u64 / 100 * LEASE_PERCENT)
+}
 
 /// How a data directory that is empty begins.
 #[derive(Clone, Debug)]
@@ -106,6 +132,7 @@ impl Default for ClusterOptions {
             replica: ReplicaOptions::default(),
             check_ticks: 200,
             read_patience: Duration::from_secs(5),
+            lease: None,
             advertised: Member::default(),
             features: FEATURES_SUPPORTED,
         }
@@ -172,6 +199,10 @@ impl Default for NodeParts {
 pub trait Clock: Send + Sync + 'static {
     /// Now.
     fn now(&self) -> Timestamp;
+
+    /// How long ago some moment was that stays the same while the process runs, whatever is done to the machine's clock. It
+    /// goes on while the process stands still.
+    fn monotonic(&self) -> Duration;
 }
 
 /// The machine's clock.
@@ -183,4 +214,17 @@ impl Clock for SystemClock {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX))
     }
+
+    fn monotonic(&self) -> Duration {
+        let time = rustix::time::clock_gettime(MONOTONIC);
+        // It counts from when the machine was started.
+        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+        Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
+    }
 }
+
+/// Where there is one, the clock that goes on while the machine sleeps.
+#[cfg(target_os = "linux")]
+const MONOTONIC: rustix::time::ClockId = rustix::time::ClockId::Boottime;
+#[cfg(not(target_os = "linux"))]
+const MONOTONIC: rustix::time::ClockId = rustix::time::ClockId::Monotonic;

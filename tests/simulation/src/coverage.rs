@@ -176,11 +176,13 @@ pub const BRANCHES: &[&str] = &[
     "call: arrived after its client had given it up",
     "compaction: segments purged",
     "election won",
+    "election: not begun, a leader was heard",
     "features: a newer version is used",
     "introduction: turned away",
     "leadership: a command waited for the term to be opened",
     "election: asked again who would vote",
     "leadership: lost with undecided events",
+    "lease: the next one asked for before its end",
     "log: bit rot",
     "log: end replaced by another leader's entries",
     "log: file for the next segment made in advance",
@@ -199,6 +201,7 @@ pub const BRANCHES: &[&str] = &[
     "power lost in the middle of a write",
     "process: ended because its disk failed",
     "process: stopped in order",
+    "read: answered from a lease",
     "read: confirmation asked for again",
     "records: fetched by a member that had lost its base snapshot as well",
     "records: made anew while the node ran",
@@ -213,6 +216,7 @@ pub const BRANCHES: &[&str] = &[
     "start: power lost meanwhile",
     "tail: opened on a member that is behind",
     "tail: what comes next was pruned",
+    "vote: not given, a leader was heard",
 ];
 
 /// What so many runs should have reached and did not; nothing is asked of less than [`HOURS_MIN`].

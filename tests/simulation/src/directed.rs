@@ -33,6 +33,10 @@ pub fn direction(bug: Bug) -> Option<Direction> {
         Bug::FeaturesRaisedTooEarly | Bug::OlderMemberAdmitted => upgrades,
         Bug::VoteCountedBeforeDurable => |settings| Script::SlowVote.direct(settings),
         Bug::VoteForgotten => elections,
+        Bug::VotesNotGuarded | Bug::GuardForgottenAtStart => |settings| Script::ForgottenWord.direct(settings),
+        Bug::LeaseBeforeFeatures => |settings| Script::OlderVoter.direct(settings),
+        Bug::LeaseFromAnswer => |settings| Script::LateConfirmation.direct(settings),
+        Bug::LeaseKeptOverTransfer => |settings| Script::HandedOver.direct(settings),
         _ => return None,
     })
 }

@@ -135,13 +135,13 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn new(number: usize, world: WorldTime, options: NodeOptions) -> Self {
+    pub(crate) fn new(number: usize, world: WorldTime, options: NodeOptions, seed: u64) -> Self {
         let (disk, base) = (SimulatedDisk::new(), SimulatedDisk::new());
         let storage = storage(&disk, &base, Shelf::default());
         Self {
             number,
             node: None,
-            clock: MachineClock::new(world),
+            clock: MachineClock::new(world, seed ^ (number as u64) << 32),
             disk,
             base,
             storage,

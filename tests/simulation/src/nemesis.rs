@@ -504,7 +504,7 @@ impl World {
         if let ClusterOrigin::Founding { cluster, history, .. } = options.cluster.origin {
             options.cluster.origin = ClusterOrigin::Joining { cluster, history, members: membership.members.clone() };
         }
-        let mut machine = Machine::new(number, self.time.clone(), options);
+        let mut machine = Machine::new(number, self.time.clone(), options, self.settings.seed);
         // A new one may be as old as the oldest of the others.
         let oldest = self.machines.iter().filter(|it| !it.retired).map(|it| it.version).min();
         machine.version = match self.chance.happens(500) {

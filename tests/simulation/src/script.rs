@@ -15,10 +15,13 @@ use steeple_server::node::stepped::SteppedNode;
 use raft::eraftpb::{Message, MessageType};
 
 use crate::actors::FetchMail;
+use crate::machine::OLDEST_VERSION;
 use crate::settings::{Intervals, Settings};
 use crate::time::{Instant, MILLISECOND, SECOND};
 use crate::violation::Checked;
 use crate::world::{Event, World};
+
+mod leases;
 
 /// What a run is led through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +51,16 @@ pub enum Script {
     ForgottenMembers,
     /// A follower takes over a snapshot and leads then; calls come again that were answered while it was cut off.
     RequestsInSnapshot,
+    /// A leader answers reads from a lease. The follower that has confirmed it last is killed and started again, and the other
+    /// one, which has not heard the leader for a while, asks it for its vote, while clients go on reading at the leader.
+    ForgottenWord,
+    /// The same with a follower that is older than leases are.
+    OlderVoter,
+    /// A leader that answers reads from a lease is cut off from everybody else. What confirms it arrives when the others are about
+    /// to choose another one.
+    LateConfirmation,
+    /// A leader that answers reads from a lease hands over, and hears nothing of what comes of it.
+    HandedOver,
 }
 
 impl Script {
@@ -60,6 +73,15 @@ impl Script {
         settings.intervals = Intervals::default();
         settings.window = 4 * SECOND;
         settings.faulty = 40 * SECOND;
+        settings.lease_reads = self.is_about_leases();
+        if settings.lease_reads {
+            // Most of them wait for a write that does not come about, and some must be there to read.
+            (settings.clients, settings.think) = (24, 200 * MILLISECOND);
+        }
+    }
+
+    fn is_about_leases(self) -> bool {
+        matches!(self, Self::ForgottenWord | Self::OlderVoter | Self::LateConfirmation | Self::HandedOver)
     }
 }
 
@@ -87,6 +109,7 @@ pub(crate) struct Withheld {
     /// The next snapshot that is fetched by this member.
     snapshots_to: Option<usize>,
     snapshot: Option<FetchMail>,
+    leases: leases::Withheld,
 }
 
 /// Rounds of reads that a process must have asked for before the answer to one is held back, doubled: the next process begins
@@ -102,6 +125,9 @@ const PATIENCE: u64 = 12 * SECOND;
 impl Withheld {
     /// Takes a message that is held back; whether it was one.
     pub(crate) fn takes(&mut self, from: usize, to: usize, message: &Message) -> bool {
+        if self.leases.takes((from, to), message) {
+            return true;
+        }
         let is_wanted = self.answers == Some((from, to)) && message.get_msg_type() == MessageType::MsgReadIndexResp;
         if !is_wanted || self.answer.is_some() || read_round(message) < LATE_ROUND {
             return false;
@@ -167,6 +193,9 @@ impl World {
             (stage, Script::ForgottenMembers) => self.lead_forgotten_members(&mut course, stage, now),
             (stage, Script::LonelyRepair) => self.lead_lonely_repair(&mut course, stage, now),
             (stage, Script::RequestsInSnapshot) => self.lead_requests_in_snapshot(&mut course, stage, now),
+            (stage, Script::ForgottenWord | Script::OlderVoter) => self.lead_forgotten_word(&mut course, stage, now),
+            (stage, Script::LateConfirmation) => self.lead_late_confirmation(&mut course, stage, now),
+            (stage, Script::HandedOver) => self.lead_handed_over(&mut course, stage, now),
         };
         self.course = Some(course);
         followed
@@ -178,7 +207,15 @@ impl World {
             return Ok(());
         };
         let count = self.machines.len();
-        let (follower, other) = ((leader + 1) % count, (leader + 2) % count);
+        let (mut follower, mut other) = ((leader + 1) % count, (leader + 2) % count);
+        if course.script == Script::OlderVoter {
+            if self.machines[leader].version == OLDEST_VERSION {
+                return if course.is_due(now, SECOND) { self.transfer(follower) } else { Ok(()) };
+            }
+            if self.machines[follower].version != OLDEST_VERSION {
+                (follower, other) = (other, follower);
+            }
+        }
         let (Some(leads), Some(follows)) = (&self.machines[leader].node, &self.machines[follower].node) else {
             return Ok(());
         };
@@ -197,7 +234,11 @@ impl World {
                 self.network.cut_off(leader, count);
                 self.machines[leader].paused_until = now + 4 * SECOND;
             }
-            Script::SlowVote => {}
+            Script::SlowVote
+            | Script::ForgottenWord
+            | Script::OlderVoter
+            | Script::LateConfirmation
+            | Script::HandedOver => {}
             Script::LonelyRepair => self.network.cut_off(other, count),
             Script::LateAnswer | Script::AnswerToEarlierRun => self.withheld.answers = Some((leader, follower)),
             Script::OvertakenSnapshot | Script::RequestsInSnapshot | Script::ForgottenMembers => {

@@ -46,6 +46,8 @@ pub struct Settings {
     pub window: u64,
     /// Whether base snapshots are damaged, and record stores are not lost.
     pub spoils_base: bool,
+    /// Whether leaders answer reads from leases.
+    pub lease_reads: bool,
     /// Calls that come again some time after they were answered, of a thousand.
     pub repetition: u64,
     /// What the run is led through, if it is.
@@ -198,6 +200,7 @@ impl Settings {
             sync: *chance.pick(&[100, 500, 2_000, 10_000]),
             window: *chance.pick(&[4, 4, 20, 60]) * SECOND,
             spoils_base: !seed.is_multiple_of(2),
+            lease_reads: seed / 2 % 3 < 2,
             repetition: *chance.pick(&[0, 0, 20, 100]),
             script: None,
             intervals: Intervals::of(&mut chance),

@@ -21,7 +21,7 @@ use steeple_engine::record_store::RecordStoreKind;
 use steeple_engine::simulation::take_reached;
 use steeple_raft::{Member, ReplicaOptions};
 use steeple_server::node::cluster::ClusterChange;
-use steeple_server::node::{ClusterOptions, ClusterOrigin, NodeOptions};
+use steeple_server::node::{ClusterOptions, ClusterOrigin, NodeOptions, lease_within};
 use steeple_server::peer::{FetchError, FetchedSnapshot, HandshakeError, Introduction};
 use tokio::sync::oneshot;
 
@@ -42,7 +42,7 @@ use crate::machine::{Machine, NEWEST_VERSION, OLDEST_VERSION, Started};
 use crate::nemesis::Fault;
 use crate::network::Network;
 use crate::nursing::{Aid, AidMailbox};
-use crate::script::{Course, Withheld};
+use crate::script::{Course, Script, Withheld};
 use crate::settings::Settings;
 use crate::time::{Instant, MILLISECOND, SECOND, WorldTime};
 use crate::trace::Trace;
@@ -227,8 +227,9 @@ impl World {
         let machine = |number: usize| {
             let mut options = options.clone();
             options.cluster.node = NodeId(number as u64 + 1);
-            let mut machine = Machine::new(number, time.clone(), options);
-            (machine.version, machine.next_version) = (first_version(&settings), first_version(&settings));
+            let mut machine = Machine::new(number, time.clone(), options, settings.seed);
+            let version = first_version(&settings, number);
+            (machine.version, machine.next_version) = (version, version);
             machine
         };
         let machines = (0..members).map(machine).collect();
@@ -652,9 +653,13 @@ impl Step {
     }
 }
 
+/// Ticks without a word of a leader after which a member stands, at the least.
+const ELECTION_TICKS: u32 = 10;
+
 /// What the first programs of a run support: nothing is upgraded in most runs, and everything is new there.
-fn first_version(settings: &Settings) -> u32 {
-    if settings.intervals.upgrade > 0 { OLDEST_VERSION } else { NEWEST_VERSION }
+fn first_version(settings: &Settings, number: usize) -> u32 {
+    let is_older = settings.intervals.upgrade > 0 || settings.script == Some(Script::OlderVoter) && number == 0;
+    if is_older { OLDEST_VERSION } else { NEWEST_VERSION }
 }
 
 /// Small logs, short memories: what takes a day elsewhere happens within seconds here.
@@ -673,6 +678,7 @@ fn node_options(settings: &Settings, chance: &mut Chance) -> NodeOptions {
     // A script waits until the log begins late.
     let kept: &[u64] = if settings.script.is_some() { &[0] } else { &[0, 0, 5] };
     let seconds = |chance: &mut Chance, choices: &[u64]| Duration::from_secs(*chance.pick(choices));
+    let tick = Duration::from_micros(settings.tick);
     NodeOptions {
         data: None,
         log,
@@ -685,9 +691,14 @@ fn node_options(settings: &Settings, chance: &mut Chance) -> NodeOptions {
         cluster: ClusterOptions {
             node: NodeId(1),
             origin: ClusterOrigin::Founding { cluster: ClusterId([1; 16]), history: HistoryId([1; 16]), members },
-            tick: Duration::from_micros(settings.tick),
-            replica: ReplicaOptions { heartbeat_ticks: 2, election_ticks: 10, ..ReplicaOptions::default() },
+            tick,
+            replica: ReplicaOptions {
+                heartbeat_ticks: 2,
+                election_ticks: ELECTION_TICKS as usize,
+                ..ReplicaOptions::default()
+            },
             read_patience: Duration::from_secs(5),
+            lease: settings.lease_reads.then(|| lease_within(tick * ELECTION_TICKS)),
             ..ClusterOptions::default()
         },
         ..NodeOptions::default()

@@ -63,6 +63,10 @@ fn scripts_come_to_their_end() {
         (Script::SlowVote, "script: killed the moment it leads"),
         (Script::ForgottenMembers, "script: killed after it has confirmed its own removal"),
         (Script::RequestsInSnapshot, "script: calls repeated behind a snapshot"),
+        (Script::ForgottenWord, "script: vote asked for after a start"),
+        (Script::OlderVoter, "script: vote asked for after a start"),
+        (Script::LateConfirmation, "script: late confirmation of a lease"),
+        (Script::HandedOver, "script: leadership handed over by a leader that hears nothing of it"),
     ] {
         let mut reached = 0;
         for seed in 0..CLEAN_RUNS {

@@ -10,6 +10,7 @@ mod changes;
 mod drive;
 mod failed_store;
 mod fold;
+mod lease;
 mod reads;
 mod sink;
 mod snapshots;
@@ -26,6 +27,8 @@ mod failed_store_tests;
 mod founding_tests;
 #[cfg(test)]
 mod features_tests;
+#[cfg(test)]
+mod lease_tests;
 #[cfg(test)]
 mod tests;
 
@@ -195,7 +198,7 @@ impl Group {
     ) -> Self {
         Self {
             id: shared.identity.node,
-            replica,
+            replica: lease::guarded(replica, &shared),
             core,
             requests,
             shared,
@@ -346,6 +349,8 @@ impl Group {
                 self.publish_leader();
             }
         }
+        // Now, after they came.
+        self.replica.time_is(self.shared.clock.monotonic());
         for message in delivery.messages {
             match self.replica.receive(message) {
                 Ok(()) => {}
@@ -368,6 +373,7 @@ impl Group {
         if self.rests() {
             return;
         }
+        self.replica.time_is(self.shared.clock.monotonic());
         self.replica.tick();
         self.quiet_ticks = self.quiet_ticks.saturating_add(1);
         if self.is_quiet() {

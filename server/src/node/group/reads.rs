@@ -2,12 +2,15 @@
 //!
 //! All reads that wait share one round of confirmation. A round may get lost (no leader yet, a message dropped): it is
 //! asked for again, under another number, until the reader gives up.
+//!
+//! Where leases are used, a round that came back answers the reads of some time to come as well ([`super::lease`]).
 
 use steeple_engine::ids::LogIndex;
 use steeple_engine::simulation::{Bug, is_planted, reached};
 use steeple_raft::ReadIndex;
 use tokio::sync::oneshot;
 
+use super::lease::{Hold, Lease, Standing};
 use super::{Failure, Group};
 use crate::node::errors::QueryError;
 
@@ -17,15 +20,26 @@ const REPEAT_TICKS: u64 = 3;
 /// Whoever waits to read.
 type Reader = oneshot::Sender<Result<(), QueryError>>;
 
+/// A round that was asked for.
+struct Asked {
+    round: u64,
+    /// The tick in which it was.
+    since: u64,
+    /// What a lease would stand on that comes of it.
+    standing: Option<Standing>,
+    /// Who waits for it; nobody when it is to renew a lease.
+    readers: Vec<Reader>,
+}
+
 /// Reads on their way.
 #[derive(Default)]
 pub(in crate::node) struct Reads {
     /// Came since the last round was asked for.
     new: Vec<Reader>,
-    /// Asked for: the round, when, and who waits.
-    asked: Vec<(u64, u64, Vec<Reader>)>,
+    asked: Vec<Asked>,
     /// Confirmed, and waiting for the view to reach an entry.
     confirmed: Vec<(LogIndex, Vec<Reader>)>,
+    lease: Option<Lease>,
     rounds: u64,
     ticks: u64,
     /// When the pipeline's round was asked for.
@@ -37,7 +51,7 @@ pub(in crate::node) struct Reads {
 impl Reads {
     /// How many wait.
     pub(super) fn waiting(&self) -> usize {
-        let asked = self.asked.iter().map(|(.., readers)| readers.len());
+        let asked = self.asked.iter().map(|asked| asked.readers.len());
         let confirmed = self.confirmed.iter().map(|(_, readers)| readers.len());
         self.new.len() + asked.chain(confirmed).sum::<usize>()
     }
@@ -60,19 +74,45 @@ impl Group {
             self.replica.read_index(for_pipeline(round));
         }
         if !self.reads.new.is_empty() {
-            self.reads.rounds += 1;
-            let readers = std::mem::take(&mut self.reads.new);
-            self.reads.asked.push((self.reads.rounds, self.reads.ticks, readers));
-            self.replica.read_index(for_readers(self.reads.rounds));
+            let standing = self.standing();
+            if standing.is_none_or(|standing| self.is_to_be_asked(standing)) {
+                self.ask_for_readers(standing);
+            }
         }
+    }
+
+    fn ask_for_readers(&mut self, standing: Option<Standing>) {
+        self.reads.rounds += 1;
+        let readers = std::mem::take(&mut self.reads.new);
+        let (round, since) = (self.reads.rounds, self.reads.ticks);
+        self.reads.asked.push(Asked { round, since, standing, readers });
+        self.replica.read_index(for_readers(round));
+    }
+
+    /// Answers reads from the lease, if there is one; whether a quorum has to be asked nevertheless, for them or for what
+    /// comes next.
+    fn is_to_be_asked(&mut self, standing: Standing) -> bool {
+        let hold = self.reads.lease.map_or(Hold::Over, |lease| lease.covers(standing));
+        if hold == Hold::Over {
+            return true;
+        }
+        reached("read: answered from a lease");
+        let readers = std::mem::take(&mut self.reads.new);
+        self.reads.confirmed.push((self.replica.committed(), readers));
+        self.serve_readers();
+        let renews = hold == Hold::Ending && self.reads.asked.is_empty();
+        if renews {
+            reached("lease: the next one asked for before its end");
+        }
+        renews
     }
 
     /// Forgets whoever has given up, also while nobody can be answered.
     pub(super) fn forget_readers_who_left(&mut self) {
         let is_there = |reader: &Reader| !reader.is_closed();
         self.reads.new.retain(is_there);
-        for (.., readers) in &mut self.reads.asked {
-            readers.retain(is_there);
+        for asked in &mut self.reads.asked {
+            asked.readers.retain(is_there);
         }
         for (_, readers) in &mut self.reads.confirmed {
             readers.retain(is_there);
@@ -92,12 +132,12 @@ impl Group {
             self.replica.read_index(for_pipeline(round));
         }
         let (again, wait): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.reads.asked).into_iter().partition(|(_, asked, _)| late(*asked, now));
+            std::mem::take(&mut self.reads.asked).into_iter().partition(|asked| late(asked.since, now));
         self.reads.asked = wait;
         if !again.is_empty() {
             reached("read: confirmation asked for again");
         }
-        self.reads.new.extend(again.into_iter().flat_map(|(.., readers)| readers));
+        self.reads.new.extend(again.into_iter().flat_map(|asked| asked.readers));
     }
 
     /// Takes up the answer to a round. A later round confirms all earlier ones as well.
@@ -109,9 +149,17 @@ impl Group {
         let round = readers_round(read.round);
         let (done, wait): (Vec<_>, Vec<_>) = std::mem::take(&mut self.reads.asked)
             .into_iter()
-            .partition(|(asked, ..)| *asked <= round || is_planted(Bug::ReadOfLaterRound));
+            .partition(|asked| asked.round <= round || is_planted(Bug::ReadOfLaterRound));
         self.reads.asked = wait;
-        let readers: Vec<_> = done.into_iter().flat_map(|(.., readers)| readers).collect();
+        // The last of them was asked for last.
+        let standing = match is_planted(Bug::LeaseFromAnswer) {
+            true => self.standing(),
+            false => done.last().and_then(|asked| asked.standing),
+        };
+        if let Some(standing) = standing {
+            self.reads.lease = Some(Lease::after(self.reads.lease, standing));
+        }
+        let readers: Vec<_> = done.into_iter().flat_map(|asked| asked.readers).collect();
         if !readers.is_empty() {
             self.reads.confirmed.push((read.index, readers));
             self.serve_readers();

@@ -17,6 +17,7 @@ use steeple_engine::simulation::{Bug, is_planted, reached};
 use steeple_raft::SnapshotOffer;
 use steeple_snapshot::publish::partial_path;
 
+use super::lease::guarded;
 use super::{Failure, Group, Message};
 use crate::node::install::{self, Arrived, InstallError, Installation};
 use crate::node::log_writer::Task;
@@ -121,8 +122,9 @@ impl Group {
         metrics::counter!("steeple_snapshots_installed_total").increment(1);
         tracing::info!(index = %installed.position.index, "goes on from a snapshot");
         let options = &self.shared.options;
-        self.replica = open::replica(options, self.id, &installed.core, state, self.shared.random.number())
+        let replica = open::replica(options, self.id, &installed.core, state, self.shared.random.number())
             .map_err(|error| Failure::Install(error.to_string()))?;
+        self.replica = guarded(replica, &self.shared);
         if !is_planted(Bug::SnapshotForgetsRequests) {
             self.requests = installed.requests;
         }

@@ -66,6 +66,10 @@ impl Clock for Time {
     fn now(&self) -> Timestamp {
         Timestamp(EPOCH_MICROS + self.0.load(Ordering::Relaxed))
     }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_micros(self.0.load(Ordering::Relaxed))
+    }
 }
 
 /// What a member wants to send.

@@ -1,0 +1,93 @@
+//! The lease of a leader: for how long it may answer reads without asking anybody.
+//!
+//! A round of confirmation that comes back says that a quorum has heard the leader after the round was asked for. Each of
+//! these voters has given its word not to help anybody else to lead for some time, measured by its own clock
+//! (`steeple_raft`, the guard of votes). The leader measures a shorter time by its own, from before the question. Until that
+//! is over no entry can have been committed but by this leader, and what it knows to be committed is all that anybody was
+//! told of.
+
+use std::time::Duration;
+
+use steeple_engine::simulation::{Bug, is_planted};
+use steeple_raft::{LeaseGround, Replica};
+
+use super::Group;
+use crate::node::Shared;
+use crate::node::options::{ClusterOptions, VOTES_GUARDED_FROM};
+
+/// From this part of a lease on, a read has the next one asked for, so that reads which keep coming never wait.
+const RENEWED_FROM_PERCENT: u32 = 50;
+
+/// What a round of confirmation stands on: asked for by a leader of this ground, at this time of its monotonic clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    ground: LeaseGround,
+    at: Duration,
+    /// How long a lease is.
+    lasts: Duration,
+}
+
+/// How sure a leader may be at some moment that nobody else leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// It has to ask.
+    Over,
+    /// It is sure, and should ask soon.
+    Ending,
+    /// It is sure.
+    Firm,
+}
+
+/// The newest round that has come back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lease(Standing);
+
+impl Lease {
+    /// The lease that is there after a round has come back which was asked for with this standing.
+    pub(super) fn after(before: Option<Self>, asked: Standing) -> Self {
+        match before {
+            Some(Self(newest)) if newest.ground == asked.ground && newest.at > asked.at => Self(newest),
+            _ => Self(asked),
+        }
+    }
+
+    /// Whether it covers what is asked with this standing.
+    pub(super) fn covers(self, now: Standing) -> Hold {
+        let age = now.at.saturating_sub(self.0.at);
+        match age {
+            _ if self.0.ground != now.ground || age >= now.lasts => Hold::Over,
+            _ if age >= now.lasts * RENEWED_FROM_PERCENT / 100 => Hold::Ending,
+            _ => Hold::Firm,
+        }
+    }
+}
+
+/// For how long a voter that has heard a leader helps nobody else to lead: what an election takes to begin at the least.
+fn guarded_for(cluster: &ClusterOptions) -> Duration {
+    cluster.tick.saturating_mul(u32::try_from(cluster.replica.election_ticks).unwrap_or(u32::MAX))
+}
+
+/// A replica that guards its votes. Every one does, whether leases are used or not: others may use them, and may have been
+/// told to since this one was started. One that says that it does not support it is a stand-in for an older build.
+pub(super) fn guarded(mut replica: Replica, shared: &Shared) -> Replica {
+    let cluster = &shared.options.cluster;
+    if cluster.features >= VOTES_GUARDED_FROM {
+        replica.guard_votes(guarded_for(cluster), shared.clock.monotonic());
+    }
+    replica
+}
+
+impl Group {
+    /// What a round would stand on that is asked for now, or a read that has come; `None` where leases are not used.
+    ///
+    /// The time is taken when this is called: after the reads came for which it is asked, and before their round leaves.
+    pub(super) fn standing(&self) -> Option<Standing> {
+        let (lasts, leading) = self.shared.options.cluster.lease.zip(self.leading.as_ref())?;
+        let all_guard = self.replica.membership().features() >= VOTES_GUARDED_FROM;
+        if !all_guard && !is_planted(Bug::LeaseBeforeFeatures) {
+            return None;
+        }
+        let ground = self.replica.lease_ground().filter(|ground| ground.term() == leading.term)?;
+        Some(Standing { ground, at: self.shared.clock.monotonic(), lasts })
+    }
+}
