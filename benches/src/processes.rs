@@ -65,7 +65,8 @@ impl Group {
         Self::start_with(nodes, program, "").await
     }
 
-    /// As [`Group::start`], with settings of sections other than `node` and `cluster` as a file has them.
+    /// As [`Group::start`], with more settings as a file has them: where there are several nodes, those of `cluster` come
+    /// first and without its name.
     pub async fn start_with(nodes: usize, program: PathBuf, more: &str) -> Self {
         let node = || NodeProcess {
             client_address: free_address(),

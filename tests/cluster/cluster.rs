@@ -25,6 +25,11 @@ const STATUS_MAX: Duration = Duration::from_millis(500);
 pub(crate) const SMALL_FILES: &str =
     "[log]\nsegment_bytes = \"1MiB\"\nsegment_entries = 512\n[tracing]\nlevel = \"info\"\n";
 
+/// The same, of a group in which leaders answer reads from leases: what every node is told follows on its section `cluster`.
+pub(crate) fn with_leases(settings: &str) -> String {
+    format!("lease_reads = true\n{settings}")
+}
+
 /// A node of the group, with the address by which the others know it.
 struct Member {
     process: NodeProcess,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, SMALL_FILES, with_leases};
 use crate::load::Load;
 use crate::settings::PATIENCE;
 use crate::settings::{rounds, run, seed};
@@ -110,6 +110,38 @@ fn the_leader_is_stopped_for_longer_than_an_election() {
             load.acknowledge_more(SOME).await;
             assert_ne!(cluster.leader_among(&others).await, leader);
             cluster.node(leader).resume();
+            load.acknowledge_more(SOME).await;
+        }
+        cluster.examine(load).await;
+    });
+}
+
+#[test]
+fn a_leader_with_a_lease_stands_still_is_cut_off_killed_and_hands_over() {
+    run(async {
+        let mut cluster = Cluster::start_with(3, &with_leases(SMALL_FILES)).await;
+        let load = Load::start(&cluster.doors(), CLIENTS, seed());
+        load.acknowledge_more(SOME).await;
+        for _ in 0..rounds(1) {
+            let leader = cluster.leader().await;
+            cluster.node(leader).pause();
+            load.acknowledge_more(SOME).await;
+            cluster.node(leader).resume();
+            load.acknowledge_more(SOME).await;
+            let leader = cluster.leader().await;
+            cluster.isolate(leader);
+            load.acknowledge_more(SOME).await;
+            cluster.network.heal();
+            load.acknowledge_more(SOME).await;
+            let leader = cluster.leader().await;
+            cluster.node_mut(leader).kill();
+            load.acknowledge_more(SOME).await;
+            cluster.restart(leader).await;
+            let leader = cluster.leader().await;
+            // It hands over to another one before it ends.
+            cluster.node_mut(leader).stop();
+            load.acknowledge_more(SOME).await;
+            cluster.restart(leader).await;
             load.acknowledge_more(SOME).await;
         }
         cluster.examine(load).await;

@@ -55,9 +55,12 @@ enum Work {
     StreamedEntry,
     StreamedToken,
     Read,
+    /// Of a leader that has a lease; etcd is asked for the same as without.
+    LeasedRead,
 }
 
-const WORK: [Work; 5] = [Work::Entry, Work::StreamedEntry, Work::Token, Work::StreamedToken, Work::Read];
+const WORK: [Work; 6] =
+    [Work::Entry, Work::StreamedEntry, Work::Token, Work::StreamedToken, Work::Read, Work::LeasedRead];
 
 impl Work {
     fn name(self) -> &'static str {
@@ -67,6 +70,7 @@ impl Work {
             Self::StreamedEntry => "create an entry, streamed / put",
             Self::StreamedToken => "create a token, streamed / put",
             Self::Read => "linearizable read, leader / range",
+            Self::LeasedRead => "linearizable read, lease / range",
         }
     }
 
@@ -74,8 +78,12 @@ impl Work {
     fn bytes(self) -> usize {
         match self {
             Self::Entry | Self::StreamedEntry => entry(WRITER, 10_000).encoded_len(),
-            Self::Token | Self::StreamedToken | Self::Read => token(10_000).encoded_len(),
+            Self::Token | Self::StreamedToken | Self::Read | Self::LeasedRead => token(10_000).encoded_len(),
         }
+    }
+
+    fn reads(self) -> bool {
+        matches!(self, Self::Read | Self::LeasedRead)
     }
 
     fn is_streamed(self) -> bool {
@@ -142,7 +150,7 @@ async fn ask_steeple(writing: &Namespace, reading: &Namespace, work: Work, numbe
             let JoinToken { token, expires_at } = token(number);
             writing.create_join_token(token, expires_at).await.map_err(text)?;
         }
-        Work::Read => {
+        Work::Read | Work::LeasedRead => {
             let id = entry_id(WRITER_OF_READ, rand::rng().random_range(0..READ));
             if reading.fetch_registration_entry(id).await.map_err(text)?.is_none() {
                 return Err("an entry is missing".to_owned());
@@ -154,7 +162,7 @@ async fn ask_steeple(writing: &Namespace, reading: &Namespace, work: Work, numbe
 
 async fn ask_etcd(client: &EtcdClient, work: Work) -> Result<(), String> {
     let text = |status: tonic::Status| status.to_string();
-    if work == Work::Read {
+    if work.reads() {
         let key = key(rand::rng().random_range(0..READ));
         let found = client.get(key).await.map_err(text)?;
         return if found { Ok(()) } else { Err("a key is missing".to_owned()) };
@@ -171,11 +179,19 @@ struct Client {
     next: Arc<AtomicU64>,
 }
 
+/// Three nodes, and connections to them.
+struct Nodes {
+    group: Group,
+    callers: Vec<Caller>,
+}
+
 /// Everything that runs.
 struct Sides {
-    steeple: Group,
+    steeple: Nodes,
+    /// Three more, with leases; idle while they are not asked.
+    leased: Nodes,
     etcd: EtcdGroup,
-    callers: [Vec<Caller>; 2],
+    etcd_callers: Vec<Caller>,
     next: Arc<AtomicU64>,
 }
 
@@ -265,43 +281,70 @@ pub(crate) async fn run(arguments: &Arguments) -> Option<Report> {
     Some(Report { etcd_version: sides.etcd.version().to_owned(), comparisons, followed })
 }
 
-impl Sides {
-    async fn start(arguments: &Arguments) -> Self {
-        let steeple = Group::start(3, arguments.program()).await;
-        let etcd = EtcdGroup::start().await;
-        let leader = steeple.leader().await;
-        let to_steeple = |_| {
-            let writing = steeple.client().namespace(NAMESPACE);
-            let reading = steeple.client_of(leader).namespace(NAMESPACE);
+/// What a group is told in which leaders answer reads from leases.
+const LEASES: &str = "lease_reads = true\n";
+
+impl Nodes {
+    /// Three nodes with something to read.
+    async fn start(arguments: &Arguments, more: &str) -> Self {
+        let group = Group::start_with(3, arguments.program(), more).await;
+        let leader = group.leader().await;
+        let caller = |_| {
+            let writing = group.client().namespace(NAMESPACE);
+            let reading = group.client_of(leader).namespace(NAMESPACE);
             Caller::Steeple(Box::new(SteepleCaller { writing, reading }))
         };
-        let to_steeple: Vec<_> = (0..CONNECTIONS).map(to_steeple).collect();
-        let to_etcd: Vec<_> = (0..CONNECTIONS).map(|_| Caller::Etcd(etcd.client())).collect();
-        let (namespace, client) = (steeple.client().namespace(NAMESPACE), etcd.client());
+        let callers = (0..CONNECTIONS).map(caller).collect();
+        let namespace = group.client().namespace(NAMESPACE);
         for number in 0..READ {
             let created = namespace.create_registration_entry(entry(WRITER_OF_READ, number)).await;
             created.expect("an entry to read");
+        }
+        Self { group, callers }
+    }
+
+    fn processes(&self) -> Vec<u32> {
+        self.group.numbers().map(|number| self.group.process(number)).collect()
+    }
+}
+
+impl Sides {
+    async fn start(arguments: &Arguments) -> Self {
+        let steeple = Nodes::start(arguments, "").await;
+        let leased = Nodes::start(arguments, LEASES).await;
+        let etcd = EtcdGroup::start().await;
+        let client = etcd.client();
+        for number in 0..READ {
             let value = vec![b'v'; Work::Entry.bytes() - key(number).len()];
             client.put(key(number), value).await.expect("a key to read");
         }
-        Self { steeple, etcd, callers: [to_steeple, to_etcd], next: Arc::default() }
+        let etcd_callers = (0..CONNECTIONS).map(|_| Caller::Etcd(etcd.client())).collect();
+        Self { steeple, leased, etcd, etcd_callers, next: Arc::default() }
     }
 
-    fn servers_cpu(&self, side: usize) -> Duration {
-        let steeple = || self.steeple.numbers().map(|number| self.steeple.process(number)).collect();
-        let processes: Vec<u32> = if side == 0 { steeple() } else { self.etcd.processes() };
+    fn nodes(&self, work: Work) -> &Nodes {
+        if work == Work::LeasedRead { &self.leased } else { &self.steeple }
+    }
+
+    fn callers(&self, side: usize, work: Work) -> &[Caller] {
+        if side == 0 { &self.nodes(work).callers } else { &self.etcd_callers }
+    }
+
+    fn servers_cpu(&self, side: usize, work: Work) -> Duration {
+        let processes = if side == 0 { self.nodes(work).processes() } else { self.etcd.processes() };
         processes.into_iter().map(usage::cpu).sum()
     }
 
     /// So many requests in flight for as long, at one side.
     async fn turn(&self, side: usize, work: Work, in_flight: usize, length: Duration) -> Turn {
         let window = Window::after(WARM_UP, length);
-        let clients: Vec<_> = match &self.callers[side][0] {
+        let callers = self.callers(side, work);
+        let clients: Vec<_> = match &callers[0] {
             Caller::Steeple(_) if work.is_streamed() => {
                 let streams = in_flight.min(CONNECTIONS);
                 let share = |number: usize| (in_flight + streams - 1 - number) / streams;
                 let stream = |number: usize| {
-                    let Caller::Steeple(caller) = &self.callers[side][number] else { unreachable!("one side") };
+                    let Caller::Steeple(caller) = &callers[number] else { unreachable!("one side") };
                     let (writing, next) = (caller.writing.clone(), Arc::clone(&self.next));
                     tokio::spawn(stream_again(writing, work, next, share(number), window))
                 };
@@ -309,16 +352,16 @@ impl Sides {
             }
             _ => {
                 let client = |number: usize| {
-                    let caller = self.callers[side][number % CONNECTIONS].clone();
+                    let caller = callers[number % CONNECTIONS].clone();
                     Client { caller, work, next: Arc::clone(&self.next) }
                 };
                 asking::start((0..in_flight).map(client), window)
             }
         };
         tokio::time::sleep_until(window.begin.into()).await;
-        let before = (process_cpu_time(), self.servers_cpu(side));
+        let before = (process_cpu_time(), self.servers_cpu(side, work));
         tokio::time::sleep_until(window.end.into()).await;
-        let used = [process_cpu_time() - before.0, self.servers_cpu(side).saturating_sub(before.1)];
+        let used = [process_cpu_time() - before.0, self.servers_cpu(side, work).saturating_sub(before.1)];
         let told = asking::all_of(clients).await;
         let done = told.times.len().max(1) as f64;
         Turn {
@@ -350,7 +393,7 @@ impl Sides {
     async fn follow_one(&self, side: usize, rate: f64, length: Duration) -> Followed {
         let first = self.next.fetch_add(KEYS, Ordering::Relaxed);
         let (until, expected) = watch::channel(None);
-        let consumer = match &self.callers[side][0] {
+        let consumer = match &self.callers(side, Work::Entry)[0] {
             Caller::Steeple(caller) => {
                 let mut tail = caller.writing.tail(TailOptions { start: TailStart::Now, ..TailOptions::default() });
                 while !matches!(tail.next().await.expect("a tail").content, TailContent::Progress { live: true, .. }) {}
@@ -363,7 +406,7 @@ impl Sides {
         };
         let pace = Duration::from_secs_f64(PACED_WRITERS as f64 / rate);
         let write = |writer| {
-            let caller = self.callers[side][writer as usize % CONNECTIONS].clone();
+            let caller = self.callers(side, Work::Entry)[writer as usize % CONNECTIONS].clone();
             tokio::spawn(write_paced(caller, first + writer, pace, length))
         };
         let writers: Vec<_> = (0..PACED_WRITERS).map(write).collect();

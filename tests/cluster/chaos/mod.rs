@@ -31,6 +31,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::aftermath::{Examined, Kept};
+use crate::cluster::with_leases;
 use crate::load::{Habits, Load};
 use crate::settings::{chaos_seconds, run, seed};
 use consumer::Consumer;
@@ -62,7 +63,8 @@ fn everything_goes_wrong_at_random() {
     run(async {
         let whole = Duration::from_secs(chaos_seconds(30));
         let mut random = StdRng::seed_from_u64(seed());
-        let mut scene = Scene::start(SETTINGS, Journal::create(seed())).await;
+        let settings = if random.random() { with_leases(SETTINGS) } else { SETTINGS.to_owned() };
+        let mut scene = Scene::start(&settings, Journal::create(seed())).await;
         let mut examined = Examined::default();
         let mut consumer = Consumer::start(scene.addresses());
         let began = Instant::now();
