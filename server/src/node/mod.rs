@@ -70,7 +70,7 @@ pub use self::snapshots::{SnapshotError, TakenSnapshot};
 pub use self::submissions::Submitted;
 
 use self::core::Core;
-use self::group::{Group, Message, NodeSink, Scratch};
+use self::group::{Group, Message, NodeSink, PublishedLease, Scratch};
 use self::log_writer::{LogCounters, LogQueue, LogWork};
 use self::open::Opened;
 use self::random::Random;
@@ -164,6 +164,8 @@ pub(crate) struct Shared {
     rebuilt: Option<String>,
     /// Whether this node decides and reads without asking anybody.
     leads_alone: AtomicBool,
+    /// Whether it reads without asking anybody for a while.
+    lease: PublishedLease,
     /// Whether nobody else belongs to the group.
     alone: AtomicBool,
     /// Whether this node belongs to the group and hears from its leader, or leads.
@@ -289,6 +291,7 @@ impl Node {
             replacing: AtomicBool::new(false),
             taking_over: watch::Sender::new(false),
             leads_alone: AtomicBool::new(false),
+            lease: PublishedLease::default(),
             alone: AtomicBool::new(false),
             in_touch: AtomicBool::new(false),
             diverged: AtomicBool::new(opened.astray.is_some()),
@@ -399,7 +402,11 @@ impl Node {
     fn is_current(&self) -> Result<bool, QueryError> {
         self.check_records()?;
         // A leader alone acknowledges only what it has folded.
-        Ok(self.shared.leads_alone.load(Ordering::SeqCst))
+        if self.shared.leads_alone.load(Ordering::SeqCst) {
+            return Ok(true);
+        }
+        let read_index = self.shared.lease.read_index(&*self.shared.clock);
+        Ok(read_index.is_some_and(|index| index <= self.shared.core().view.folded().index))
     }
 
     /// Asks the group for its word that the view reflects what was acknowledged, and waits as long as it takes.

@@ -202,6 +202,7 @@ pub const BRANCHES: &[&str] = &[
     "process: ended because its disk failed",
     "process: stopped in order",
     "read: answered from a lease",
+    "read: answered from a lease without asking the group",
     "read: confirmation asked for again",
     "records: fetched by a member that had lost its base snapshot as well",
     "records: made anew while the node ran",

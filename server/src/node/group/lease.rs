@@ -5,14 +5,20 @@
 //! (`steeple_raft`, the guard of votes). The leader measures a shorter time by its own, from before the question. Until that
 //! is over no entry can have been committed but by this leader, and what it knows to be committed is all that anybody was
 //! told of.
+//!
+//! While the first part of a lease lasts, reads do not even come to the group's thread: they find in a [`PublishedLease`]
+//! which entry they have to see.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use steeple_engine::simulation::{Bug, is_planted};
+use steeple_engine::ids::LogIndex;
+use steeple_engine::simulation::{Bug, is_planted, reached};
 use steeple_raft::{LeaseGround, Replica};
 
 use super::Group;
 use crate::node::Shared;
+use crate::node::options::Clock;
 use crate::node::options::{ClusterOptions, VOTES_GUARDED_FROM};
 
 /// From this part of a lease on, a read has the next one asked for, so that reads which keep coming never wait.
@@ -53,13 +59,52 @@ impl Lease {
 
     /// Whether it covers what is asked with this standing.
     pub(super) fn covers(self, now: Standing) -> Hold {
-        let age = now.at.saturating_sub(self.0.at);
-        match age {
-            _ if self.0.ground != now.ground || age >= now.lasts => Hold::Over,
-            _ if age >= now.lasts * RENEWED_FROM_PERCENT / 100 => Hold::Ending,
+        match now.at {
+            _ if self.0.ground != now.ground || now.at >= self.0.at + self.0.lasts => Hold::Over,
+            at if at >= self.firm_until() => Hold::Ending,
             _ => Hold::Firm,
         }
     }
+
+    fn firm_until(self) -> Duration {
+        self.0.at + self.0.lasts * RENEWED_FROM_PERCENT / 100
+    }
+}
+
+/// What reads on any thread know of the lease.
+///
+/// The group's thread writes it before anything leaves this node of what follows from what it has taken up: a vote, an order
+/// to another member to stand for election, a change of members, word that an entry is committed. So whoever finds a lease
+/// here reads at a moment at which nobody else can lead, and finds an entry that covers all that anybody has been told of
+/// until then. Whether the lease is over is to be asked of the clock after it was found, and the entry is to be read after
+/// that: later ones are as good.
+#[derive(Debug, Default)]
+pub(in crate::node) struct PublishedLease {
+    /// The end of the part in which nobody need ask for the next one, in nanoseconds of the monotonic clock; zero for none.
+    firm_until: AtomicU64,
+    committed: AtomicU64,
+}
+
+impl PublishedLease {
+    /// The entry that a read must see which came before this call; `None` when the group has to be asked.
+    pub(in crate::node) fn read_index(&self, clock: &dyn Clock) -> Option<LogIndex> {
+        let firm_until = self.firm_until.load(Ordering::SeqCst);
+        if firm_until == 0 || nanoseconds(clock.monotonic()) >= firm_until {
+            return None;
+        }
+        reached("read: answered from a lease without asking the group");
+        Some(LogIndex(self.committed.load(Ordering::SeqCst)))
+    }
+
+    fn publish(&self, firm_until: Option<Duration>, committed: LogIndex) {
+        self.committed.store(committed.0, Ordering::SeqCst);
+        self.firm_until.store(firm_until.map_or(0, nanoseconds), Ordering::SeqCst);
+    }
+}
+
+/// Of a monotonic clock; enough for centuries.
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// For how long a voter that has heard a leader helps nobody else to lead: what an election takes to begin at the least.
@@ -82,12 +127,26 @@ impl Group {
     ///
     /// The time is taken when this is called: after the reads came for which it is asked, and before their round leaves.
     pub(super) fn standing(&self) -> Option<Standing> {
-        let (lasts, leading) = self.shared.options.cluster.lease.zip(self.leading.as_ref())?;
+        let (lasts, ground) = self.shared.options.cluster.lease.zip(self.ground())?;
+        Some(Standing { ground, at: self.shared.clock.monotonic(), lasts })
+    }
+
+    fn ground(&self) -> Option<LeaseGround> {
+        let leading = self.leading.as_ref()?;
         let all_guard = self.replica.membership().features() >= VOTES_GUARDED_FROM;
         if !all_guard && !is_planted(Bug::LeaseBeforeFeatures) {
             return None;
         }
-        let ground = self.replica.lease_ground().filter(|ground| ground.term() == leading.term)?;
-        Some(Standing { ground, at: self.shared.clock.monotonic(), lasts })
+        self.replica.lease_ground().filter(|ground| ground.term() == leading.term)
+    }
+
+    /// Tells reads on other threads of the lease, or that there is none any more; see [`PublishedLease`] for when.
+    pub(super) fn publish_lease(&self) {
+        if self.shared.options.cluster.lease.is_none() {
+            return;
+        }
+        let ground = self.ground();
+        let lease = self.reads.lease.filter(|lease| Some(lease.0.ground) == ground);
+        self.shared.lease.publish(lease.map(Lease::firm_until), self.replica.committed());
     }
 }

@@ -63,6 +63,7 @@ use self::astray::Astray;
 pub(super) use self::astray::{Finding, Verdict};
 pub(super) use self::changes::GroupStatus;
 pub(super) use self::fold::Noted;
+pub(super) use self::lease::PublishedLease;
 pub(super) use self::reads::Reads;
 pub(super) use self::sink::NodeSink;
 pub(super) use self::snapshots::Scratch;
@@ -424,6 +425,7 @@ impl Group {
     }
 
     fn carry_out(&mut self, output: Output) -> Result<(), Failure> {
+        self.publish_lease();
         if let Some(write) = output.write {
             self.writing.push_back(write.number);
             self.write(write)?;
@@ -469,6 +471,7 @@ impl Group {
     fn stop_leading(&mut self) {
         self.shared.leads_alone.store(false, std::sync::atomic::Ordering::SeqCst);
         let Some(mut leading) = self.leading.take() else { return };
+        self.publish_lease();
         for (ticket, outcome) in leading.pipeline.take_answers() {
             self.reply(ticket, Ok(outcome));
         }

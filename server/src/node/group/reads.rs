@@ -39,7 +39,7 @@ pub(in crate::node) struct Reads {
     asked: Vec<Asked>,
     /// Confirmed, and waiting for the view to reach an entry.
     confirmed: Vec<(LogIndex, Vec<Reader>)>,
-    lease: Option<Lease>,
+    pub(super) lease: Option<Lease>,
     rounds: u64,
     ticks: u64,
     /// When the pipeline's round was asked for.
@@ -158,6 +158,7 @@ impl Group {
         };
         if let Some(standing) = standing {
             self.reads.lease = Some(Lease::after(self.reads.lease, standing));
+            self.publish_lease();
         }
         let readers: Vec<_> = done.into_iter().flat_map(|asked| asked.readers).collect();
         if !readers.is_empty() {
