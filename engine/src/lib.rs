@@ -21,6 +21,7 @@ pub mod namespaces;
 pub mod spire;
 pub mod history;
 pub mod local;
+pub mod sharded_table;
 pub mod simulation;
 
 #[cfg(test)]

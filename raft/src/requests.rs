@@ -8,10 +8,9 @@ mod queue;
 
 use std::hash::{BuildHasher as _, RandomState};
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 use steeple_engine::event::{ArchivedEvent, ArchivedRequestStamp, Event, RequestStamp};
 use steeple_engine::ids::{NamespaceId, RequestId, Revision, Timestamp};
+use steeple_engine::sharded_table::ShardedTable;
 
 use self::queue::Queue;
 
@@ -28,7 +27,7 @@ pub struct RequestLedger {
     /// [`REMEMBERED_MAX`] is a small part.
     first: u32,
     /// The numbers of all, by request. Five bytes for each, where a map of its own would hold it a second time.
-    numbers: HashTable<u32>,
+    numbers: ShardedTable<u32>,
     state: RandomState,
 }
 
@@ -56,7 +55,13 @@ impl RequestLedger {
     /// An empty ledger that remembers for `window_micros` microseconds.
     #[must_use]
     pub fn new(window_micros: u64) -> Self {
-        Self { window_micros, order: Queue::default(), first: 0, numbers: HashTable::new(), state: RandomState::new() }
+        Self {
+            window_micros,
+            order: Queue::default(),
+            first: 0,
+            numbers: ShardedTable::default(),
+            state: RandomState::new(),
+        }
     }
 
     /// What is known of a request at `now`. One older than the window is new again: the event that it caused may have
@@ -106,17 +111,17 @@ impl RequestLedger {
         let Self { order, first, numbers, state, .. } = self;
         let is_it = |number: &u32| at(order, *first, *number).is_some_and(|held| held.is(namespace, stamp.id));
         let hash_of = |number: &u32| at(order, *first, *number).map_or(0, |held| held.hash(state));
-        match numbers.entry(remembered.hash(state), is_it, hash_of) {
+        let hash = remembered.hash(state);
+        match numbers.find(hash, is_it).copied() {
             // It keeps its place.
-            Entry::Occupied(number) => {
-                let number = *number.get();
+            Some(number) => {
                 if let Some(held) = order.get_mut(place(*first, number)) {
                     (held.fingerprint, held.revision) = (stamp.fingerprint, revision);
                 }
             }
-            Entry::Vacant(entry) => {
+            None => {
                 // There are fewer than 2^32.
-                entry.insert(first.wrapping_add(order.len() as u32));
+                numbers.insert_unique(hash, first.wrapping_add(order.len() as u32), hash_of);
                 order.push_back(remembered);
             }
         }
@@ -150,9 +155,7 @@ impl RequestLedger {
     fn forget_oldest(&mut self) {
         let Some(oldest) = self.order.pop_front() else { return };
         let number = self.first;
-        if let Ok(entry) = self.numbers.find_entry(oldest.hash(&self.state), |held| *held == number) {
-            entry.remove();
-        }
+        self.numbers.remove(oldest.hash(&self.state), |held| *held == number);
         self.first = number.wrapping_add(1);
     }
 }

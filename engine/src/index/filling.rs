@@ -242,7 +242,7 @@ mod tests {
             Index::Set(keys) => Content::Set(postings(keys), BTreeMap::new()),
             Index::CountedSet { keys, by_count } => Content::Set(postings(keys), by_count.clone()),
             Index::Ordered { ascending, of } => {
-                Content::Ordered(ascending.iter().copied().collect(), of.iter().map(|(k, v)| (*k, *v)).collect())
+                Content::Ordered(ascending.iter().copied().collect(), of.iter().collect())
             }
         };
         (indexes.all.clone(), indexes.indexes.iter().map(of).collect())

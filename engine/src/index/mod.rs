@@ -3,6 +3,7 @@
 mod filling;
 mod key_map;
 mod keys;
+mod number_map;
 mod posting;
 pub mod query;
 mod select;

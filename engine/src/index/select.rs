@@ -231,7 +231,7 @@ impl Condition<'_> {
                 carries_exactly(by_count, carried, sequence)
             }
             Self::Range { index, from, to } => match index {
-                Index::Ordered { of, .. } => of.get(&sequence).is_some_and(|number| from <= number && number <= to),
+                Index::Ordered { of, .. } => of.get(sequence).is_some_and(|number| *from <= number && number <= *to),
                 _ => false,
             },
             Self::Among(sequences) => sequences.binary_search(&sequence).is_ok(),

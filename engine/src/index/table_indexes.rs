@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
-
 use super::key_map::KeyMap;
 use super::keys::Keys;
+use super::number_map::NumberMap;
 use super::posting::Posting;
 use crate::ids::{IndexId, Sequence};
 use crate::table::{IndexKind, RecordDecodeError, TableDefinition};
@@ -38,7 +36,7 @@ pub(crate) enum Index {
     },
     Ordered {
         ascending: BTreeSet<(i64, u64)>,
-        of: HashMap<u64, i64, RandomState>,
+        of: NumberMap,
     },
 }
 
@@ -129,7 +127,7 @@ impl Index {
             IndexKind::Unique => Self::Unique(KeyMap::default()),
             IndexKind::Set => Self::Set(KeyMap::default()),
             IndexKind::CountedSet => Self::CountedSet { keys: KeyMap::default(), by_count: BTreeMap::new() },
-            IndexKind::Ordered => Self::Ordered { ascending: BTreeSet::new(), of: HashMap::default() },
+            IndexKind::Ordered => Self::Ordered { ascending: BTreeSet::new(), of: NumberMap::default() },
         }
     }
 
@@ -192,7 +190,7 @@ impl Index {
         }
         if let Some(number) = before {
             ascending.remove(&(number, sequence));
-            of.remove(&sequence);
+            of.remove(sequence);
         }
         if let Some(number) = after {
             ascending.insert((number, sequence));
