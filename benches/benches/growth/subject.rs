@@ -1,6 +1,5 @@
 //! The node that is looked at: filled, emptied, started again, and what it takes on disk and in memory.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt as _;
