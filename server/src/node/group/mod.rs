@@ -78,6 +78,10 @@ const NOTE_TICKS: u64 = 20;
 /// Ticks that a stop waits for leadership to be handed over, or for what is in flight.
 const STOP_TICKS: u32 = 40;
 
+/// The part of the time for which requests are remembered that a command waits in a group of one until it can be decided.
+/// The rest is for how long it was on its way before.
+const REQUEST_WINDOW_PARTS: u128 = 4;
+
 /// What reaches the thread.
 pub(super) enum Message {
     /// A command to decide.
@@ -573,11 +577,16 @@ impl Group {
     }
 
     /// A leader may be heard by a majority and still have nothing committed, as when their disks are slow. What is decided here
-    /// must not be so old that an earlier attempt of its request is forgotten. A group of one has nowhere else to send it.
+    /// must not be so old that an earlier attempt of its request is forgotten. A group of one has nowhere else to send it, and lets
+    /// it wait for as long as that allows.
     fn has_waited_too_long(&self, since: Timestamp) -> bool {
-        let cluster = &self.shared.options.cluster;
-        let patience = cluster.tick.as_micros().saturating_mul(cluster.replica.election_ticks as u128);
-        !self.is_alone() && u128::from(self.shared.clock.now().0.saturating_sub(since.0)) > patience
+        let options = &self.shared.options;
+        let patience_micros = if self.is_alone() {
+            options.request_window.as_micros() / REQUEST_WINDOW_PARTS
+        } else {
+            options.cluster.tick.as_micros().saturating_mul(options.cluster.replica.election_ticks as u128)
+        };
+        u128::from(self.shared.clock.now().0.saturating_sub(since.0)) > patience_micros
     }
 
     fn answer(&mut self) {
