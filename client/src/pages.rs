@@ -28,7 +28,8 @@ const BYTES_BEFORE_YIELD: usize = 64 << 10;
 /// calls for single pages; a page that was read ahead and turns out to be older than that is read again, and from then on
 /// this list reads no more ahead. So whoever scans while it writes, and need not see its own writes at once, had better scan with a
 /// [`Namespace`] of its own (from [`Client::namespace`](crate::Client::namespace)). What others have written since the page before was asked for
-/// may be missing from a page. Between pages the list may change, as with calls for single pages.
+/// may be missing from a page. A page of more than 4,096 records is read in steps, so that one that was read ahead may lack what the
+/// same [`Namespace`] has written while it was under way. Between pages the list may change, as with calls for single pages.
 ///
 /// **Errors.** A page has the deadline of a call, and is repeated like one. That a page could not be read ahead is told when
 /// it is asked for; asking again after an error begins with the same page.

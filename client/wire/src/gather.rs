@@ -79,7 +79,7 @@ impl<Connection> Gathered<Connection> {
 }
 
 impl<Connection: AsyncWrite + Unpin> Gathered<Connection> {
-    /// Writes what waits.
+    /// Writes what waits, and lets go what the layers below hold back of it: whoever is woken for it may flush no more.
     fn poll_write_waiting(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.is_writing = true;
         while self.written < self.waiting.len() {
@@ -89,6 +89,7 @@ impl<Connection: AsyncWrite + Unpin> Gathered<Connection> {
             }
             self.written += bytes;
         }
+        ready!(Pin::new(&mut self.connection).poll_flush(context))?;
         self.is_writing = false;
         self.waiting.clear();
         self.written = 0;
@@ -163,13 +164,14 @@ impl<Connection: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gathered<Connecti
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         // Whoever is woken for what waits may do no more than read, as a node does that has greeted and waits for an answer.
-        if (self.turn.is_some() || self.is_writing) && self.is_due(context) {
-            // What is not taken now goes on with the next call, for which the task will be woken.
-            if let Poll::Ready(Err(error)) = self.poll_write_waiting(context) {
-                return Poll::Ready(Err(error));
-            }
+        // What is not taken now goes on with the next call, for which the task will be woken.
+        let is_to_be_written = (self.turn.is_some() || self.is_writing) && self.is_due(context);
+        let written = if is_to_be_written { self.poll_write_waiting(context) } else { Poll::Pending };
+        match (Pin::new(&mut self.connection).poll_read(context, buffer), written) {
+            // The other end is gone. What it has said before comes first; the next write fails again.
+            (Poll::Pending, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
+            (read, _) => read,
         }
-        Pin::new(&mut self.connection).poll_read(context, buffer)
     }
 }
 
@@ -186,7 +188,7 @@ mod tests {
     use std::future::poll_fn;
     use std::sync::Mutex;
 
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
@@ -196,6 +198,10 @@ mod tests {
 
     #[derive(Default)]
     struct State {
+        /// What the other end has said.
+        arrived: Vec<u8>,
+        /// Whether the other end is gone.
+        is_broken: bool,
         writes: Vec<Vec<u8>>,
         /// Bytes that it takes at a time; any number for 0. Then it says no once.
         takes: usize,
@@ -216,6 +222,9 @@ mod tests {
     impl AsyncWrite for Recorded {
         fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
             let mut state = self.0.lock().unwrap();
+            if state.is_broken {
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
             let taken = if state.takes == 0 { bytes.len() } else { bytes.len().min(state.takes) };
             state.says_no = !state.says_no && state.takes > 0;
             if state.says_no {
@@ -237,9 +246,10 @@ mod tests {
     }
 
     impl AsyncRead for Recorded {
-        /// Nothing ever comes.
-        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-            Poll::Pending
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            let arrived = std::mem::take(&mut self.0.lock().unwrap().arrived);
+            buffer.put_slice(&arrived);
+            if arrived.is_empty() { Poll::Pending } else { Poll::Ready(Ok(())) }
         }
     }
 
@@ -312,6 +322,24 @@ mod tests {
             })
             .await;
         }
+    }
+
+    #[tokio::test]
+    async fn what_has_arrived_is_read_before_a_write_fails() {
+        let recorded = Recorded::default();
+        let mut gathered = Gathered::new(recorded.clone());
+        say_here(&mut gathered, &["one more request"]).await;
+        tokio::task::yield_now().await;
+        {
+            let mut state = recorded.0.lock().unwrap();
+            (state.is_broken, state.arrived) = (true, b"last answer".to_vec());
+        }
+        let mut bytes = [0; 32];
+        let count = gathered.read(&mut bytes).await.unwrap();
+        assert_eq!(bytes[..count], *b"last answer");
+        let error = gathered.read(&mut bytes).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        assert!(gathered.write_all(b"another").await.is_err() || gathered.shutdown().await.is_err());
     }
 
     #[tokio::test]
