@@ -512,7 +512,7 @@ impl Group {
         while self.leading.is_some()
             && let Some((since, waiting)) = self.early.pop_front()
         {
-            if self.has_waited_too_long(since) {
+            if self.has_waited_too_long(since, &waiting) {
                 waiting.answer.tell(Err(self.not_leader()));
             } else {
                 self.submit(waiting)?;
@@ -569,9 +569,11 @@ impl Group {
 
     /// Turns away what has waited too long for the term to be opened.
     fn turn_away_overdue(&mut self) {
-        while self.early.front().is_some_and(|(since, _)| self.has_waited_too_long(*since))
-            && let Some((_, waiting)) = self.early.pop_front()
-        {
+        let early = std::mem::take(&mut self.early).into_iter();
+        let (overdue, early): (VecDeque<_>, _) =
+            early.partition(|(since, waiting)| self.has_waited_too_long(*since, waiting));
+        self.early = early;
+        for (_, waiting) in overdue {
             waiting.answer.tell(Err(self.not_leader()));
         }
     }
@@ -579,12 +581,14 @@ impl Group {
     /// A leader may be heard by a majority and still have nothing committed, as when their disks are slow. What is decided here
     /// must not be so old that an earlier attempt of its request is forgotten. A group of one has nowhere else to send it, and lets
     /// it wait for as long as that allows.
-    fn has_waited_too_long(&self, since: Timestamp) -> bool {
+    fn has_waited_too_long(&self, since: Timestamp, waiting: &Waiting) -> bool {
         let options = &self.shared.options;
-        let patience_micros = if self.is_alone() {
-            options.request_window.as_micros() / REQUEST_WINDOW_PARTS
-        } else {
-            options.cluster.tick.as_micros().saturating_mul(options.cluster.replica.election_ticks as u128)
+        let patience_micros = match (self.is_alone(), waiting.request) {
+            (true, None) => return false,
+            (true, Some(_)) => options.request_window.as_micros() / REQUEST_WINDOW_PARTS,
+            (false, _) => {
+                options.cluster.tick.as_micros().saturating_mul(options.cluster.replica.election_ticks as u128)
+            }
         };
         u128::from(self.shared.clock.now().0.saturating_sub(since.0)) > patience_micros
     }

@@ -319,7 +319,12 @@ async fn a_node_that_comes_after_the_log_was_given_back_takes_over_a_snapshot_wi
 }
 
 /// What becomes of a command that has waited since some time for a term to be opened, when something happens to its group.
-fn of_early(founders: u64, since: Timestamp, happens: impl FnOnce(&mut Group)) -> Result<(), SubmitError> {
+fn of_early(
+    founders: u64,
+    since: Timestamp,
+    request: Option<RequestId>,
+    happens: impl FnOnce(&mut Group),
+) -> Result<(), SubmitError> {
     let mut options = NodeOptions::in_memory();
     options.cluster.node = NodeId(1);
     let (cluster, history) = (ClusterId([1; 16]), HistoryId([1; 16]));
@@ -330,7 +335,7 @@ fn of_early(founders: u64, since: Timestamp, happens: impl FnOnce(&mut Group)) -
     let mut node = SteppedNode::start(options, &NodeParts::default(), storage, 1).unwrap();
     let (answer, mut answered) = oneshot::channel();
     let answer = Answering::Alone { answer, _permit: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap() };
-    let waiting = Waiting { namespace: NamespaceId::SYSTEM, request: None, command: token("early"), answer };
+    let waiting = Waiting { namespace: NamespaceId::SYSTEM, request, command: token("early"), answer };
     let group = node.group_mut();
     group.early.push_back((since, waiting));
     happens(group);
@@ -351,17 +356,18 @@ fn assert_turned_away(outcome: Result<(), SubmitError>) {
 #[test]
 fn what_waits_for_a_term_does_not_wait_for_another_leader() {
     let lost = |group: &mut Group| group.follow_leadership(Leadership { term: Term(2), leader: None, opened: None });
-    assert_turned_away(of_early(3, Timestamp(u64::MAX), lost));
-    of_early(1, Timestamp(u64::MAX), lost).expect("a group of one has nowhere else to send it");
+    assert_turned_away(of_early(3, Timestamp(u64::MAX), None, lost));
+    of_early(1, Timestamp(u64::MAX), None, lost).expect("a group of one has nowhere else to send it");
 }
 
 #[test]
 fn what_waits_for_a_term_is_decided_soon_or_turned_away() {
-    assert_turned_away(of_early(3, Timestamp(0), Group::turn_away_overdue));
-    of_early(3, Timestamp(u64::MAX), Group::turn_away_overdue).expect("it has just come");
-    let a_while_ago = Timestamp(SystemClock.now().0 - 60_000_000);
-    assert_turned_away(of_early(3, a_while_ago, Group::turn_away_overdue));
-    of_early(1, a_while_ago, Group::turn_away_overdue).expect("a group of one has nowhere else to send it");
-    // Its request may be forgotten, if it was carried out before.
-    assert_turned_away(of_early(1, Timestamp(0), Group::turn_away_overdue));
+    let overdue = Group::turn_away_overdue;
+    let (request, a_minute_ago) = (Some(RequestId([1; 16])), Timestamp(SystemClock.now().0 - 60_000_000));
+    of_early(3, Timestamp(u64::MAX), request, overdue).expect("it has just come");
+    assert_turned_away(of_early(3, a_minute_ago, request, overdue));
+    of_early(1, a_minute_ago, request, overdue).expect("a group of one has nowhere else to send it");
+    // If it was carried out before, that may be forgotten.
+    assert_turned_away(of_early(1, Timestamp(0), request, overdue));
+    of_early(1, Timestamp(0), None, overdue).expect("there is nothing to forget");
 }
