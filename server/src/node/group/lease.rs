@@ -18,8 +18,7 @@ use steeple_raft::{LeaseGround, Replica};
 
 use super::Group;
 use crate::node::Shared;
-use crate::node::options::Clock;
-use crate::node::options::{ClusterOptions, VOTES_GUARDED_FROM};
+use crate::node::options::{Clock, ClusterOptions, VOTES_GUARDED_FROM};
 
 /// From this part of a lease on, a read has the next one asked for, so that reads which keep coming never wait.
 const RENEWED_FROM_PERCENT: u32 = 50;
