@@ -227,6 +227,23 @@ mod tests {
     }
 
     #[test]
+    fn shards_are_divided_unevenly_where_hashes_are_uneven() {
+        const MANY: u64 = 60_000;
+        let mut table = ShardedTable::default();
+        // The first ones are told apart only by high bits, the others then by low ones.
+        let hash = |number: &u64| {
+            let bits = if *number < MANY { number % 64 << 6 } else { number % 64 << 1 | 1 };
+            bits << SHARD_BITS_FROM | number.wrapping_mul(MULTIPLIER) >> SHARD_BITS_FROM
+        };
+        for number in 0..2 * MANY {
+            table.insert_unique(hash(&number), number, hash);
+        }
+        for number in 0..2 * MANY {
+            assert_eq!(table.find(hash(&number), |held| *held == number), Some(&number));
+        }
+    }
+
+    #[test]
     fn rotated_hashes_of_one_shard_stand_together() {
         let mut table = ShardedTable::default();
         for number in 0..100_000 {
