@@ -232,8 +232,8 @@ mod tests {
         let mut table = ShardedTable::default();
         // The first ones are told apart only by high bits, the others then by low ones.
         let hash = |number: &u64| {
-            let bits = if *number < MANY { number % 64 << 6 } else { number % 64 << 1 | 1 };
-            bits << SHARD_BITS_FROM | number.wrapping_mul(MULTIPLIER) >> SHARD_BITS_FROM
+            let bits = if *number < MANY { (number % 64) << 6 } else { ((number % 64) << 1) | 1 };
+            (bits << SHARD_BITS_FROM) | (number.wrapping_mul(MULTIPLIER) >> SHARD_BITS_FROM)
         };
         for number in 0..2 * MANY {
             table.insert_unique(hash(&number), number, hash);
