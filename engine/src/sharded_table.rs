@@ -2,8 +2,12 @@
 //!
 //! A table in one piece is built anew whenever it doubles: at millions of things that is hundreds of megabytes at once, and so
 //! long that a leader is taken for dead. Here what is held lies in *shards*, each with a table of its own, and a shard that is
-//! full is divided in two by one more bit of the hashes (extendible hashing: Fagin, Nievergelt, Pippenger and Strong, ACM TODS
-//! 4(3), 1979).
+//! full is divided in two by one more bit (extendible hashing: Fagin, Nievergelt, Pippenger and Strong, ACM TODS 4(3), 1979).
+//!
+//! By bits of good hashes themselves all shards would be equally full, and be divided within the same few additions, whenever
+//! what is held has doubled; again somebody would wait. So hashes are spread over *places* that lie the closer together the
+//! lower they are, twice as close at one end as at the other. Shards are then as full as it comes, from half to whole, and at
+//! any size a few of them are about to be divided (the thought behind spiral storage: Martin, 1979).
 //!
 //! As with `hashbrown::HashTable`, whoever uses it says what the hash of a thing is, and hashes have to be good in all bits.
 
@@ -14,24 +18,46 @@ use hashbrown::HashTable;
 /// Things in a shard at the most: as many as a table of 16,384 places takes. Dividing them takes about a millisecond.
 const SHARD_MAX: usize = 14_336;
 
-/// The lowest bit of a hash that says to which shard a thing belongs. The tables of the shards use those below, and the
+/// The lowest of the bits of a hash that say to which shard a thing belongs. The tables of the shards use those below, and the
 /// highest seven.
-const SHARD_BITS_FROM: u32 = 32;
+const SHARD_BITS_FROM: u32 = 26;
+
+/// How many of them there are, and bits of a place.
+const PLACE_BITS: u32 = 31;
 
 /// Bits that tell shards apart at the most. Beyond that a shard takes any number of things.
 const SHARD_BITS_MAX: u32 = 20;
 
+/// Where what has this hash belongs, of 2^31 places: twice as much to the first of them as to the last.
+fn place(hash: u64) -> u64 {
+    let uniform = (hash >> SHARD_BITS_FROM) & ((1 << PLACE_BITS) - 1);
+    // x (2 + x) / 3 for x below 1, whose derivative goes from 2/3 to 4/3. Below 3 * 2^62 before it is divided.
+    (uniform * ((2 << PLACE_BITS) + uniform) / 3) >> PLACE_BITS
+}
+
+/// A number for each hash, and no other one's, in whose order what is in one shard stands together.
+#[must_use]
+pub fn order_of(hash: u64) -> u64 {
+    hash.rotate_left(u64::BITS - SHARD_BITS_FROM - PLACE_BITS)
+}
+
+/// The hash of which [`order_of`] made this.
+#[must_use]
+pub fn hash_of(order: u64) -> u64 {
+    order.rotate_right(u64::BITS - SHARD_BITS_FROM - PLACE_BITS)
+}
+
 /// A hash table in shards.
 pub struct ShardedTable<T> {
     shards: Vec<Shard<T>>,
-    /// The number of the shard for each value of so many bits as tell the most divided ones apart.
+    /// The number of the shard for each value of so many of the highest bits of places as tell the most divided ones apart.
     directory: Vec<u32>,
     len: usize,
 }
 
-/// The things whose hashes agree in some bits.
+/// The things whose places agree in some bits.
 struct Shard<T> {
-    /// In how many, from [`SHARD_BITS_FROM`] on.
+    /// In how many, from the highest one on.
     bits: u32,
     table: HashTable<T>,
 }
@@ -64,12 +90,6 @@ impl<T> ShardedTable<T> {
     /// Everything, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.shards.iter().flat_map(|shard| &shard.table)
-    }
-
-    /// By how many bits hashes are rotated to the right so that those of one shard stand together in the order of numbers.
-    #[must_use]
-    pub fn rotation(&self) -> u32 {
-        SHARD_BITS_FROM + self.directory.len().max(1).ilog2()
     }
 
     /// What has this hash and is the one.
@@ -118,15 +138,19 @@ impl<T> ShardedTable<T> {
         self.change_or_remove(hash, is, |_| true)
     }
 
+    /// Bits that tell the most divided shards apart; the directory has two to the power of it.
+    fn bits(&self) -> u32 {
+        self.directory.len().max(1).ilog2()
+    }
+
     /// The shard of a hash; `None` before there is any.
     fn shard_of(&self, hash: u64) -> Option<usize> {
-        // A power of two, or zero.
-        let mask = self.directory.len().wrapping_sub(1);
-        self.directory.get((hash >> SHARD_BITS_FROM) as usize & mask).map(|number| *number as usize)
+        let first_bits = place(hash) >> (PLACE_BITS - self.bits());
+        self.directory.get(first_bits as usize).map(|number| *number as usize)
     }
 
     fn add_first_shard(&mut self) -> usize {
-        self.shards.push(Shard::new(0));
+        self.shards.push(Shard { bits: 0, table: HashTable::new() });
         self.directory.push(0);
         0
     }
@@ -137,35 +161,45 @@ impl<T> ShardedTable<T> {
         if shard.bits == SHARD_BITS_MAX {
             return number;
         }
-        let (bit, divided) = (1 << shard.bits, shard.divide(hash_of));
+        let divided = shard.divide(hash_of);
+        let bits = divided.bits;
         // There are fewer than 2^32 shards.
         let added = self.shards.len() as u32;
         self.shards.push(divided);
-        if self.directory.len() == bit {
-            self.directory.extend_from_within(..);
+        if self.bits() < bits {
+            self.directory = self.directory.iter().flat_map(|number| [*number; 2]).collect();
         }
-        let first = (hash >> SHARD_BITS_FROM) as usize & (bit - 1) | bit;
-        self.directory.iter_mut().skip(first).step_by(2 * bit).for_each(|number| *number = added);
+        // The upper half of what the shard had in the directory.
+        let upper = (place(hash) >> (PLACE_BITS - bits)) as usize | 1;
+        let each = 1 << (self.bits() - bits);
+        self.directory[upper * each..(upper + 1) * each].fill(added);
         self.shard_of(hash).unwrap_or(number)
     }
 }
 
 impl<T> Shard<T> {
-    fn new(bits: u32) -> Self {
-        Self { bits, table: HashTable::new() }
-    }
-
     /// Keeps what has the next bit not set; the other half.
     fn divide(&mut self, hash_of: &impl Fn(&T) -> u64) -> Self {
-        let mask = 1_u64 << (SHARD_BITS_FROM + self.bits);
-        let (mut stay, mut go) = (Self::new(self.bits + 1), Self::new(self.bits + 1));
-        for held in std::mem::take(&mut self.table) {
+        let bits = self.bits + 1;
+        let goes = |hash| place(hash) >> (PLACE_BITS - bits) & 1 == 1;
+        // Both will be full one day, and tables that grow until then would be built anew for it. So this one keeps its memory.
+        let mut other = HashTable::with_capacity(SHARD_MAX);
+        let mut stay = Vec::with_capacity(self.table.len());
+        for held in self.table.drain() {
             let hash = hash_of(&held);
-            let half = if hash & mask == 0 { &mut stay } else { &mut go };
-            half.table.insert_unique(hash, held, hash_of);
+            if goes(hash) {
+                other.insert_unique(hash, held, hash_of);
+            } else {
+                stay.push((hash, held));
+            }
         }
-        *self = stay;
-        go
+        // It has grown beyond a shard where much was taken out of it and added.
+        self.table.shrink_to(SHARD_MAX, hash_of);
+        stay.into_iter().for_each(|(hash, held)| {
+            self.table.insert_unique(hash, held, hash_of);
+        });
+        self.bits = bits;
+        Self { bits, table: other }
     }
 }
 
@@ -230,10 +264,10 @@ mod tests {
     fn shards_are_divided_unevenly_where_hashes_are_uneven() {
         const MANY: u64 = 60_000;
         let mut table = ShardedTable::default();
-        // The first ones are told apart only by high bits, the others then by low ones.
+        // The first ones are told apart only by low bits of their places, the others then by high ones.
         let hash = |number: &u64| {
-            let bits = if *number < MANY { (number % 64) << 6 } else { ((number % 64) << 1) | 1 };
-            (bits << SHARD_BITS_FROM) | (number.wrapping_mul(MULTIPLIER) >> SHARD_BITS_FROM)
+            let bits = if *number < MANY { (number % 64) << 6 } else { (number % 64) << 25 };
+            (bits << SHARD_BITS_FROM) | (number.wrapping_mul(MULTIPLIER) >> (u64::BITS - SHARD_BITS_FROM))
         };
         for number in 0..2 * MANY {
             table.insert_unique(hash(&number), number, hash);
@@ -244,17 +278,38 @@ mod tests {
     }
 
     #[test]
-    fn rotated_hashes_of_one_shard_stand_together() {
+    fn hashes_of_one_shard_stand_together_in_their_order() {
         let mut table = ShardedTable::default();
         for number in 0..100_000 {
             table.insert_unique(hash(&number), number, hash);
         }
-        let rotation = table.rotation();
-        let mut hashes: Vec<_> = table.iter().map(|number| hash(number).rotate_right(rotation)).collect();
+        let mut hashes: Vec<_> = table.iter().map(|number| order_of(hash(number))).collect();
         hashes.sort_unstable();
-        let mut shards: Vec<_> = hashes.iter().map(|rotated| table.shard_of(rotated.rotate_left(rotation))).collect();
+        let mut shards: Vec<_> = hashes.iter().map(|order| table.shard_of(hash_of(*order))).collect();
         shards.dedup();
-        assert!(shards.len() <= table.directory.len(), "{} changes of shard", shards.len());
+        assert_eq!(shards.len(), table.shards.len(), "changes of shard");
+    }
+
+    #[test]
+    fn shards_are_not_divided_all_at_once() {
+        const EACH: u64 = 20_000;
+        let mut table = ShardedTable::default();
+        let mut divided = Vec::new();
+        for piece in 0..50 {
+            let before = table.shards.len();
+            for number in piece * EACH..(piece + 1) * EACH {
+                table.insert_unique(hash(&number), number, hash);
+            }
+            divided.push(table.shards.len() - before);
+        }
+        check(&table);
+        // Shards that are equally full would all be divided while the table grows by a twentieth: 32 or 64 in one or two pieces.
+        let most = divided[25..].iter().copied().max();
+        assert!(most <= Some(5), "{divided:?}");
+        // So they are 0.7 full on the average, whatever the size.
+        let full = table.len() as f64 / (table.shards.len() * SHARD_MAX) as f64;
+        assert!((0.65..0.8).contains(&full), "{full}");
+        assert!(table.shards.iter().all(|shard| shard.table.capacity() == SHARD_MAX), "tables of shards grow again");
     }
 
     #[test]

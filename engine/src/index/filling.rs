@@ -9,6 +9,7 @@ use super::keys::{KeyRange, Keys};
 use super::posting::Posting;
 use super::table_indexes::{Index, Postings, TableIndexes};
 use crate::ids::Sequence;
+use crate::sharded_table::{hash_of, order_of};
 use crate::table::{IndexKind, RecordDecodeError, TableDefinition};
 
 /// The keys of records of one table, by index. The buffers are kept from use to use.
@@ -107,25 +108,21 @@ impl KeysOfIndex {
 
     /// Puts the keys in the order in which a map holds them, equal ones next to one another, by record.
     fn sort<V>(&mut self, map: &KeyMap<V>, bytes: &[u8]) {
-        let rotation = map.rotation();
-        let places = self.keys.iter().map(|(_, key)| map.hash(&bytes[key.clone()]).rotate_right(rotation));
+        let places = self.keys.iter().map(|(_, key)| order_of(map.hash(&bytes[key.clone()])));
         self.order.extend(places.zip(0..));
         self.order.sort_unstable();
     }
 
     fn fill_unique(&mut self, map: &mut KeyMap<u64>, bytes: &[u8]) {
         self.sort(map, bytes);
-        let rotation = map.rotation();
         for (place, number) in &self.order {
             let (sequence, key) = &self.keys[*number];
-            let hash = place.rotate_left(rotation);
-            map.change_or_insert_hashed(hash, &bytes[key.clone()], |held| *held = *sequence, || *sequence);
+            map.change_or_insert_hashed(hash_of(*place), &bytes[key.clone()], |held| *held = *sequence, || *sequence);
         }
     }
 
     fn fill_set(&mut self, map: &mut Postings, bytes: &[u8]) {
         self.sort(map, bytes);
-        let rotation = map.rotation();
         let key_of = |number: usize| &bytes[self.keys[number].1.clone()];
         // Keys whose hashes are the same need not be.
         let is_same = |one: &(u64, usize), other: &(u64, usize)| one.0 == other.0 && key_of(one.1) == key_of(other.1);
@@ -137,8 +134,12 @@ impl KeysOfIndex {
                 posting.append(sequences.clone());
                 posting
             };
-            let hash = place.rotate_left(rotation);
-            map.change_or_insert_hashed(hash, key_of(*first), |posting| posting.append(sequences.clone()), make);
+            map.change_or_insert_hashed(
+                hash_of(*place),
+                key_of(*first),
+                |posting| posting.append(sequences.clone()),
+                make,
+            );
         }
     }
 }

@@ -58,12 +58,6 @@ impl<V> KeyMap<V> {
         self.state.hash_one(key)
     }
 
-    /// By how many bits hashes are rotated to the right so that in the order of numbers those stand together whose keys lie
-    /// in the same memory.
-    pub(super) fn rotation(&self) -> u32 {
-        self.table.rotation()
-    }
-
     /// What is held under a key.
     pub(crate) fn get(&self, key: &[u8]) -> Option<&V> {
         let hash = self.hash(key);
