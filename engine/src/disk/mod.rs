@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
+mod fresh;
 pub mod real;
 pub mod simulated;
 
@@ -83,6 +84,15 @@ pub trait DiskFile: Send + Sync {
     /// As the operating system reports it. After an error nothing may be assumed about unsynced writes, and a
     /// later success proves nothing (the pages may have been marked clean): the caller must stop using the file.
     fn sync(&self) -> io::Result<()>;
+
+    /// Says that nothing in the file matters any more: what is not written from now on may read as anything. Writing it again
+    /// may then be cheaper.
+    ///
+    /// # Errors
+    /// As the operating system reports it.
+    fn discard_content(&self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Size in bytes.
     ///

@@ -2,10 +2,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+use rustix::fs::OFlags;
+
+use super::fresh::FreshPages;
 use super::{Disk, DiskFile};
 
 /// Name of the file whose advisory lock keeps a second process out of the directory.
@@ -16,6 +20,9 @@ const ZERO_FILL_BYTES: usize = 1 << 20;
 
 /// So many of them are synced at once: whoever syncs another file meanwhile does not wait for more.
 const ZERO_SYNC_BYTES: u64 = 4 << 20;
+
+/// What is written past the page cache lies at multiples of this, in memory and in the file: enough for any disk there is.
+const DIRECT_ALIGNMENT: usize = 4096;
 
 /// One locked directory of the file system.
 ///
@@ -61,18 +68,18 @@ impl RealDisk {
 impl Disk for RealDisk {
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(true).open(self.path.join(name))?;
-        Ok(Arc::new(RealFile(file)))
+        Ok(Arc::new(RealFile { file, fresh: Mutex::new(None) }))
     }
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
         let path = self.path.join(name);
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-        if let Err(error) = fill_with_zeros(&file, bytes) {
+        if let Err(error) = fill_with_zeros(&path, &file, bytes) {
             // A file that is only half there must not be found later; the first error is the one to report.
             drop(std::fs::remove_file(&path));
             return Err(error);
         }
-        Ok(Arc::new(RealFile(file)))
+        Ok(Arc::new(RealFile { file, fresh: Mutex::new(Some(FreshPages::of(bytes))) }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -104,37 +111,128 @@ impl Disk for RealDisk {
 
 /// Allocates the blocks and writes them once: a block that was allocated and never written is marked as such in the
 /// file's metadata, and the first write to it would make a sync write metadata as well.
-fn fill_with_zeros(file: &File, bytes: u64) -> io::Result<()> {
+fn fill_with_zeros(path: &Path, file: &File, bytes: u64) -> io::Result<()> {
     fs4::FileExt::allocate(file, bytes)?;
-    let zeros = vec![0_u8; usize::try_from(bytes).unwrap_or(ZERO_FILL_BYTES).min(ZERO_FILL_BYTES)];
-    let mut offset = 0;
-    while offset < bytes {
-        let length = zeros.len().min(usize::try_from(bytes - offset).unwrap_or(usize::MAX));
+    let written = fill_past_the_page_cache(path, bytes)?;
+    write_zeros(file, &vec![0; ZERO_FILL_BYTES], written, bytes)?;
+    file.sync_all()
+}
+
+/// Writes zeros without a page of memory for each of the file's, which would cost more than writing them: nobody reads them.
+/// Returns up to where, which is not everything where a file system cannot do it.
+fn fill_past_the_page_cache(path: &Path, bytes: u64) -> io::Result<u64> {
+    let to = bytes - bytes % DIRECT_ALIGNMENT as u64;
+    let zeros = vec![0_u8; ZERO_FILL_BYTES + DIRECT_ALIGNMENT];
+    let skipped = zeros.as_ptr().align_offset(DIRECT_ALIGNMENT);
+    let Some(aligned) = zeros.get(skipped..skipped.saturating_add(ZERO_FILL_BYTES)) else { return Ok(0) };
+    let direct = OpenOptions::new().write(true).custom_flags(OFlags::DIRECT.bits().cast_signed()).open(path);
+    match direct.and_then(|direct| write_zeros(&direct, aligned, 0, to)) {
+        Ok(()) => Ok(to),
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes zeros from one offset to another, and syncs them now and then.
+fn write_zeros(file: &File, zeros: &[u8], from: u64, to: u64) -> io::Result<()> {
+    let mut offset = from;
+    while offset < to {
+        let length = zeros.len().min(usize::try_from(to - offset).unwrap_or(usize::MAX));
         file.write_all_at(&zeros[..length], offset)?;
         offset += length as u64;
         if offset.is_multiple_of(ZERO_SYNC_BYTES) {
             file.sync_data()?;
         }
     }
-    file.sync_all()
+    Ok(())
 }
 
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    /// Locked while they are written: whoever else writes into the same page must not come in between.
+    fresh: Mutex<Option<FreshPages>>,
+}
 
 impl DiskFile for RealFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(buffer, offset)
+        self.file.read_exact_at(buffer, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        let mut fresh = self.fresh.lock();
+        let (bytes, offset) = match &mut *fresh {
+            Some(pages) => pages.around(bytes, offset),
+            None => (bytes, offset),
+        };
+        self.file.write_all_at(bytes, offset)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
+    }
+
+    fn discard_content(&self) -> io::Result<()> {
+        *self.fresh.lock() = Some(FreshPages::of(self.size()?));
+        Ok(())
     }
 
     fn size(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Write { offset: usize, bytes: Vec<u8> },
+        Reopen,
+        Discard,
+    }
+
+    fn steps(size: usize) -> impl Strategy<Value = Vec<Step>> {
+        let write = (0..size, 1..9000_usize, any::<u8>()).prop_map(move |(offset, length, byte)| Step::Write {
+            offset,
+            bytes: vec![byte; length.min(size - offset)],
+        });
+        proptest::collection::vec(prop_oneof![8 => write, 1 => Just(Step::Reopen), 1 => Just(Step::Discard)], 1..30)
+    }
+
+    /// Sizes of whole pages, of less than one, and more than is written at a time.
+    const SIZES: [usize; 5] = [1, 4095, 40_960, 50_000, (1 << 20) + 5000];
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+        #[test]
+        fn what_is_written_is_there_and_nothing_else(
+            (size, steps) in proptest::sample::select(&SIZES[..]).prop_flat_map(|size| (Just(size), steps(size)))
+        ) {
+            let directory = tempfile::tempdir().unwrap();
+            let disk = RealDisk::open(directory.path()).unwrap();
+            let mut file = disk.create("file", size as u64).unwrap();
+            // `None` once nobody knows.
+            let mut expected = vec![Some(0); size];
+            for step in steps {
+                match step {
+                    Step::Write { offset, bytes } => {
+                        file.write_at(&bytes, offset as u64).unwrap();
+                        expected[offset..offset + bytes.len()].fill(Some(bytes[0]));
+                    }
+                    Step::Reopen => file = disk.open("file").unwrap(),
+                    Step::Discard => {
+                        file.discard_content().unwrap();
+                        expected.fill(None);
+                    }
+                }
+                let mut found = vec![0; size];
+                file.read_at(&mut found, 0).unwrap();
+                prop_assert_eq!(file.size().unwrap(), size as u64);
+                prop_assert!(expected.iter().zip(&found).all(|(expected, found)| expected.is_none_or(|it| it == *found)));
+            }
+        }
     }
 }

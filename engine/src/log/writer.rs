@@ -413,6 +413,7 @@ impl LogWriter {
         let (spare, file) = self.take_spare()?;
         let name = file_name(sequence);
         let install = || {
+            file.discard_content()?;
             write_header(file.as_ref(), &header)?;
             file.sync()?;
             self.disk.rename(&spare, &name)?;

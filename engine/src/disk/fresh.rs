@@ -1,0 +1,99 @@
+//! Writing pages of which nothing has to be kept.
+
+/// What the kernel reads and writes at a time. Where it is another size this is slower, and nothing else.
+const PAGE_BYTES: u64 = 4096;
+
+/// A buffer that grew beyond this is given back.
+const BUFFER_KEPT_BYTES: usize = 1 << 20;
+
+/// The pages of a file that were not written since there is nothing in them that matters.
+///
+/// Before a part of a page is written the kernel reads the page, unless it has it in memory, which takes as long as a sync. A
+/// page in which nothing matters is written whole instead, with zeros around the part.
+pub(super) struct FreshPages {
+    /// Size of the file.
+    bytes: u64,
+    /// A bit for each page.
+    written: Vec<u64>,
+    buffer: Vec<u8>,
+}
+
+impl FreshPages {
+    /// All pages of a file of this size.
+    pub(super) fn of(bytes: u64) -> Self {
+        let words = bytes.div_ceil(PAGE_BYTES).div_ceil(u64::from(u64::BITS));
+        // A file whose bits do not fit into memory has no page that is fresh.
+        Self { bytes, written: vec![0; usize::try_from(words).unwrap_or(0)], buffer: Vec::new() }
+    }
+
+    /// What to write, and where, in the place of `bytes` at `offset`. These pages are not fresh any more.
+    pub(super) fn around<'a>(&'a mut self, bytes: &'a [u8], offset: u64) -> (&'a [u8], u64) {
+        let end = offset + bytes.len() as u64;
+        if bytes.is_empty() {
+            return (bytes, offset);
+        }
+        let (first, last) = (offset / PAGE_BYTES, (end - 1) / PAGE_BYTES);
+        let from = if self.is_fresh(first) { first * PAGE_BYTES } else { offset };
+        let to = if self.is_fresh(last) { ((last + 1) * PAGE_BYTES).min(self.bytes).max(end) } else { end };
+        (first..=last).for_each(|page| self.note(page));
+        if (from, to) == (offset, end) {
+            return (bytes, offset);
+        }
+        if self.buffer.capacity() > BUFFER_KEPT_BYTES {
+            self.buffer = Vec::new();
+        }
+        self.buffer.clear();
+        // Less than a page each.
+        self.buffer.resize((offset - from) as usize, 0);
+        self.buffer.extend_from_slice(bytes);
+        self.buffer.resize(self.buffer.len() + (to - end) as usize, 0);
+        (&self.buffer, from)
+    }
+
+    fn is_fresh(&self, page: u64) -> bool {
+        let (word, bit) = place(page);
+        page * PAGE_BYTES < self.bytes && self.written.get(word).is_some_and(|word| word & bit == 0)
+    }
+
+    fn note(&mut self, page: u64) {
+        let (word, bit) = place(page);
+        if let Some(word) = self.written.get_mut(word) {
+            *word |= bit;
+        }
+    }
+}
+
+/// The word of a page, and its bit in it.
+fn place(page: u64) -> (usize, u64) {
+    let word = usize::try_from(page / u64::from(u64::BITS)).unwrap_or(usize::MAX);
+    (word, 1 << (page % u64::from(u64::BITS)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(pages: &mut FreshPages, bytes: &[u8], offset: u64) -> (Vec<u8>, u64) {
+        let (bytes, offset) = pages.around(bytes, offset);
+        (bytes.to_vec(), offset)
+    }
+
+    #[test]
+    fn the_first_write_to_a_page_writes_all_of_it() {
+        let mut pages = FreshPages::of(3 * PAGE_BYTES + 10);
+        let (first, offset) = written(&mut pages, b"one", 10);
+        assert_eq!((first.len(), offset), (4096, 0));
+        assert_eq!((&first[..10], &first[10..13], &first[13..]), (&[0; 10][..], &b"one"[..], &[0; 4083][..]));
+        // What is there already is kept.
+        assert_eq!(written(&mut pages, b"two", 13), (b"two".to_vec(), 13));
+        // From one page, which is not fresh, into the next one, which is.
+        let (third, offset) = written(&mut pages, &[3; 100], PAGE_BYTES - 50);
+        assert_eq!((third.len(), offset), (50 + 4096, PAGE_BYTES - 50));
+        assert_eq!((&third[..100], &third[100..]), (&[3; 100][..], &[0; 4046][..]));
+        // The last page is no longer than the file, and what lies behind the file is nobody's.
+        assert_eq!(written(&mut pages, b"four", 3 * PAGE_BYTES), (b"four\0\0\0\0\0\0".to_vec(), 3 * PAGE_BYTES));
+        assert_eq!(written(&mut pages, b"five", 9 * PAGE_BYTES + 1), (b"five".to_vec(), 9 * PAGE_BYTES + 1));
+        assert_eq!(written(&mut pages, b"", 2 * PAGE_BYTES + 5), (Vec::new(), 2 * PAGE_BYTES + 5));
+        assert!(pages.is_fresh(2), "nothing was written there");
+    }
+}
