@@ -475,12 +475,22 @@ pub(super) async fn run(shared: std::sync::Weak<Shared>) {
 }
 
 async fn flush_now_and_then(shared: std::sync::Weak<Shared>, every: Duration) {
-    let mut interval = tokio::time::interval(every);
+    let Some(node) = shared.upgrade().map(|shared| shared.identity.node) else { return };
+    let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + first_flush(node, every), every);
     loop {
         interval.tick().await;
         let Some(node) = shared.upgrade().map(Node::unguarded) else { return };
         report("flush", node.flush().await);
     }
+}
+
+/// How long a node waits for its first flush. Members that start together do not all flush at the same moments then, so there is
+/// a majority that does not, and what they may share is not asked for everything at once: multiples of the golden ratio lie
+/// apart, however many of them there are.
+fn first_flush(node: NodeId, every: Duration) -> Duration {
+    const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
+    let part = node.0.wrapping_mul(GOLDEN_RATIO) >> 32;
+    every.mul_f64(part as f64 / (1_u64 << 32) as f64)
 }
 
 /// The first round, at once, only sees to it that the record store could be rebuilt.
@@ -504,5 +514,24 @@ fn report<T>(what: &'static str, done: Result<T, CompactError>) {
     match done {
         Ok(_) | Err(CompactError::Stopped) => {}
         Err(error) => tracing::warn!(%error, "{what} did not succeed and will be tried again"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_of_a_group_do_not_flush_at_the_same_moments() {
+        let every = Duration::from_secs(5);
+        for members in [3, 5, 7] {
+            let mut first: Vec<_> = (1..=members).map(|node| first_flush(NodeId(node), every)).collect();
+            first.sort_unstable();
+            // Around the interval: the last one of a round comes before the first one of the next.
+            let round =
+                first.windows(2).map(|pair| pair[1] - pair[0]).chain([every + first[0] - first[first.len() - 1]]);
+            let nearest = round.min().unwrap_or_default();
+            assert!(first.iter().all(|first| *first < every) && nearest > every / (2 * members as u32), "{first:?}");
+        }
     }
 }
