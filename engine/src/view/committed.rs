@@ -146,6 +146,7 @@ impl View {
         let Some(last) = events.last() else { return Ok(()) };
         let mut state = self.state.write();
         let mut batch = WriteBatch::default();
+        batch.operations.reserve(events.iter().map(|it| it.event.changes.len() + it.event.items.len()).sum());
         let mut counters = Counters::default();
         let mut folded = state.folded;
         for Committed { event, .. } in events {

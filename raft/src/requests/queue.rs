@@ -40,7 +40,13 @@ impl<T: Copy> Queue<T> {
     pub(super) fn push_back(&mut self, item: T) {
         match self.pieces.back_mut() {
             Some(last) if last.len() < PIECE => last.push(item),
-            _ => self.pieces.push_back(vec![item]),
+            // Whoever has few items has no more memory than they need; all others fill the next piece, too.
+            Some(_) => {
+                let mut piece = Vec::with_capacity(PIECE);
+                piece.push(item);
+                self.pieces.push_back(piece);
+            }
+            None => self.pieces.push_back(vec![item]),
         }
     }
 
