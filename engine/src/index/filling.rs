@@ -4,6 +4,7 @@
 //! what fills it goes through the memory of this one index in the order of its addresses; and a set takes all records that carry
 //! its key in one go.
 
+use super::index_set::IndexSet;
 use super::key_map::KeyMap;
 use super::keys::{KeyRange, Keys};
 use super::posting::Posting;
@@ -70,7 +71,7 @@ impl KeysOfMany {
         sequence: Sequence,
         body: &[u8],
     ) -> Result<(), RecordDecodeError> {
-        self.keys.collect(definition, Some(body))?;
+        self.keys.collect(definition, IndexSet::ALL, Some(body))?;
         let begin = self.bytes.len();
         self.bytes.extend_from_slice(&self.keys.bytes);
         for (index, range) in &self.keys.keys {

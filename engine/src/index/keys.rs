@@ -1,5 +1,6 @@
 //! The keys of one record, by index.
 
+use super::index_set::IndexSet;
 use crate::ids::IndexId;
 use crate::table::{KeySink, RecordDecodeError, TableDefinition};
 
@@ -9,6 +10,8 @@ pub(super) struct Keys {
     pub(super) bytes: Vec<u8>,
     pub(super) keys: Vec<(IndexId, KeyRange)>,
     numbers: Vec<(IndexId, i64)>,
+    /// The indexes whose keys are taken.
+    of: IndexSet,
 }
 
 /// A key's place in [`Keys::bytes`].
@@ -20,11 +23,14 @@ fn order(index: IndexId, key: &[u8]) -> (IndexId, usize, &[u8]) {
 }
 
 impl Keys {
+    /// Takes the keys of a body in these indexes.
     pub(super) fn collect(
         &mut self,
         definition: &TableDefinition,
+        of: IndexSet,
         body: Option<&[u8]>,
     ) -> Result<(), RecordDecodeError> {
+        self.of = of;
         self.bytes.clear();
         self.keys.clear();
         self.numbers.clear();
@@ -61,13 +67,16 @@ impl Keys {
 
 impl KeySink for Keys {
     fn key(&mut self, index: IndexId, key: &[u8]) {
+        if !self.of.contains(index) {
+            return;
+        }
         let start = self.bytes.len();
         self.bytes.extend_from_slice(key);
         self.keys.push((index, start..self.bytes.len()));
     }
 
     fn number(&mut self, index: IndexId, number: i64) {
-        if self.number_of(index).is_none() {
+        if self.of.contains(index) && self.number_of(index).is_none() {
             self.numbers.push((index, number));
         }
     }

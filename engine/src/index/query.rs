@@ -1,5 +1,6 @@
 //! What can be asked of a table: a conjunction of predicates, each answered by one index.
 
+use super::index_set::IndexSet;
 use crate::ids::{IndexId, Sequence};
 
 /// All predicates must hold; none at all selects every record. Results come in sequence (creation) order.
@@ -69,6 +70,22 @@ pub enum Predicate {
     },
 }
 
+impl Predicate {
+    /// The index that answers it, unless that is the set of all records.
+    fn index(&self) -> Option<IndexId> {
+        match self {
+            Self::Is { index, .. }
+            | Self::AnyOf { index, .. }
+            | Self::AllOf { index, .. }
+            | Self::OnlyOf { index, .. }
+            | Self::Exactly { index, .. }
+            | Self::Below { index, .. }
+            | Self::AtLeast { index, .. } => Some(*index),
+            Self::Among { .. } => None,
+        }
+    }
+}
+
 impl Query {
     /// Every record of the table.
     #[must_use]
@@ -81,5 +98,11 @@ impl Query {
     pub fn and(mut self, predicate: Predicate) -> Self {
         self.predicates.push(predicate);
         self
+    }
+
+    /// The indexes that answer it.
+    #[must_use]
+    pub fn indexes(&self) -> IndexSet {
+        self.predicates.iter().filter_map(Predicate::index).collect()
     }
 }

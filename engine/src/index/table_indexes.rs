@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::index_set::IndexSet;
 use super::key_map::KeyMap;
 use super::keys::Keys;
 use super::number_map::NumberMap;
@@ -58,8 +59,23 @@ impl TableIndexes {
         before: Option<&[u8]>,
         after: Option<&[u8]>,
     ) -> Result<(), RecordDecodeError> {
-        self.before.collect(self.definition, before)?;
-        self.after.collect(self.definition, after)?;
+        self.apply_to(IndexSet::ALL, sequence, before, after)
+    }
+
+    /// As [`TableIndexes::apply`], in some of the indexes and in the set of all records. Whoever asks the others must not
+    /// expect the record there.
+    ///
+    /// # Errors
+    /// When a body cannot be read; nothing has changed then.
+    pub fn apply_to(
+        &mut self,
+        some: IndexSet,
+        sequence: Sequence,
+        before: Option<&[u8]>,
+        after: Option<&[u8]>,
+    ) -> Result<(), RecordDecodeError> {
+        self.before.collect(self.definition, some, before)?;
+        self.after.collect(self.definition, some, after)?;
         for (index, key) in self.before.keys.iter().filter(|key| !self.after.holds(key, &self.before)) {
             self.indexes[usize::from(index.0)].remove(self.before.bytes_of(key), sequence.0);
         }

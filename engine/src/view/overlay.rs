@@ -1,22 +1,26 @@
 //! The leader's view of what it has decided and not yet committed.
 //!
-//! The records of proposed events lie over the committed view: what they touch is masked below, and a small index of
-//! their own answers for it. So the second command of a pipeline sees what the first will have done. The overlay
+//! The records of proposed events lie over the committed view: what they touch is masked below, and small indexes of
+//! their own answer for it. So the second command of a pipeline sees what the first will have done. The overlay
 //! is generic and knows nothing of domains. When leadership is lost it is dropped whole.
+//!
+//! Commands ask few of a table's indexes, and most records lie here for a few milliseconds only. So an index is kept from when
+//! it is asked for the first time.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::committed::{ViewReader, check_without_holes};
 use super::fold::stream_row;
 use super::reader::{ReadError, Reader, Record, StreamRow, StreamState};
 use crate::event::{Change, Event};
 use crate::ids::{IndexId, NamespaceId, Revision, Sequence, StreamId, StreamSequence, TableId};
-use crate::index::{Query, TableIndexes};
+use crate::index::{IndexSet, Query, TableIndexes};
 use crate::simulation::{Bug, is_planted};
-use crate::table::{Catalog, RecordDecodeError};
+use crate::table::{Catalog, IndexKind, RecordDecodeError, TableDefinition};
 
 /// Events proposed and not yet folded, and the records that they leave.
 #[derive(Debug)]
@@ -25,16 +29,27 @@ pub struct Overlay {
     /// In revision order.
     events: VecDeque<Arc<Event>>,
     tables: HashMap<(NamespaceId, TableId), TableOverlay>,
+    /// What has been asked of a table while it was in `tables`, and is likely to be asked again.
+    asked: HashMap<TableId, IndexSet>,
     streams: HashMap<(NamespaceId, StreamId), StreamOverlay>,
 }
 
 #[derive(Debug)]
 struct TableOverlay {
     /// Of the overlaid records only.
-    indexes: TableIndexes,
+    indexed: Mutex<Indexed>,
     /// What the newest event about each record leaves of it.
     records: BTreeMap<Sequence, OverlaidRecord>,
     last_sequence: Sequence,
+}
+
+#[derive(Debug)]
+struct Indexed {
+    indexes: TableIndexes,
+    /// Those that are kept. The others are empty.
+    kept: IndexSet,
+    /// A body that could not be read when an index was asked for the first time.
+    failure: Option<RecordDecodeError>,
 }
 
 #[derive(Debug)]
@@ -57,7 +72,13 @@ impl Overlay {
     /// An overlay without events.
     #[must_use]
     pub fn new(catalog: Catalog) -> Self {
-        Self { catalog, events: VecDeque::new(), tables: HashMap::default(), streams: HashMap::default() }
+        Self {
+            catalog,
+            events: VecDeque::new(),
+            tables: HashMap::default(),
+            asked: HashMap::default(),
+            streams: HashMap::default(),
+        }
     }
 
     /// The newest proposed event, if any is not yet folded.
@@ -126,7 +147,11 @@ impl Overlay {
     fn lay(&mut self, event: &Event, change: &Change) -> Result<(), RecordDecodeError> {
         let definition = self.catalog.table(change.table).ok_or_else(|| unknown_table(change.table))?;
         let table = self.tables.entry((event.namespace, change.table)).or_insert_with(|| TableOverlay {
-            indexes: TableIndexes::new(definition),
+            indexed: Mutex::new(Indexed {
+                indexes: TableIndexes::new(definition),
+                kept: self.asked.get(&change.table).copied().unwrap_or_else(|| asked_by_all(definition)),
+                failure: None,
+            }),
             records: BTreeMap::new(),
             last_sequence: Sequence::ZERO,
         });
@@ -138,7 +163,8 @@ impl Overlay {
         let laid = OverlaidRecord { revision: event.revision, record };
         let replaced = table.records.insert(change.sequence, laid).and_then(|replaced| replaced.record);
         table.last_sequence = table.last_sequence.max(change.sequence);
-        table.indexes.apply(change.sequence, replaced.as_ref().map(|record| &record.body[..]), change.after.as_deref())
+        let replaced = replaced.as_ref().map(|record| &record.body[..]);
+        table.indexed.get_mut().apply(change.sequence, replaced, change.after.as_deref())
     }
 
     fn lift(&mut self, event: &Event, change: &Change) -> Result<(), RecordDecodeError> {
@@ -146,9 +172,10 @@ impl Overlay {
         let Some(table) = self.tables.get_mut(&key) else { return Ok(()) };
         if table.records.get(&change.sequence).is_some_and(|laid| laid.revision == event.revision) {
             let lifted = table.records.remove(&change.sequence).and_then(|lifted| lifted.record);
-            table.indexes.apply(change.sequence, lifted.as_ref().map(|record| &record.body[..]), None)?;
+            table.indexed.get_mut().apply(change.sequence, lifted.as_ref().map(|record| &record.body[..]), None)?;
         }
         if table.records.is_empty() {
+            self.asked.insert(change.table, table.indexed.get_mut().kept);
             self.tables.remove(&key);
         }
         Ok(())
@@ -163,6 +190,11 @@ impl Overlay {
         overlay.revision = event.revision;
         overlay
     }
+}
+
+/// The indexes that every change asks about.
+fn asked_by_all(definition: &TableDefinition) -> IndexSet {
+    definition.indexes.iter().filter(|index| matches!(index.kind, IndexKind::Unique)).map(|index| index.id).collect()
 }
 
 fn unknown_table(table: TableId) -> RecordDecodeError {
@@ -191,6 +223,42 @@ impl TableOverlay {
     /// Whether the committed record still stands.
     fn leaves(&self, sequence: Sequence) -> bool {
         !self.records.contains_key(&sequence)
+    }
+
+    /// The overlaid records' indexes, of which these may be asked. They are kept from now on.
+    fn indexed(&self, asked: IndexSet) -> MutexGuard<'_, Indexed> {
+        let mut indexed = self.indexed.lock();
+        let missing = asked.without(indexed.kept);
+        if !missing.is_empty() {
+            indexed.take_up(missing, &self.records);
+        }
+        indexed
+    }
+}
+
+impl Indexed {
+    fn apply(
+        &mut self,
+        sequence: Sequence,
+        before: Option<&[u8]>,
+        after: Option<&[u8]>,
+    ) -> Result<(), RecordDecodeError> {
+        match self.failure.take() {
+            None => self.indexes.apply_to(self.kept, sequence, before, after),
+            Some(failure) => Err(failure),
+        }
+    }
+
+    /// Puts what is laid already into indexes that were not kept so far.
+    fn take_up(&mut self, missing: IndexSet, records: &BTreeMap<Sequence, OverlaidRecord>) {
+        self.kept = self.kept.and(missing);
+        for (sequence, laid) in records {
+            let body = laid.record.as_ref().map(|record| &record.body[..]);
+            // It was read when it was laid, so it can be. If not, the next change says so.
+            if let Err(failure) = self.indexes.apply_to(missing, *sequence, None, body) {
+                self.failure = Some(failure);
+            }
+        }
     }
 }
 
@@ -224,7 +292,9 @@ impl Reader for OverlayReader<'_> {
         match self.table(namespace, table) {
             None => below,
             Some(overlay) => {
-                overlay.indexes.find(index, key).or_else(|| below.filter(|sequence| overlay.leaves(*sequence)))
+                let asked = [index].into_iter().collect();
+                let laid = overlay.indexed(asked).indexes.find(index, key);
+                laid.or_else(|| below.filter(|sequence| overlay.leaves(*sequence)))
             }
         }
     }
@@ -242,14 +312,15 @@ impl Reader for OverlayReader<'_> {
         };
         let leaves = |sequence| overlay.leaves(sequence);
         let below = self.below.select_kept((namespace, table), query, after, limit, &leaves);
-        merge(below, overlay.indexes.select(query, after, limit, &|_| true), limit)
+        let laid = overlay.indexed(query.indexes()).indexes.select(query, after, limit, &|_| true);
+        merge(below, laid, limit)
     }
 
     fn count(&self, namespace: NamespaceId, table: TableId, query: &Query) -> u64 {
         let below = self.below.count(namespace, table, query);
         let Some(overlay) = self.table(namespace, table) else { return below };
         let masked = overlay.records.keys().filter(|sequence| self.below.matches(namespace, table, query, **sequence));
-        below - masked.count() as u64 + overlay.indexes.count(query)
+        below - masked.count() as u64 + overlay.indexed(query.indexes()).indexes.count(query)
     }
 
     fn select_lowest(
@@ -265,7 +336,7 @@ impl Reader for OverlayReader<'_> {
         };
         let leaves = |sequence| overlay.leaves(sequence);
         let committed = self.below.lowest((namespace, table), index, below, limit, &leaves);
-        let laid = overlay.indexes.lowest(index, below).take(limit).collect();
+        let laid = overlay.indexed([index].into_iter().collect()).indexes.lowest(index, below).take(limit).collect();
         merge(committed, laid, limit).into_iter().map(|(_, sequence)| sequence).collect()
     }
 

@@ -215,6 +215,14 @@ impl Bench {
         }
     }
 
+    /// Leadership is lost and won again: nothing has been asked of the new overlay.
+    fn begin_anew(&mut self) {
+        let folded = usize::try_from(self.view.folded().revision.0).unwrap();
+        let events: Vec<Committed> = self.events[folded..].iter().map(committed).collect();
+        self.view.fold(&events).unwrap();
+        self.overlay = Overlay::new(CATALOG);
+    }
+
     fn check(&self, random: &mut StdRng) {
         let below = self.view.read();
         let reader = OverlayReader::new(&below, &self.overlay);
@@ -264,6 +272,9 @@ fn queries_over_view_and_overlay_equal_a_naive_scan() {
             bench.decide(&mut random);
             if random.random_bool(0.2) {
                 bench.fold_some(&mut random);
+            }
+            if random.random_bool(0.03) {
+                bench.begin_anew();
             }
             if step % 5 == 0 {
                 bench.check(&mut random);
