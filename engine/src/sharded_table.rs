@@ -6,7 +6,7 @@
 //!
 //! By bits of good hashes themselves all shards would be equally full, and be divided within the same few additions, whenever
 //! what is held has doubled; again somebody would wait. So hashes are spread over *places* that lie the closer together the
-//! lower they are, twice as close at one end as at the other. Shards are then as full as it comes, from half to whole, and at
+//! lower they are, twice as close at one end as at the other. Shards are then as full as it comes, from about half to whole, and at
 //! any size a few of them are about to be divided (the thought behind spiral storage: Martin, 1979).
 //!
 //! As with `hashbrown::HashTable`, whoever uses it says what the hash of a thing is, and hashes have to be good in all bits.

@@ -15,8 +15,8 @@ use steeple_engine::log::{Entry, EntryKind, LogError, LogReader};
 
 use crate::membership::Membership;
 
-/// Bytes of durable entries that are kept in memory for followers: as much as one that keeps up may be behind, and several
-/// messages. One that is further behind is served from the files.
+/// Bytes of durable entries that are kept in memory for followers: several messages. One that is further behind is served from
+/// the files.
 const CACHED_BYTES_MAX: usize = 8 << 20;
 
 /// An entry in memory.

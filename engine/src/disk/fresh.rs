@@ -1,10 +1,9 @@
 //! Writing pages of which nothing has to be kept.
 
+use std::borrow::Cow;
+
 /// What the kernel reads and writes at a time. Where it is another size this is slower, and nothing else.
 const PAGE_BYTES: u64 = 4096;
-
-/// A buffer that grew beyond this is given back.
-const BUFFER_KEPT_BYTES: usize = 1 << 20;
 
 /// The pages of a file that were not written since there is nothing in them that matters.
 ///
@@ -15,7 +14,6 @@ pub(super) struct FreshPages {
     bytes: u64,
     /// A bit for each page.
     written: Vec<u64>,
-    buffer: Vec<u8>,
 }
 
 impl FreshPages {
@@ -23,31 +21,29 @@ impl FreshPages {
     pub(super) fn of(bytes: u64) -> Self {
         let words = bytes.div_ceil(PAGE_BYTES).div_ceil(u64::from(u64::BITS));
         // A file whose bits do not fit into memory has no page that is fresh.
-        Self { bytes, written: vec![0; usize::try_from(words).unwrap_or(0)], buffer: Vec::new() }
+        Self { bytes, written: vec![0; usize::try_from(words).unwrap_or(0)] }
     }
 
     /// What to write, and where, in the place of `bytes` at `offset`. These pages are not fresh any more.
-    pub(super) fn around<'a>(&'a mut self, bytes: &'a [u8], offset: u64) -> (&'a [u8], u64) {
+    pub(super) fn around<'a>(&mut self, bytes: &'a [u8], offset: u64) -> (Cow<'a, [u8]>, u64) {
         let end = offset + bytes.len() as u64;
         if bytes.is_empty() {
-            return (bytes, offset);
+            return (bytes.into(), offset);
         }
         let (first, last) = (offset / PAGE_BYTES, (end - 1) / PAGE_BYTES);
         let from = if self.is_fresh(first) { first * PAGE_BYTES } else { offset };
         let to = if self.is_fresh(last) { ((last + 1) * PAGE_BYTES).min(self.bytes).max(end) } else { end };
         (first..=last).for_each(|page| self.note(page));
         if (from, to) == (offset, end) {
-            return (bytes, offset);
+            return (bytes.into(), offset);
         }
-        if self.buffer.capacity() > BUFFER_KEPT_BYTES {
-            self.buffer = Vec::new();
-        }
-        self.buffer.clear();
         // Less than a page each.
-        self.buffer.resize((offset - from) as usize, 0);
-        self.buffer.extend_from_slice(bytes);
-        self.buffer.resize(self.buffer.len() + (to - end) as usize, 0);
-        (&self.buffer, from)
+        let (before, behind) = ((offset - from) as usize, (to - end) as usize);
+        let mut around = Vec::with_capacity(before + bytes.len() + behind);
+        around.resize(before, 0);
+        around.extend_from_slice(bytes);
+        around.resize(around.len() + behind, 0);
+        (around.into(), from)
     }
 
     fn is_fresh(&self, page: u64) -> bool {

@@ -21,7 +21,7 @@ const ZERO_FILL_BYTES: usize = 1 << 20;
 /// So many of them are synced at once: whoever syncs another file meanwhile does not wait for more.
 const ZERO_SYNC_BYTES: u64 = 4 << 20;
 
-/// What is written past the page cache lies at multiples of this, in memory and in the file: enough for any disk there is.
+/// What is written past the page cache lies at multiples of this, in memory and in the file. A disk that wants more refuses it.
 const DIRECT_ALIGNMENT: usize = 4096;
 
 /// One locked directory of the file system.
@@ -113,24 +113,21 @@ impl Disk for RealDisk {
 /// file's metadata, and the first write to it would make a sync write metadata as well.
 fn fill_with_zeros(path: &Path, file: &File, bytes: u64) -> io::Result<()> {
     fs4::FileExt::allocate(file, bytes)?;
-    let written = fill_past_the_page_cache(path, bytes)?;
+    let written = fill_past_the_page_cache(path, bytes);
     write_zeros(file, &vec![0; ZERO_FILL_BYTES], written, bytes)?;
     file.sync_all()
 }
 
 /// Writes zeros without a page of memory for each of the file's, which would cost more than writing them: nobody reads them.
-/// Returns up to where, which is not everything where a file system cannot do it.
-fn fill_past_the_page_cache(path: &Path, bytes: u64) -> io::Result<u64> {
+/// Returns up to where, which is nowhere when it failed: most likely the file system cannot do it. If it is the disk that fails,
+/// it will do so again.
+fn fill_past_the_page_cache(path: &Path, bytes: u64) -> u64 {
     let to = bytes - bytes % DIRECT_ALIGNMENT as u64;
     let zeros = vec![0_u8; ZERO_FILL_BYTES + DIRECT_ALIGNMENT];
     let skipped = zeros.as_ptr().align_offset(DIRECT_ALIGNMENT);
-    let Some(aligned) = zeros.get(skipped..skipped.saturating_add(ZERO_FILL_BYTES)) else { return Ok(0) };
+    let Some(aligned) = zeros.get(skipped..skipped.saturating_add(ZERO_FILL_BYTES)) else { return 0 };
     let direct = OpenOptions::new().write(true).custom_flags(OFlags::DIRECT.bits().cast_signed()).open(path);
-    match direct.and_then(|direct| write_zeros(&direct, aligned, 0, to)) {
-        Ok(()) => Ok(to),
-        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(0),
-        Err(error) => Err(error),
-    }
+    direct.and_then(|direct| write_zeros(&direct, aligned, 0, to)).map_or(0, |()| to)
 }
 
 /// Writes zeros from one offset to another, and syncs them now and then.
@@ -162,9 +159,9 @@ impl DiskFile for RealFile {
         let mut fresh = self.fresh.lock();
         let (bytes, offset) = match &mut *fresh {
             Some(pages) => pages.around(bytes, offset),
-            None => (bytes, offset),
+            None => (bytes.into(), offset),
         };
-        self.file.write_all_at(bytes, offset)
+        self.file.write_all_at(&bytes, offset)
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -204,6 +201,25 @@ mod tests {
 
     /// Sizes of whole pages, of less than one, and more than is written at a time.
     const SIZES: [usize; 5] = [1, 4095, 40_960, 50_000, (1 << 20) + 5000];
+
+    #[test]
+    fn zeros_are_written_past_the_page_cache_and_through_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let bytes = ZERO_SYNC_BYTES as usize + ZERO_FILL_BYTES / 2 + 10;
+        std::fs::write(&path, vec![0xff; bytes]).unwrap();
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        let past = fill_past_the_page_cache(&path, bytes as u64) as usize;
+        // Not everywhere can it be done; where it can, nothing but the rest of a page is left.
+        assert!(past == 0 || past == bytes - bytes % DIRECT_ALIGNMENT, "{past}");
+        let found = std::fs::read(&path).unwrap();
+        assert!(found[..past].iter().all(|byte| *byte == 0) && found[past..].iter().all(|byte| *byte == 0xff));
+        std::fs::write(&path, vec![0xff; bytes]).unwrap();
+        write_zeros(&file, &vec![0; ZERO_FILL_BYTES], 5, bytes as u64 - 5).unwrap();
+        let found = std::fs::read(&path).unwrap();
+        assert!(found[5..bytes - 5].iter().all(|byte| *byte == 0));
+        assert_eq!((&found[..5], &found[bytes - 5..]), (&[0xff; 5][..], &[0xff; 5][..]));
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::fresh::FreshPages;
 use super::{Disk, DiskFile};
 
 /// The unit that a real disk writes at once.
@@ -526,11 +527,17 @@ fn write_sectors(file: &mut FileState, bytes: &[u8], offset: u64, operation: u64
     while done < bytes.len() {
         let (number, within) = split(offset + done as u64);
         let length = (SECTOR_BYTES - within).min(bytes.len() - done);
-        let mut sector = file.current.get(&number).map_or([0; SECTOR_BYTES], |sector| **sector);
+        let before = file.current.get(&number).map_or([0; SECTOR_BYTES], |sector| **sector);
+        let mut sector = before;
         sector[within..within + length].copy_from_slice(&bytes[done..done + length]);
-        let sector: Sector = Arc::new(sector);
-        file.current.insert(number, sector.clone());
-        file.unsynced.entry(number).or_default().push((operation, sector));
+        // One that holds this already, or will after a sync, holds it whether this write is lost or not. What a failed sync has
+        // left is neither.
+        let durable = file.durable.get(&number).map_or([0; SECTOR_BYTES], |sector| **sector);
+        if sector != before || (durable != before && !file.unsynced.contains_key(&number)) {
+            let sector: Sector = Arc::new(sector);
+            file.current.insert(number, sector.clone());
+            file.unsynced.entry(number).or_default().push((operation, sector));
+        }
         done += length;
     }
 }
@@ -545,7 +552,7 @@ impl Disk for SimulatedDisk {
         if state.unopenable.contains(&id) {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        Ok(Arc::new(SimulatedFile { disk: self.clone(), id }))
+        Ok(Arc::new(SimulatedFile { disk: self.clone(), id, fresh: Mutex::new(None) }))
     }
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
@@ -559,7 +566,7 @@ impl Disk for SimulatedDisk {
         }
         let id = state.insert(FileState { bytes, ..FileState::default() });
         state.change_name(NameChange::Put(name.to_owned(), id));
-        Ok(Arc::new(SimulatedFile { disk: self.clone(), id }))
+        Ok(Arc::new(SimulatedFile { disk: self.clone(), id, fresh: Mutex::new(Some(FreshPages::of(bytes))) }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -602,6 +609,8 @@ impl Disk for SimulatedDisk {
 struct SimulatedFile {
     disk: SimulatedDisk,
     id: u64,
+    /// Written whole, as those of a real file are: a crash may leave any of the zeros.
+    fresh: Mutex<Option<FreshPages>>,
 }
 
 impl DiskFile for SimulatedFile {
@@ -623,6 +632,12 @@ impl DiskFile for SimulatedFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut fresh = self.fresh.lock();
+        let (bytes, offset) = match &mut *fresh {
+            Some(pages) => pages.around(bytes, offset),
+            None => (bytes.into(), offset),
+        };
+        let bytes = &bytes[..];
         let mut state = self.disk.shared.lock();
         let step = state.step(false);
         let operation = state.operations;
@@ -661,6 +676,11 @@ impl DiskFile for SimulatedFile {
                 Err(simulated_error())
             }
         }
+    }
+
+    fn discard_content(&self) -> io::Result<()> {
+        *self.fresh.lock() = Some(FreshPages::of(self.size()?));
+        Ok(())
     }
 
     fn size(&self) -> io::Result<u64> {

@@ -29,7 +29,7 @@ pub struct Overlay {
     /// In revision order.
     events: VecDeque<Arc<Event>>,
     tables: HashMap<(NamespaceId, TableId), TableOverlay>,
-    /// What has been asked of a table while it was in `tables`, and is likely to be asked again.
+    /// What has been asked of a table, of any namespace, while it was in `tables`; it is likely to be asked again.
     asked: HashMap<TableId, IndexSet>,
     streams: HashMap<(NamespaceId, StreamId), StreamOverlay>,
 }
@@ -175,7 +175,8 @@ impl Overlay {
             table.indexed.get_mut().apply(change.sequence, lifted.as_ref().map(|record| &record.body[..]), None)?;
         }
         if table.records.is_empty() {
-            self.asked.insert(change.table, table.indexed.get_mut().kept);
+            let asked = self.asked.entry(change.table).or_default();
+            *asked = asked.and(table.indexed.get_mut().kept);
             self.tables.remove(&key);
         }
         Ok(())

@@ -40,7 +40,7 @@ impl<T: Copy> Queue<T> {
     pub(super) fn push_back(&mut self, item: T) {
         match self.pieces.back_mut() {
             Some(last) if last.len() < PIECE => last.push(item),
-            // Whoever has few items has no more memory than they need; all others fill the next piece, too.
+            // The first piece grows with what is in it; whoever fills one is likely to fill the next.
             Some(_) => {
                 let mut piece = Vec::with_capacity(PIECE);
                 piece.push(item);

@@ -485,8 +485,8 @@ async fn flush_now_and_then(shared: std::sync::Weak<Shared>, every: Duration) {
 }
 
 /// How long a node waits for its first flush. Members that start together do not all flush at the same moments then, so there is
-/// a majority that does not, and what they may share is not asked for everything at once: multiples of the golden ratio lie
-/// apart, however many of them there are.
+/// a majority that does not, and what they may share is not asked for everything at once: members have numbers that follow one
+/// another, and such multiples of the golden ratio lie apart, however many of them there are.
 fn first_flush(node: NodeId, every: Duration) -> Duration {
     const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
     let part = node.0.wrapping_mul(GOLDEN_RATIO) >> 32;

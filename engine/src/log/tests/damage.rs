@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::support::{all, entries, open, open_with, small_options};
+use super::support::{all, entries, entry, open, open_with, small_options};
 use crate::disk::simulated::CrashLoss;
 use crate::disk::{Disk, SimulatedDisk};
 use crate::ids::{LogIndex, LogPosition, NodeId, Term};
+use crate::log::frame::FRAME_HEADER_BYTES;
 use crate::log::{
     Entry, Fault, FaultKind, FaultPolicy, Finding, FrameVerdict, HardState, LogError, LogOptions, LogReader,
     Verification, inspect,
@@ -292,8 +293,11 @@ fn a_full_disk_stops_the_log_and_loses_nothing() {
 #[test]
 fn entries_of_an_earlier_life_of_the_file_do_not_count() {
     let disk = SimulatedDisk::new();
-    let (mut writer, reader, _) = open(&disk).unwrap();
-    let old = entries(1..=8, 1);
+    // A page each: what is left in a page that is written is overwritten with zeros.
+    let frames = 4096 - FRAME_HEADER_BYTES;
+    let options = LogOptions { segment_bytes: 64 << 10, ..small_options() };
+    let (mut writer, reader, _) = open_with(&disk, options).unwrap();
+    let old: Vec<_> = (1..=8).map(|index| entry(index, 1, &format!("{index:0frames$}"))).collect();
     writer.append(&old).unwrap();
     writer.sync().unwrap();
     // The same file, the same positions, the same sizes, and the indexes that would continue the new log.
@@ -303,10 +307,11 @@ fn entries_of_an_earlier_life_of_the_file_do_not_count() {
     writer.sync().unwrap();
     let name = &reader.segments()[0].file;
     let bytes = disk.contents(name).unwrap();
-    let stale = &old[6].payload;
+    // Right behind the new ones.
+    let stale = &old[3].payload;
     assert!(bytes.windows(stale.len()).any(|window| window == stale.as_ref()), "the file was not reused");
     for crashed in [disk.duplicate(), disk.crash(CrashLoss::Everything, 0)] {
-        assert_eq!(all(&open(&crashed).unwrap().1), old[..3]);
+        assert_eq!(all(&open_with(&crashed, options).unwrap().1), old[..3]);
     }
 }
 
