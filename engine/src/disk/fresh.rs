@@ -1,15 +1,56 @@
 //! Writing pages of which nothing has to be kept.
 
 use std::borrow::Cow;
+use std::io;
+
+use parking_lot::Mutex;
 
 /// What the kernel reads and writes at a time. Where it is another size this is slower, and nothing else.
 const PAGE_BYTES: u64 = 4096;
+
+/// What is known of a file through which it is written.
+pub(super) struct Fresh {
+    /// Locked while something is written: whoever else writes into the same page must not come in between.
+    pages: Mutex<Option<FreshPages>>,
+}
+
+impl Fresh {
+    /// There may be something that matters in each page.
+    pub(super) fn none() -> Self {
+        Self { pages: Mutex::new(None) }
+    }
+
+    /// There is nothing but zeros in a file of this size.
+    pub(super) fn all(bytes: u64) -> Self {
+        Self { pages: Mutex::new(Some(FreshPages::of(bytes))) }
+    }
+
+    /// Nothing in the file, which has this size, matters any more.
+    pub(super) fn discard(&self, bytes: u64) {
+        *self.pages.lock() = Some(FreshPages::of(bytes));
+    }
+
+    /// Writes by `write` what is to be written in the place of `bytes` at `offset`.
+    pub(super) fn write(
+        &self,
+        bytes: &[u8],
+        offset: u64,
+        write: impl FnOnce(&[u8], u64) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut pages = self.pages.lock();
+        let (bytes, offset) = match &mut *pages {
+            Some(pages) => pages.around(bytes, offset),
+            None => (bytes.into(), offset),
+        };
+        write(&bytes, offset)
+    }
+}
 
 /// The pages of a file that were not written since there is nothing in them that matters.
 ///
 /// Before a part of a page is written the kernel reads the page, unless it has it in memory, which takes as long as a sync. A
 /// page in which nothing matters is written whole instead, with zeros around the part.
-pub(super) struct FreshPages {
+struct FreshPages {
     /// Size of the file.
     bytes: u64,
     /// A bit for each page.
@@ -18,14 +59,14 @@ pub(super) struct FreshPages {
 
 impl FreshPages {
     /// All pages of a file of this size.
-    pub(super) fn of(bytes: u64) -> Self {
+    fn of(bytes: u64) -> Self {
         let words = bytes.div_ceil(PAGE_BYTES).div_ceil(u64::from(u64::BITS));
         // A file whose bits do not fit into memory has no page that is fresh.
         Self { bytes, written: vec![0; usize::try_from(words).unwrap_or(0)] }
     }
 
     /// What to write, and where, in the place of `bytes` at `offset`. These pages are not fresh any more.
-    pub(super) fn around<'a>(&mut self, bytes: &'a [u8], offset: u64) -> (Cow<'a, [u8]>, u64) {
+    fn around<'a>(&mut self, bytes: &'a [u8], offset: u64) -> (Cow<'a, [u8]>, u64) {
         let end = offset + bytes.len() as u64;
         if bytes.is_empty() {
             return (bytes.into(), offset);

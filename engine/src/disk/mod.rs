@@ -90,9 +90,7 @@ pub trait DiskFile: Send + Sync {
     ///
     /// # Errors
     /// As the operating system reports it.
-    fn discard_content(&self) -> io::Result<()> {
-        Ok(())
-    }
+    fn discard_content(&self) -> io::Result<()>;
 
     /// Size in bytes.
     ///

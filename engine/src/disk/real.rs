@@ -6,10 +6,7 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-use rustix::fs::OFlags;
-
-use super::fresh::FreshPages;
+use super::fresh::Fresh;
 use super::{Disk, DiskFile};
 
 /// Name of the file whose advisory lock keeps a second process out of the directory.
@@ -23,6 +20,14 @@ const ZERO_SYNC_BYTES: u64 = 4 << 20;
 
 /// What is written past the page cache lies at multiples of this, in memory and in the file. A disk that wants more refuses it.
 const DIRECT_ALIGNMENT: usize = 4096;
+
+/// Asks the kernel to write past the page cache.
+#[cfg(target_os = "linux")]
+const DIRECT: i32 = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+
+/// Other systems have no such flag, or another way.
+#[cfg(not(target_os = "linux"))]
+const DIRECT: i32 = 0;
 
 /// One locked directory of the file system.
 ///
@@ -68,7 +73,7 @@ impl RealDisk {
 impl Disk for RealDisk {
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(true).open(self.path.join(name))?;
-        Ok(Arc::new(RealFile { file, fresh: Mutex::new(None) }))
+        Ok(Arc::new(RealFile { file, fresh: Fresh::none() }))
     }
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
@@ -79,7 +84,7 @@ impl Disk for RealDisk {
             drop(std::fs::remove_file(&path));
             return Err(error);
         }
-        Ok(Arc::new(RealFile { file, fresh: Mutex::new(Some(FreshPages::of(bytes))) }))
+        Ok(Arc::new(RealFile { file, fresh: Fresh::all(bytes) }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -113,21 +118,23 @@ impl Disk for RealDisk {
 /// file's metadata, and the first write to it would make a sync write metadata as well.
 fn fill_with_zeros(path: &Path, file: &File, bytes: u64) -> io::Result<()> {
     fs4::FileExt::allocate(file, bytes)?;
-    let written = fill_past_the_page_cache(path, bytes);
-    write_zeros(file, &vec![0; ZERO_FILL_BYTES], written, bytes)?;
+    let length = usize::try_from(bytes).unwrap_or(ZERO_FILL_BYTES).clamp(1, ZERO_FILL_BYTES);
+    let zeros = vec![0_u8; length + DIRECT_ALIGNMENT];
+    let aligned = zeros.as_ptr().align_offset(DIRECT_ALIGNMENT);
+    let zeros = zeros.get(aligned..aligned.saturating_add(length)).unwrap_or(&zeros);
+    // A small file's pages are few, and likely to be written again soon.
+    let written = if length < ZERO_FILL_BYTES { 0 } else { fill_past_the_page_cache(path, zeros, bytes) };
+    write_zeros(file, zeros, written, bytes)?;
     file.sync_all()
 }
 
 /// Writes zeros without a page of memory for each of the file's, which would cost more than writing them: nobody reads them.
 /// Returns up to where, which is nowhere when it failed: most likely the file system cannot do it. If it is the disk that fails,
 /// it will do so again.
-fn fill_past_the_page_cache(path: &Path, bytes: u64) -> u64 {
+fn fill_past_the_page_cache(path: &Path, zeros: &[u8], bytes: u64) -> u64 {
     let to = bytes - bytes % DIRECT_ALIGNMENT as u64;
-    let zeros = vec![0_u8; ZERO_FILL_BYTES + DIRECT_ALIGNMENT];
-    let skipped = zeros.as_ptr().align_offset(DIRECT_ALIGNMENT);
-    let Some(aligned) = zeros.get(skipped..skipped.saturating_add(ZERO_FILL_BYTES)) else { return 0 };
-    let direct = OpenOptions::new().write(true).custom_flags(OFlags::DIRECT.bits().cast_signed()).open(path);
-    direct.and_then(|direct| write_zeros(&direct, aligned, 0, to)).map_or(0, |()| to)
+    let direct = OpenOptions::new().write(true).custom_flags(DIRECT).open(path);
+    direct.and_then(|direct| write_zeros(&direct, zeros, 0, to)).map_or(0, |()| to)
 }
 
 /// Writes zeros from one offset to another, and syncs them now and then.
@@ -146,8 +153,7 @@ fn write_zeros(file: &File, zeros: &[u8], from: u64, to: u64) -> io::Result<()> 
 
 struct RealFile {
     file: File,
-    /// Locked while they are written: whoever else writes into the same page must not come in between.
-    fresh: Mutex<Option<FreshPages>>,
+    fresh: Fresh,
 }
 
 impl DiskFile for RealFile {
@@ -156,12 +162,7 @@ impl DiskFile for RealFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let mut fresh = self.fresh.lock();
-        let (bytes, offset) = match &mut *fresh {
-            Some(pages) => pages.around(bytes, offset),
-            None => (bytes.into(), offset),
-        };
-        self.file.write_all_at(&bytes, offset)
+        self.fresh.write(bytes, offset, |bytes, offset| self.file.write_all_at(bytes, offset))
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -169,7 +170,7 @@ impl DiskFile for RealFile {
     }
 
     fn discard_content(&self) -> io::Result<()> {
-        *self.fresh.lock() = Some(FreshPages::of(self.size()?));
+        self.fresh.discard(self.size()?);
         Ok(())
     }
 
@@ -209,7 +210,9 @@ mod tests {
         let bytes = ZERO_SYNC_BYTES as usize + ZERO_FILL_BYTES / 2 + 10;
         std::fs::write(&path, vec![0xff; bytes]).unwrap();
         let file = OpenOptions::new().write(true).open(&path).unwrap();
-        let past = fill_past_the_page_cache(&path, bytes as u64) as usize;
+        let zeros = vec![0; ZERO_FILL_BYTES + DIRECT_ALIGNMENT];
+        let aligned = &zeros[zeros.as_ptr().align_offset(DIRECT_ALIGNMENT)..][..ZERO_FILL_BYTES];
+        let past = fill_past_the_page_cache(&path, aligned, bytes as u64) as usize;
         // Not everywhere can it be done; where it can, nothing but the rest of a page is left.
         assert!(past == 0 || past == bytes - bytes % DIRECT_ALIGNMENT, "{past}");
         let found = std::fs::read(&path).unwrap();

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::fresh::FreshPages;
+use super::fresh::Fresh;
 use super::{Disk, DiskFile};
 
 /// The unit that a real disk writes at once.
@@ -552,7 +552,7 @@ impl Disk for SimulatedDisk {
         if state.unopenable.contains(&id) {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        Ok(Arc::new(SimulatedFile { disk: self.clone(), id, fresh: Mutex::new(None) }))
+        Ok(Arc::new(SimulatedFile { disk: self.clone(), id, fresh: Fresh::none() }))
     }
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
@@ -566,7 +566,7 @@ impl Disk for SimulatedDisk {
         }
         let id = state.insert(FileState { bytes, ..FileState::default() });
         state.change_name(NameChange::Put(name.to_owned(), id));
-        Ok(Arc::new(SimulatedFile { disk: self.clone(), id, fresh: Mutex::new(Some(FreshPages::of(bytes))) }))
+        Ok(Arc::new(SimulatedFile { disk: self.clone(), id, fresh: Fresh::all(bytes) }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -610,7 +610,7 @@ struct SimulatedFile {
     disk: SimulatedDisk,
     id: u64,
     /// Written whole, as those of a real file are: a crash may leave any of the zeros.
-    fresh: Mutex<Option<FreshPages>>,
+    fresh: Fresh,
 }
 
 impl DiskFile for SimulatedFile {
@@ -632,12 +632,39 @@ impl DiskFile for SimulatedFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let mut fresh = self.fresh.lock();
-        let (bytes, offset) = match &mut *fresh {
-            Some(pages) => pages.around(bytes, offset),
-            None => (bytes.into(), offset),
-        };
-        let bytes = &bytes[..];
+        self.fresh.write(bytes, offset, |bytes, offset| self.write_whole(bytes, offset))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.disk.shared.lock();
+        let step = state.step(true);
+        let file = state.files.get_mut(&self.id).ok_or(io::ErrorKind::NotFound)?;
+        match step {
+            Ok(_) => {
+                file.settle();
+                Ok(())
+            }
+            Err(Failure::Stop) => Err(simulated_error()),
+            Err(Failure::Once | Failure::Sync) => {
+                file.unsynced.clear();
+                Err(simulated_error())
+            }
+        }
+    }
+
+    fn discard_content(&self) -> io::Result<()> {
+        self.fresh.discard(self.size()?);
+        Ok(())
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        let state = self.disk.shared.lock();
+        state.files.get(&self.id).map(|file| file.bytes).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+impl SimulatedFile {
+    fn write_whole(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.disk.shared.lock();
         let step = state.step(false);
         let operation = state.operations;
@@ -659,32 +686,5 @@ impl DiskFile for SimulatedFile {
                 Err(simulated_error())
             }
         }
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        let mut state = self.disk.shared.lock();
-        let step = state.step(true);
-        let file = state.files.get_mut(&self.id).ok_or(io::ErrorKind::NotFound)?;
-        match step {
-            Ok(_) => {
-                file.settle();
-                Ok(())
-            }
-            Err(Failure::Stop) => Err(simulated_error()),
-            Err(Failure::Once | Failure::Sync) => {
-                file.unsynced.clear();
-                Err(simulated_error())
-            }
-        }
-    }
-
-    fn discard_content(&self) -> io::Result<()> {
-        *self.fresh.lock() = Some(FreshPages::of(self.size()?));
-        Ok(())
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        let state = self.disk.shared.lock();
-        state.files.get(&self.id).map(|file| file.bytes).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
