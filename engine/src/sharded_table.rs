@@ -299,6 +299,8 @@ mod tests {
             let before = table.shards.len();
             for number in piece * EACH..(piece + 1) * EACH {
                 table.insert_unique(hash(&number), number, hash);
+                let fresh = table.shards.last().filter(|_| table.shards.len() > 1);
+                assert!(fresh.is_none_or(|shard| shard.table.capacity() == SHARD_MAX), "tables of shards grow again");
             }
             divided.push(table.shards.len() - before);
         }

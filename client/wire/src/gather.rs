@@ -203,6 +203,8 @@ mod tests {
         /// Whether the other end is gone.
         is_broken: bool,
         writes: Vec<Vec<u8>>,
+        /// How many of them it has let go.
+        flushed: usize,
         /// Bytes that it takes at a time; any number for 0. Then it says no once.
         takes: usize,
         says_no: bool,
@@ -236,6 +238,8 @@ mod tests {
         }
 
         fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let mut state = self.0.lock().unwrap();
+            state.flushed = state.writes.len();
             Poll::Ready(Ok(()))
         }
 
@@ -322,6 +326,19 @@ mod tests {
             })
             .await;
         }
+    }
+
+    #[tokio::test]
+    async fn whoever_only_reads_has_what_waits_written_and_let_go() {
+        let recorded = Recorded::default();
+        let mut gathered = Gathered::new(recorded.clone());
+        say_here(&mut gathered, &["a greeting"]).await;
+        tokio::task::yield_now().await;
+        recorded.0.lock().unwrap().arrived = b"its answer".to_vec();
+        let mut bytes = [0; 32];
+        assert_eq!(gathered.read(&mut bytes).await.unwrap(), 10);
+        let state = recorded.0.lock().unwrap();
+        assert_eq!((state.writes.len(), state.flushed), (1, 1), "a layer below may hold it back");
     }
 
     #[tokio::test]
