@@ -1,12 +1,18 @@
 //! Writing pages of which nothing has to be kept.
 
-use std::borrow::Cow;
 use std::io;
 
 use parking_lot::Mutex;
 
 /// What the kernel reads and writes at a time. Where it is another size this is slower, and nothing else.
 const PAGE_BYTES: u64 = 4096;
+
+/// What is written around a part of a page; less than a page on each side.
+static ZEROS: [u8; PAGE_BYTES as usize] = [0; PAGE_BYTES as usize];
+
+/// What is written in the place of some bytes, one behind the other: zeros, the bytes, zeros. They are not copied into one
+/// piece: a batch of the log is large, and new memory for each would cost more than writing it.
+pub(super) type Pieces<'a> = [&'a [u8]; 3];
 
 /// What is known of a file through which it is written.
 pub(super) struct Fresh {
@@ -35,14 +41,11 @@ impl Fresh {
         &self,
         bytes: &[u8],
         offset: u64,
-        write: impl FnOnce(&[u8], u64) -> io::Result<()>,
+        write: impl FnOnce(Pieces<'_>, u64) -> io::Result<()>,
     ) -> io::Result<()> {
         let mut pages = self.pages.lock();
-        let (bytes, offset) = match &mut *pages {
-            Some(pages) => pages.around(bytes, offset),
-            None => (bytes.into(), offset),
-        };
-        write(&bytes, offset)
+        let (before, behind) = pages.as_mut().map_or((0, 0), |pages| pages.around(bytes.len(), offset));
+        write([&ZEROS[..before], bytes, &ZEROS[..behind]], offset - before as u64)
     }
 }
 
@@ -65,26 +68,18 @@ impl FreshPages {
         Self { bytes, written: vec![0; usize::try_from(words).unwrap_or(0)] }
     }
 
-    /// What to write, and where, in the place of `bytes` at `offset`. These pages are not fresh any more.
-    fn around<'a>(&mut self, bytes: &'a [u8], offset: u64) -> (Cow<'a, [u8]>, u64) {
-        let end = offset + bytes.len() as u64;
-        if bytes.is_empty() {
-            return (bytes.into(), offset);
+    /// How many zeros to write before and behind so many bytes at `offset`, less than a page each. Their pages are not fresh
+    /// any more.
+    fn around(&mut self, bytes: usize, offset: u64) -> (usize, usize) {
+        let end = offset + bytes as u64;
+        if bytes == 0 {
+            return (0, 0);
         }
         let (first, last) = (offset / PAGE_BYTES, (end - 1) / PAGE_BYTES);
         let from = if self.is_fresh(first) { first * PAGE_BYTES } else { offset };
         let to = if self.is_fresh(last) { ((last + 1) * PAGE_BYTES).min(self.bytes).max(end) } else { end };
         (first..=last).for_each(|page| self.note(page));
-        if (from, to) == (offset, end) {
-            return (bytes.into(), offset);
-        }
-        // Less than a page each.
-        let (before, behind) = ((offset - from) as usize, (to - end) as usize);
-        let mut around = Vec::with_capacity(before + bytes.len() + behind);
-        around.resize(before, 0);
-        around.extend_from_slice(bytes);
-        around.resize(around.len() + behind, 0);
-        (around.into(), from)
+        ((offset - from) as usize, (to - end) as usize)
     }
 
     fn is_fresh(&self, page: u64) -> bool {
@@ -110,27 +105,32 @@ fn place(page: u64) -> (usize, u64) {
 mod tests {
     use super::*;
 
-    fn written(pages: &mut FreshPages, bytes: &[u8], offset: u64) -> (Vec<u8>, u64) {
-        let (bytes, offset) = pages.around(bytes, offset);
-        (bytes.to_vec(), offset)
+    fn written(fresh: &Fresh, bytes: &[u8], offset: u64) -> (Vec<u8>, u64) {
+        let mut written = None;
+        let write = |pieces: Pieces<'_>, offset| {
+            written = Some((pieces.concat(), offset));
+            Ok(())
+        };
+        fresh.write(bytes, offset, write).unwrap();
+        written.unwrap()
     }
 
     #[test]
     fn the_first_write_to_a_page_writes_all_of_it() {
-        let mut pages = FreshPages::of(3 * PAGE_BYTES + 10);
-        let (first, offset) = written(&mut pages, b"one", 10);
+        let fresh = Fresh::all(3 * PAGE_BYTES + 10);
+        let (first, offset) = written(&fresh, b"one", 10);
         assert_eq!((first.len(), offset), (4096, 0));
         assert_eq!((&first[..10], &first[10..13], &first[13..]), (&[0; 10][..], &b"one"[..], &[0; 4083][..]));
         // What is there already is kept.
-        assert_eq!(written(&mut pages, b"two", 13), (b"two".to_vec(), 13));
+        assert_eq!(written(&fresh, b"two", 13), (b"two".to_vec(), 13));
         // From one page, which is not fresh, into the next one, which is.
-        let (third, offset) = written(&mut pages, &[3; 100], PAGE_BYTES - 50);
+        let (third, offset) = written(&fresh, &[3; 100], PAGE_BYTES - 50);
         assert_eq!((third.len(), offset), (50 + 4096, PAGE_BYTES - 50));
         assert_eq!((&third[..100], &third[100..]), (&[3; 100][..], &[0; 4046][..]));
         // The last page is no longer than the file, and what lies behind the file is nobody's.
-        assert_eq!(written(&mut pages, b"four", 3 * PAGE_BYTES), (b"four\0\0\0\0\0\0".to_vec(), 3 * PAGE_BYTES));
-        assert_eq!(written(&mut pages, b"five", 9 * PAGE_BYTES + 1), (b"five".to_vec(), 9 * PAGE_BYTES + 1));
-        assert_eq!(written(&mut pages, b"", 2 * PAGE_BYTES + 5), (Vec::new(), 2 * PAGE_BYTES + 5));
-        assert!(pages.is_fresh(2), "nothing was written there");
+        assert_eq!(written(&fresh, b"four", 3 * PAGE_BYTES), (b"four\0\0\0\0\0\0".to_vec(), 3 * PAGE_BYTES));
+        assert_eq!(written(&fresh, b"five", 9 * PAGE_BYTES + 1), (b"five".to_vec(), 9 * PAGE_BYTES + 1));
+        assert_eq!(written(&fresh, b"", 2 * PAGE_BYTES + 5), (Vec::new(), 2 * PAGE_BYTES + 5));
+        assert!(fresh.pages.lock().as_ref().unwrap().is_fresh(2), "nothing was written there");
     }
 }

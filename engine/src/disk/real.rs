@@ -1,12 +1,12 @@
 //! A directory of the operating system.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::fresh::Fresh;
+use super::fresh::{Fresh, Pieces};
 use super::{Disk, DiskFile};
 
 /// Name of the file whose advisory lock keeps a second process out of the directory.
@@ -156,13 +156,33 @@ struct RealFile {
     fresh: Fresh,
 }
 
+/// Writes pieces one behind the other, from `offset` on.
+fn write_all_pieces(file: &File, pieces: Pieces<'_>, mut offset: u64) -> io::Result<()> {
+    let mut pieces = pieces.map(IoSlice::new);
+    let mut rest = &mut pieces[..];
+    // What is empty at the front is left out.
+    IoSlice::advance_slices(&mut rest, 0);
+    while !rest.is_empty() {
+        match rustix::io::pwritev(file, rest, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                offset += written as u64;
+                IoSlice::advance_slices(&mut rest, written);
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
 impl DiskFile for RealFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.file.read_exact_at(buffer, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.fresh.write(bytes, offset, |bytes, offset| self.file.write_all_at(bytes, offset))
+        self.fresh.write(bytes, offset, |pieces, offset| write_all_pieces(&self.file, pieces, offset))
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -632,7 +632,7 @@ impl DiskFile for SimulatedFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.fresh.write(bytes, offset, |bytes, offset| self.write_whole(bytes, offset))
+        self.fresh.write(bytes, offset, |pieces, offset| self.write_whole(&pieces.concat(), offset))
     }
 
     fn sync(&self) -> io::Result<()> {
