@@ -131,7 +131,7 @@ impl KeysOfIndex {
             let [(place, first), ..] = same else { continue };
             let sequences = same.iter().map(|(_, number)| self.keys[*number].0);
             let make = || {
-                let mut posting = Posting::EMPTY;
+                let mut posting = Posting::default();
                 posting.append(sequences.clone());
                 posting
             };
@@ -186,7 +186,7 @@ impl Index {
         if let Self::CountedSet { by_count, .. } = self {
             keys.counts.sort_unstable();
             for same in keys.counts.chunk_by(|one, other| one.0 == other.0) {
-                let posting = by_count.entry(same[0].0).or_insert(Posting::EMPTY);
+                let posting = by_count.entry(same[0].0).or_default();
                 posting.append(same.iter().map(|(_, sequence)| *sequence));
             }
         }

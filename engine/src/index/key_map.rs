@@ -1,7 +1,7 @@
 //! A map from keys to what is held under them, made for many of them.
 //!
-//! Each key's hash is kept beside it: a table that grows does not read its keys again, which lie scattered over the memory,
-//! and a look-up reads the one key that it is for. Eight bytes for each key.
+//! Hashes are not kept: a shard that is divided reads its keys again, which takes a millisecond more now and then, and eight bytes
+//! for each key and for each place that is free are saved.
 
 use std::fmt;
 use std::hash::BuildHasher as _;
@@ -12,14 +12,13 @@ use crate::sharded_table::ShardedTable;
 
 /// One key, and what is held under it.
 struct Held<V> {
-    hash: u64,
     key: Box<[u8]>,
     value: V,
 }
 
 impl<V> Held<V> {
-    fn is(&self, hash: u64, key: &[u8]) -> bool {
-        self.hash == hash && *self.key == *key
+    fn is(&self, key: &[u8]) -> bool {
+        *self.key == *key
     }
 }
 
@@ -61,7 +60,7 @@ impl<V> KeyMap<V> {
     /// What is held under a key.
     pub(crate) fn get(&self, key: &[u8]) -> Option<&V> {
         let hash = self.hash(key);
-        self.table.find(hash, |held| held.is(hash, key)).map(|held| &held.value)
+        self.table.find(hash, |held| held.is(key)).map(|held| &held.value)
     }
 
     /// Changes what is held under a key by `change`; where nothing is, `make` says what will be.
@@ -77,11 +76,12 @@ impl<V> KeyMap<V> {
         change: impl FnOnce(&mut V),
         make: impl FnOnce() -> V,
     ) {
-        match self.table.find_mut(hash, |held| held.is(hash, key)) {
+        match self.table.find_mut(hash, |held| held.is(key)) {
             Some(held) => change(&mut held.value),
             None => {
-                let added = Held { hash, key: key.into(), value: make() };
-                self.table.insert_unique(hash, added, |held| held.hash);
+                let added = Held { key: key.into(), value: make() };
+                let Self { table, state } = self;
+                table.insert_unique(hash, added, |held| state.hash_one(&*held.key));
             }
         }
     }
@@ -89,7 +89,7 @@ impl<V> KeyMap<V> {
     /// Changes what is held under a key, and takes the key out if `change` says so.
     pub(crate) fn change_or_remove(&mut self, key: &[u8], change: impl FnOnce(&mut V) -> bool) {
         let hash = self.hash(key);
-        self.table.change_or_remove(hash, |held| held.is(hash, key), |held| change(&mut held.value));
+        self.table.change_or_remove(hash, |held| held.is(key), |held| change(&mut held.value));
     }
 }
 

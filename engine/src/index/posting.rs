@@ -1,7 +1,8 @@
 //! A set of sequences, in the form that suits its size.
 //!
 //! Most index keys belong to one record, some to a few, few to many. One is kept inline, up to
-//! [`FEW_MAX`] in a sorted vector, more in a compressed bitmap.
+//! [`FEW_MAX`] in a sorted vector, more in a compressed bitmap. There are millions of sets: one takes 16 bytes, and a number
+//! in a vector four, unless it is larger than almost any ever is.
 
 use roaring::RoaringTreemap;
 
@@ -13,39 +14,72 @@ const FEW_MAX: usize = 128;
 /// shrinks around the limit is not converted each time.
 const FEW_AGAIN: u64 = 64;
 
-/// A set of sequences; may be empty only between calls of its owner.
-#[derive(Clone, Debug, PartialEq)]
+/// A set of sequences.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) enum Posting {
+    /// Only between calls of its owner.
+    #[default]
+    Empty,
     One(u64),
-    Few(Vec<u64>),
+    /// Where all are below 2^32.
+    Few(Box<Few>),
     Many(Box<RoaringTreemap>),
 }
 
-impl Posting {
-    pub(crate) const EMPTY: Self = Self::Few(Vec::new());
+const _: () = assert!(size_of::<Posting>() == 16);
 
+/// Some sequences, ascending.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Few {
+    sequences: Vec<u32>,
+}
+
+impl Few {
+    /// The two in a vector, if there is room for them.
+    fn two(one: u64, other: u64) -> Option<Box<Self>> {
+        let sequences = vec![u32::try_from(one.min(other)).ok()?, u32::try_from(one.max(other)).ok()?];
+        Some(Box::new(Self { sequences }))
+    }
+
+    /// Where a sequence is, or would be; the latter is none where it has no room.
+    fn find(&self, sequence: u64) -> Result<usize, Option<usize>> {
+        match u32::try_from(sequence) {
+            Ok(sequence) => self.sequences.binary_search(&sequence).map_err(Some),
+            Err(_) => Err(None),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u64> {
+        self.sequences.iter().map(|sequence| u64::from(*sequence))
+    }
+}
+
+impl Posting {
     /// Adds a sequence; whether it was absent.
     pub(crate) fn insert(&mut self, sequence: u64) -> bool {
         match self {
-            Self::One(held) if *held == sequence => false,
-            Self::One(held) => {
-                *self = Self::Few(vec![sequence.min(*held), sequence.max(*held)]);
+            Self::Empty => {
+                *self = Self::One(sequence);
                 true
             }
-            Self::Few(held) => match held.binary_search(&sequence) {
-                Ok(_) => false,
-                Err(_) if held.is_empty() => {
-                    *self = Self::One(sequence);
+            Self::One(held) if *held == sequence => false,
+            Self::One(held) => {
+                *self = match Few::two(sequence, *held) {
+                    Some(few) => Self::Few(few),
+                    None => Self::Many(Box::new([sequence, *held].into_iter().collect())),
+                };
+                true
+            }
+            Self::Few(held) => match (held.find(sequence), u32::try_from(sequence)) {
+                (Ok(_), _) => false,
+                (Err(Some(place)), Ok(sequence)) if held.sequences.len() < FEW_MAX => {
+                    held.sequences.insert(place, sequence);
                     true
                 }
-                Err(_) if held.len() == FEW_MAX => {
-                    let mut many = RoaringTreemap::from_iter(held.iter().copied());
+                (Err(_), _) => {
+                    let mut many: RoaringTreemap = held.iter().collect();
                     many.insert(sequence);
                     *self = Self::Many(Box::new(many));
-                    true
-                }
-                Err(place) => {
-                    held.insert(place, sequence);
                     true
                 }
             },
@@ -71,15 +105,15 @@ impl Posting {
     pub(crate) fn remove(&mut self, sequence: u64) -> bool {
         match self {
             Self::One(held) if *held == sequence => {
-                *self = Self::EMPTY;
+                *self = Self::Empty;
                 true
             }
-            Self::One(_) => false,
-            Self::Few(held) => match held.binary_search(&sequence) {
+            Self::Empty | Self::One(_) => false,
+            Self::Few(held) => match held.find(sequence) {
                 Ok(place) => {
-                    held.remove(place);
-                    if let [last] = held[..] {
-                        *self = Self::One(last);
+                    held.sequences.remove(place);
+                    if let [last] = held.sequences[..] {
+                        *self = Self::One(u64::from(last));
                     }
                     true
                 }
@@ -88,33 +122,46 @@ impl Posting {
             Self::Many(held) => {
                 let removed = held.remove(sequence);
                 if removed && held.len() <= FEW_AGAIN {
-                    *self = Self::Few(held.iter().collect());
+                    self.become_few_again();
                 }
                 removed
             }
         }
     }
 
+    fn become_few_again(&mut self) {
+        let Self::Many(held) = self else { return };
+        let fitting: Result<Vec<_>, _> = held.iter().map(u32::try_from).collect();
+        match fitting.as_deref() {
+            Ok([]) => *self = Self::Empty,
+            Ok([last]) => *self = Self::One(u64::from(*last)),
+            Ok(few) => *self = Self::Few(Box::new(Few { sequences: few.to_vec() })),
+            Err(_) => {}
+        }
+    }
+
     pub(crate) fn contains(&self, sequence: u64) -> bool {
         match self {
+            Self::Empty => false,
             Self::One(held) => *held == sequence,
-            Self::Few(held) => held.binary_search(&sequence).is_ok(),
+            Self::Few(held) => held.find(sequence).is_ok(),
             Self::Many(held) => held.contains(sequence),
         }
     }
 
     pub(crate) fn len(&self) -> u64 {
         match self {
+            Self::Empty => 0,
             Self::One(_) => 1,
-            Self::Few(held) => held.len() as u64,
+            Self::Few(held) => held.sequences.len() as u64,
             Self::Many(held) => held.len(),
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         match self {
-            Self::One(_) => false,
-            Self::Few(held) => held.is_empty(),
+            Self::Empty => true,
+            Self::One(_) | Self::Few(_) => false,
             Self::Many(held) => held.is_empty(),
         }
     }
@@ -122,14 +169,19 @@ impl Posting {
     /// The sequences above `after`, ascending.
     pub(crate) fn above(&self, after: u64) -> Above<'_> {
         match self {
-            Self::One(held) => Above::Few(std::slice::from_ref(held).get(usize::from(*held <= after)..).unwrap_or(&[])),
-            Self::Few(held) => Above::Few(&held[held.partition_point(|sequence| *sequence <= after)..]),
+            Self::Empty => Above::NOTHING,
+            Self::One(held) => {
+                Above::Long(std::slice::from_ref(held).get(usize::from(*held <= after)..).unwrap_or(&[]))
+            }
+            Self::Few(held) => Above::Short(
+                &held.sequences[held.sequences.partition_point(|sequence| u64::from(*sequence) <= after)..],
+            ),
             Self::Many(held) => {
                 let mut iterator = held.iter();
                 if let Some(first) = after.checked_add(1) {
                     iterator.advance_to(first);
                 } else {
-                    return Above::Few(&[]);
+                    return Above::NOTHING;
                 }
                 Above::Many(Box::new(iterator))
             }
@@ -139,8 +191,13 @@ impl Posting {
 
 /// Ascending sequences of a posting.
 pub(crate) enum Above<'a> {
-    Few(&'a [u64]),
+    Long(&'a [u64]),
+    Short(&'a [u32]),
     Many(Box<roaring::treemap::Iter<'a>>),
+}
+
+impl Above<'_> {
+    pub(crate) const NOTHING: Self = Self::Long(&[]);
 }
 
 impl Iterator for Above<'_> {
@@ -148,11 +205,8 @@ impl Iterator for Above<'_> {
 
     fn next(&mut self) -> Option<u64> {
         match self {
-            Self::Few(rest) => {
-                let (first, tail) = rest.split_first()?;
-                *rest = tail;
-                Some(*first)
-            }
+            Self::Long(rest) => rest.split_off_first().copied(),
+            Self::Short(rest) => rest.split_off_first().map(|sequence| u64::from(*sequence)),
             Self::Many(iterator) => iterator.next(),
         }
     }
@@ -169,7 +223,7 @@ mod tests {
     proptest! {
         #[test]
         fn behaves_like_a_set(operations in proptest::collection::vec((0..8, 0_u64..300), 0..1_600), after in 0_u64..310) {
-            let mut posting = Posting::EMPTY;
+            let mut posting = Posting::default();
             let mut model = BTreeSet::new();
             let count = operations.len();
             for (place, (kind, number)) in operations.into_iter().enumerate() {
@@ -198,7 +252,7 @@ mod tests {
         fn appending_is_inserting_each(pieces in proptest::collection::vec(proptest::collection::btree_set(0_u64..300, 0..80), 0..6)) {
             // Pieces that lie behind one another, as in a store that is read, and pieces that overlap.
             for distance in [300, 40] {
-                let (mut appended, mut inserted) = (Posting::EMPTY, Posting::EMPTY);
+                let (mut appended, mut inserted) = (Posting::default(), Posting::default());
                 for (place, piece) in pieces.iter().enumerate() {
                     let sequences = piece.iter().map(|number| (number + place as u64 * distance) * 20_000_000);
                     for sequence in sequences.clone() {
@@ -213,7 +267,7 @@ mod tests {
 
     #[test]
     fn nothing_is_above_the_last_number() {
-        let mut posting = Posting::EMPTY;
+        let mut posting = Posting::default();
         for sequence in 0..300 {
             posting.insert(u64::MAX - sequence);
         }

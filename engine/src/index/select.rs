@@ -274,9 +274,9 @@ impl Condition<'_> {
             }
             Self::Among(sequences) => {
                 let first = sequences.partition_point(|sequence| *sequence <= after);
-                Candidates::Set(Above::Few(&sequences[first..]))
+                Candidates::Set(Above::Long(&sequences[first..]))
             }
-            Self::Range { .. } | Self::Nothing => Candidates::Set(Above::Few(&[])),
+            Self::Range { .. } | Self::Nothing => Candidates::Set(Above::NOTHING),
         }
     }
 }
