@@ -14,7 +14,7 @@ use steeple_engine::sharded_table::ShardedTable;
 
 use self::queue::Queue;
 
-/// Requests remembered at the most, about 60 MB.
+/// Requests remembered at the most, about 65 MB.
 pub const REMEMBERED_MAX: usize = 1_000_000;
 
 /// The recent requests of a group.
@@ -26,8 +26,8 @@ pub struct RequestLedger {
     /// The number of the first one in `order`. They are numbered in event order, modulo 2^32, of which
     /// [`REMEMBERED_MAX`] is a small part.
     first: u32,
-    /// The numbers of all, by request. Five bytes for each, where a map of its own would hold it a second time.
-    numbers: ShardedTable<u32>,
+    /// The numbers of all, by request. Nine bytes for each, where a map of its own would hold it a second time.
+    numbers: ShardedTable<Numbered>,
     state: RandomState,
 }
 
@@ -38,6 +38,20 @@ struct Remembered {
     id: RequestId,
     fingerprint: u64,
     revision: Revision,
+}
+
+/// Where a request is, and so much of its hash as tells where in the table it belongs: dividing a part of the table would read
+/// each request in it otherwise, and those lie scattered over the memory.
+#[derive(Clone, Copy, Debug)]
+struct Numbered {
+    mark: u32,
+    number: u32,
+}
+
+impl Numbered {
+    fn hash(&self) -> u64 {
+        spread(self.mark)
+    }
 }
 
 /// What is known of a request.
@@ -108,29 +122,41 @@ impl RequestLedger {
         }
         let Some(stamp) = request else { return };
         let remembered = Remembered { time, namespace, id: stamp.id, fingerprint: stamp.fingerprint, revision };
-        let Self { order, first, numbers, state, .. } = self;
-        let is_it = |number: &u32| at(order, *first, *number).is_some_and(|held| held.is(namespace, stamp.id));
-        let hash_of = |number: &u32| at(order, *first, *number).map_or(0, |held| held.hash(state));
-        let hash = remembered.hash(state);
-        match numbers.find(hash, is_it).copied() {
+        let mark = self.mark(namespace, stamp.id);
+        match self.number_of(mark, namespace, stamp.id) {
             // It keeps its place.
             Some(number) => {
-                if let Some(held) = order.get_mut(place(*first, number)) {
+                if let Some(held) = self.order.get_mut(place(self.first, number)) {
                     (held.fingerprint, held.revision) = (stamp.fingerprint, revision);
                 }
             }
             None => {
                 // There are fewer than 2^32.
-                numbers.insert_unique(hash, first.wrapping_add(order.len() as u32), hash_of);
-                order.push_back(remembered);
+                let number = self.first.wrapping_add(self.order.len() as u32);
+                self.numbers.insert_unique(spread(mark), Numbered { mark, number }, Numbered::hash);
+                self.order.push_back(remembered);
             }
         }
     }
 
     fn find(&self, namespace: NamespaceId, id: RequestId) -> Option<&Remembered> {
-        let held = |number: &u32| at(&self.order, self.first, *number);
-        let is_it = |number: &u32| held(number).is_some_and(|held| held.is(namespace, id));
-        held(self.numbers.find(hash(&self.state, namespace, id), is_it)?)
+        self.at(self.number_of(self.mark(namespace, id), namespace, id)?)
+    }
+
+    fn number_of(&self, mark: u32, namespace: NamespaceId, id: RequestId) -> Option<u32> {
+        let is_it = |numbered: &Numbered| {
+            numbered.mark == mark && self.at(numbered.number).is_some_and(|held| held.is(namespace, id))
+        };
+        self.numbers.find(spread(mark), is_it).map(|numbered| numbered.number)
+    }
+
+    fn at(&self, number: u32) -> Option<&Remembered> {
+        self.order.get(place(self.first, number))
+    }
+
+    /// A part of a request's hash. Clients choose the ids, and cannot choose them so that many have the same one.
+    fn mark(&self, namespace: NamespaceId, id: RequestId) -> u32 {
+        self.state.hash_one((namespace, id)) as u32
     }
 
     /// Requests remembered now.
@@ -155,7 +181,8 @@ impl RequestLedger {
     fn forget_oldest(&mut self) {
         let Some(oldest) = self.order.pop_front() else { return };
         let number = self.first;
-        self.numbers.remove(oldest.hash(&self.state), |held| *held == number);
+        let mark = self.mark(oldest.namespace, oldest.id);
+        self.numbers.remove(spread(mark), |held| held.number == number);
         self.first = number.wrapping_add(1);
     }
 }
@@ -164,23 +191,19 @@ impl Remembered {
     fn is(&self, namespace: NamespaceId, id: RequestId) -> bool {
         self.namespace == namespace && self.id == id
     }
-
-    fn hash(&self, state: &RandomState) -> u64 {
-        hash(state, self.namespace, self.id)
-    }
 }
 
-fn hash(state: &RandomState, namespace: NamespaceId, id: RequestId) -> u64 {
-    state.hash_one((namespace, id))
+/// A hash that is good in all bits, another one for each mark: the end of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+fn spread(mark: u32) -> u64 {
+    let mixed = u64::from(mark).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ mixed >> 31
 }
 
 /// Where the one with a number is.
 fn place(first: u32, number: u32) -> usize {
     number.wrapping_sub(first) as usize
-}
-
-fn at(order: &Queue<Remembered>, first: u32, number: u32) -> Option<&Remembered> {
-    order.get(place(first, number))
 }
 
 #[cfg(test)]
