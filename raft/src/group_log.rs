@@ -19,6 +19,9 @@ use crate::membership::Membership;
 /// the files.
 const CACHED_BYTES_MAX: usize = 8 << 20;
 
+/// What the smallest entry counts.
+const ENTRY_BYTES_MIN: usize = 64;
+
 /// An entry in memory.
 #[derive(Clone, Debug)]
 struct Recent {
@@ -146,6 +149,12 @@ impl GroupLog {
         Ok(self.reader.tag(before)?.unwrap_or_else(|| self.reader.base_tag()))
     }
 
+    /// About how many entries of a range are as large together as this, by the size of those in memory.
+    fn likely(&self, low: u64, high: u64, bytes_max: u64) -> usize {
+        let each = (self.recent_bytes / self.recent.len().max(1)).max(ENTRY_BYTES_MIN) as u64;
+        usize::try_from(high.saturating_sub(low).min(1 + bytes_max / each)).unwrap_or(0)
+    }
+
     fn recent_from(&self) -> u64 {
         self.recent.front().map_or(u64::MAX, |oldest| oldest.entry.index)
     }
@@ -171,7 +180,7 @@ impl Storage for GroupLog {
             return Err(raft::Error::Store(StorageError::Compacted));
         }
         let limit = max_size.into().unwrap_or(u64::MAX);
-        let mut found = Vec::new();
+        let mut found = Vec::with_capacity(self.likely(low, high, limit));
         let mut bytes = 0u64;
         for index in low..high {
             let entry = match self.at(index) {
@@ -234,7 +243,7 @@ impl Storage for GroupLog {
 
 /// What an entry counts in memory and in messages.
 fn weight(entry: &eraftpb::Entry) -> usize {
-    entry.data.len() + entry.context.len() + 64
+    entry.data.len() + entry.context.len() + ENTRY_BYTES_MIN
 }
 
 /// An entry as the log stores it. `tag_before` is the tag of the entry before it.

@@ -21,6 +21,9 @@ use crate::record_store::{RecordStore, RecordStoreError, WriteBatch};
 use crate::simulation::{Bug, is_planted};
 use crate::table::{Catalog, RecordDecodeError};
 
+/// Counters and positions that a batch writes besides, as a rule.
+const COUNTERS_USUAL: usize = 8;
+
 /// What folding produces; always rebuildable from events.
 ///
 /// One thread folds; any number of threads read. A reader holds a lock that folding waits for, so long results are
@@ -146,7 +149,8 @@ impl View {
         let Some(last) = events.last() else { return Ok(()) };
         let mut state = self.state.write();
         let mut batch = WriteBatch::default();
-        batch.operations.reserve(events.iter().map(|it| it.event.changes.len() + it.event.items.len()).sum());
+        let writes: usize = events.iter().map(|it| it.event.changes.len() + it.event.items.len()).sum();
+        batch.operations.reserve(writes + COUNTERS_USUAL);
         let mut counters = Counters::default();
         let mut folded = state.folded;
         for Committed { event, .. } in events {

@@ -78,8 +78,7 @@ impl Group {
         let Some(last) = entries.last().map(|entry| entry.position.index) else { return Ok(()) };
         let started = Instant::now();
         let mut batch = Vec::with_capacity(entries.len());
-        let own: Vec<_> = self.proposed_up_to(last);
-        let mut own = own.into_iter().peekable();
+        let mut own = self.proposed_up_to(last, entries.len()).into_iter().peekable();
         for entry in entries {
             let index = entry.position.index;
             if index <= self.core.view.folded().index {
@@ -117,11 +116,14 @@ impl Group {
         Ok(())
     }
 
-    /// The events that this leader proposed up to an entry, so that they need not be decoded.
-    fn proposed_up_to(&self, last: LogIndex) -> Vec<(LogIndex, Arc<Event>)> {
+    /// The events that this leader proposed up to an entry, which is one of so many that are folded, so that they need not be
+    /// decoded.
+    fn proposed_up_to(&self, last: LogIndex, count: usize) -> Vec<(LogIndex, Arc<Event>)> {
         let Some(leading) = &self.leading else { return Vec::new() };
-        let proposed = leading.pipeline.proposed().take_while(|(index, _)| *index <= last);
-        proposed.map(|(index, event)| (index, Arc::clone(event))).collect()
+        let mut proposed = Vec::with_capacity(count);
+        let up_to_last = leading.pipeline.proposed().take_while(|(index, _)| *index <= last);
+        proposed.extend(up_to_last.map(|(index, event)| (index, Arc::clone(event))));
+        proposed
     }
 
     fn event_of(&self, entry: &Entry, proposed: Option<Arc<Event>>) -> Result<Arc<Event>, Failure> {

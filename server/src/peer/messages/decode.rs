@@ -55,7 +55,12 @@ pub fn from_wire(message: wire::RaftMessage, link: Link) -> Result<Message, Mess
         priority: message.priority,
         ..Message::default()
     };
-    checked.entries = message.entries.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?.into();
+    // Room for all at once, which collecting results would not make.
+    let mut entries = Vec::with_capacity(message.entries.len());
+    for received in message.entries {
+        entries.push(entry(received)?);
+    }
+    checked.entries = entries.into();
     match (kind, message.snapshot) {
         (MessageType::MsgSnapshot, Some(position)) => checked.set_snapshot(snapshot(position, message.term)?),
         (MessageType::MsgSnapshot, None) | (_, Some(_)) => return Err(MessageError::Snapshot),
