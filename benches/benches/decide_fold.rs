@@ -107,7 +107,7 @@ fn decide(view: &View, commands: &[Command]) -> Vec<Committed> {
         let (content, answer, revision) = {
             let reader = OverlayReader::new(&below, &overlay);
             let mut transaction = Transaction::new(&reader, CATALOG, NAMESPACE, NOW, &mut entropy);
-            let answer = command.decide(&mut transaction).expect("a command that is accepted");
+            let answer = command.clone().decide(&mut transaction).expect("a command that is accepted");
             (transaction.into_content(), answer.encode(), reader.revision().next())
         };
         let event = Arc::new(Event {

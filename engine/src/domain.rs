@@ -8,8 +8,8 @@
 use thiserror::Error;
 
 use crate::code::Code;
-use crate::event::Change;
-use crate::ids::NamespaceId;
+use crate::event::{Change, RequestStamp};
+use crate::ids::{NamespaceId, RequestId};
 use crate::table::{Catalog, RecordDecodeError, StreamDefinition, TableDefinition};
 use crate::transaction::Transaction;
 use crate::{namespaces, spire};
@@ -74,7 +74,7 @@ impl Command {
     ///
     /// # Errors
     /// When the command is refused; the transaction must then be dropped.
-    pub fn decide(&self, transaction: &mut Transaction<'_>) -> Result<AnswerSource, Rejection> {
+    pub fn decide(self, transaction: &mut Transaction<'_>) -> Result<AnswerSource, Rejection> {
         match self {
             Self::Spire(command) => {
                 check_namespace(transaction)?;
@@ -91,6 +91,12 @@ impl Command {
             Self::Spire(command) => command.fingerprint(),
             Self::Namespace(command) => command.fingerprint(),
         }
+    }
+
+    /// What is remembered of a request for this command.
+    #[must_use]
+    pub fn stamp(&self, id: RequestId) -> RequestStamp {
+        RequestStamp { id, fingerprint: self.fingerprint() }
     }
 }
 

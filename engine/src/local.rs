@@ -72,7 +72,7 @@ impl LocalGroup {
         let (content, source) = {
             let reader = self.view.read();
             let mut transaction = Transaction::new(&reader, CATALOG, namespace, self.now, &mut self.entropy);
-            let source: AnswerSource = command.decide(&mut transaction)?;
+            let source: AnswerSource = command.clone().decide(&mut transaction)?;
             (transaction.into_content(), source)
         };
         if content.is_empty() {

@@ -49,6 +49,11 @@ pub enum IndexKind {
 
 /// Receives the index keys of one record.
 pub trait KeySink {
+    /// Whether keys of an index are taken at all; whoever emits them may leave out the others.
+    fn wants(&self, _index: IndexId) -> bool {
+        true
+    }
+
     /// The record carries `key` in a unique or set index.
     fn key(&mut self, index: IndexId, key: &[u8]);
 
@@ -135,8 +140,11 @@ macro_rules! stored_record {
                 let mut body = Vec::with_capacity($crate::table::ENCODED_BYTES_USUAL);
                 body.push(Self::RECORD_VERSION);
                 // Primitives are unaligned and offsets are relative, so the version byte in front shifts nothing.
-                rkyv::api::high::to_bytes_in::<_, rkyv::rancor::Error>(self, body)
-                    .unwrap_or_else(|error| unreachable!("archiving into memory fails only when memory does: {error}"))
+                let mut body = rkyv::api::high::to_bytes_in::<_, rkyv::rancor::Error>(self, body)
+                    .unwrap_or_else(|error| unreachable!("archiving into memory fails only when memory does: {error}"));
+                // Thousands of them are kept for a while.
+                body.shrink_to_fit();
+                body
             }
 
             /// Validates a stored body and reads it in place.

@@ -8,7 +8,8 @@ use thiserror::Error;
 
 use crate::event::{Change, LowWaterMark, StreamItem};
 use crate::ids::{IndexId, NamespaceId, Sequence, StreamId, StreamSequence, TableId, Timestamp};
-use crate::table::{Catalog, IndexKind, KeySink, RecordDecodeError, TableDefinition};
+use crate::index::IndexSet;
+use crate::table::{Catalog, IndexDefinition, IndexKind, KeySink, RecordDecodeError, TableDefinition};
 use crate::view::{ReadError, Reader, Record};
 
 /// A source of random numbers, handed in so that a simulator can own it.
@@ -257,20 +258,24 @@ fn duplicate(definition: &TableDefinition, index: IndexId, holder: Sequence) -> 
 
 /// Collects the keys of unique indexes only.
 struct UniqueKeys {
-    unique: Vec<IndexId>,
+    unique: IndexSet,
     keys: Vec<(IndexId, Vec<u8>)>,
 }
 
 impl UniqueKeys {
-    fn of(indexes: &[crate::table::IndexDefinition]) -> Self {
+    fn of(indexes: &[IndexDefinition]) -> Self {
         let unique = indexes.iter().filter(|index| index.kind == IndexKind::Unique).map(|index| index.id).collect();
         Self { unique, keys: Vec::new() }
     }
 }
 
 impl KeySink for UniqueKeys {
+    fn wants(&self, index: IndexId) -> bool {
+        self.unique.contains(index)
+    }
+
     fn key(&mut self, index: IndexId, key: &[u8]) {
-        if self.unique.contains(&index) {
+        if self.wants(index) {
             self.keys.push((index, key.to_vec()));
         }
     }

@@ -56,8 +56,8 @@ pub struct Submission {
     pub ticket: Ticket,
     /// Where.
     pub namespace: NamespaceId,
-    /// The client's name for the mutation, which makes repeating it safe.
-    pub request: Option<RequestId>,
+    /// The client's name for the mutation, which makes repeating it safe: the [`stamp`](Command::stamp) of the command.
+    pub request: Option<RequestStamp>,
     /// What.
     pub command: Command,
 }
@@ -69,8 +69,9 @@ pub enum Outcome {
     Committed {
         /// The event.
         event: Arc<Event>,
-        /// What to answer.
-        answer: Answer,
+        /// Where what to answer is found in it. Reading it is left to whoever waits: everybody else waits for the thread that
+        /// decides.
+        source: AnswerSource,
     },
     /// Accepted without a change.
     Unchanged {
@@ -222,15 +223,14 @@ impl Pipeline {
         requests: &mut RequestLedger,
         log: &mut impl Proposer,
     ) -> Result<(), PipelineError> {
-        let Submission { ticket, namespace, request, command } = submission;
-        let stamp = request.map(|id| RequestStamp { id, fingerprint: command.fingerprint() });
+        let Submission { ticket, namespace, request: stamp, command } = submission;
         let time = if is_planted(Bug::TimeGoesBack) { now } else { self.time.max(now) };
         if let Some(outcome) = stamp.and_then(|stamp| self.recall(namespace, stamp, time, requests)) {
             reached("request: repeated");
             self.hold(ticket, outcome);
             return Ok(());
         }
-        let (decided, revision) = self.decide(namespace, &command, time);
+        let (decided, revision) = self.decide(namespace, command, time);
         match decided {
             Err(rejection) => self.hold(ticket, Outcome::Rejected { revision, rejection }),
             Ok((content, source)) if content.is_empty() => {
@@ -354,7 +354,7 @@ impl Pipeline {
     fn decide(
         &mut self,
         namespace: NamespaceId,
-        command: &Command,
+        command: Command,
         time: Timestamp,
     ) -> (Result<(Content, AnswerSource), Rejection>, Revision) {
         let committed = self.view.read();
@@ -432,8 +432,7 @@ impl Pipeline {
                     if let Some(stamp) = event.request {
                         self.requests.remove(&(event.namespace, stamp.id));
                     }
-                    let answer = source.resolve(&event.changes)?;
-                    (ticket, Outcome::Committed { event, answer })
+                    (ticket, Outcome::Committed { event, source })
                 }
             });
         }

@@ -316,12 +316,9 @@ impl Run<'_> {
     fn submit(&mut self, attempt: Attempt, order: Order, index: u8, term: u8) {
         let position = LogPosition { term: Term(u64::from(term)), index: LogIndex(u64::from(index)) };
         let mut place = Place { position, taken: None };
-        let submission = Submission {
-            ticket: attempt.ticket(),
-            namespace: NAMESPACE,
-            request: Some(order.request_id()),
-            command: order.command(),
-        };
+        let command = order.command();
+        let request = Some(command.stamp(order.request_id()));
+        let submission = Submission { ticket: attempt.ticket(), namespace: NAMESPACE, request, command };
         let Self { pipeline: Some(pipeline), ledger, .. } = self else { unreachable!("only a leader decides") };
         pipeline.submit(submission, Timestamp(self.past.now), ledger, &mut place).expect("nothing can fail in memory");
         self.step.proposed = place.taken.map(|stored| self.machine.number(stored));
@@ -385,7 +382,8 @@ impl Run<'_> {
 
 fn reply(machine: &Machine, outcome: Outcome) -> Reply {
     match outcome {
-        Outcome::Committed { event, answer } => {
+        Outcome::Committed { event, source } => {
+            let answer = source.resolve(&event.changes).expect("an answer that was decided can be read");
             let is_source_right = answer_in(&event) == answer;
             Reply::Accepted { event: machine.number(event.encode()), is_source_right }
         }

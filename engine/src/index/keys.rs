@@ -6,7 +6,7 @@ use crate::table::{KeySink, RecordDecodeError, TableDefinition};
 
 /// The distinct keys of one body, sorted; the buffers are kept from record to record.
 #[derive(Debug, Default)]
-pub(super) struct Keys {
+pub(crate) struct Keys {
     pub(super) bytes: Vec<u8>,
     pub(super) keys: Vec<(IndexId, KeyRange)>,
     numbers: Vec<(IndexId, i64)>,
@@ -23,8 +23,13 @@ fn order(index: IndexId, key: &[u8]) -> (IndexId, usize, &[u8]) {
 }
 
 impl Keys {
+    /// The indexes whose keys these are.
+    pub(crate) fn of(&self) -> IndexSet {
+        self.of
+    }
+
     /// Takes the keys of a body in these indexes.
-    pub(super) fn collect(
+    pub(crate) fn collect(
         &mut self,
         definition: &TableDefinition,
         of: IndexSet,
@@ -66,6 +71,10 @@ impl Keys {
 }
 
 impl KeySink for Keys {
+    fn wants(&self, index: IndexId) -> bool {
+        self.of.contains(index)
+    }
+
     fn key(&mut self, index: IndexId, key: &[u8]) {
         if !self.of.contains(index) {
             return;

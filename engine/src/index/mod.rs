@@ -12,5 +12,6 @@ mod table_indexes;
 
 pub(crate) use filling::{KeysOfMany, Part};
 pub use index_set::IndexSet;
+pub(crate) use keys::Keys;
 pub use query::{Predicate, Query};
 pub use table_indexes::TableIndexes;

@@ -21,6 +21,13 @@ pub struct TableIndexes {
     pub(crate) all: Posting,
     /// `indexes[i]` belongs to `definition.indexes[i]`.
     pub(super) indexes: Vec<Index>,
+    /// Kept from change to change.
+    buffers: Buffers,
+}
+
+/// The keys of one record before and after a change.
+#[derive(Debug, Default)]
+struct Buffers {
     before: Keys,
     after: Keys,
 }
@@ -46,7 +53,7 @@ impl TableIndexes {
     #[must_use]
     pub fn new(definition: &'static TableDefinition) -> Self {
         let indexes = definition.indexes.iter().map(|index| Index::new(index.kind)).collect();
-        Self { definition, all: Posting::EMPTY, indexes, before: Keys::default(), after: Keys::default() }
+        Self { definition, all: Posting::default(), indexes, buffers: Buffers::default() }
     }
 
     /// Follows one record from one body to another; `None` is absence.
@@ -74,27 +81,47 @@ impl TableIndexes {
         before: Option<&[u8]>,
         after: Option<&[u8]>,
     ) -> Result<(), RecordDecodeError> {
-        self.before.collect(self.definition, some, before)?;
-        self.after.collect(self.definition, some, after)?;
-        for (index, key) in self.before.keys.iter().filter(|key| !self.after.holds(key, &self.before)) {
-            self.indexes[usize::from(index.0)].remove(self.before.bytes_of(key), sequence.0);
+        let mut keys = std::mem::take(&mut self.buffers);
+        let collected = keys.before.collect(self.definition, some, before);
+        let collected = collected.and_then(|()| keys.after.collect(self.definition, some, after));
+        if collected.is_ok() {
+            self.follow(sequence, &keys.before, &keys.after, after.is_some());
         }
-        for (index, key) in self.after.keys.iter().filter(|key| !self.before.holds(key, &self.after)) {
-            self.indexes[usize::from(index.0)].insert(self.after.bytes_of(key), sequence.0);
+        self.buffers = keys;
+        collected
+    }
+
+    /// Follows one record from some keys to others, and whether it is there at all.
+    pub(crate) fn follow(&mut self, sequence: Sequence, before: &Keys, after: &Keys, is_there: bool) {
+        for (index, key) in before.keys.iter().filter(|key| !after.holds(key, before)) {
+            self.indexes[usize::from(index.0)].remove(before.bytes_of(key), sequence.0);
+        }
+        for (index, key) in after.keys.iter().filter(|key| !before.holds(key, after)) {
+            self.indexes[usize::from(index.0)].insert(after.bytes_of(key), sequence.0);
         }
         for (definition, index) in self.definition.indexes.iter().zip(&mut self.indexes) {
             let id = definition.id;
             match definition.kind {
-                IndexKind::CountedSet => index.recount(sequence.0, self.before.count(id), self.after.count(id)),
-                IndexKind::Ordered => index.renumber(sequence.0, self.before.number_of(id), self.after.number_of(id)),
+                IndexKind::CountedSet => index.recount(sequence.0, before.count(id), after.count(id)),
+                IndexKind::Ordered => index.renumber(sequence.0, before.number_of(id), after.number_of(id)),
                 IndexKind::Unique | IndexKind::Set => {}
             }
         }
-        match (before, after) {
-            (_, Some(_)) => self.all.insert(sequence.0),
-            (_, None) => self.all.remove(sequence.0),
+        if is_there {
+            self.all.insert(sequence.0)
+        } else {
+            self.all.remove(sequence.0)
         };
-        Ok(())
+    }
+
+    /// The keys of a body in some of the indexes.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn keys_of(&self, some: IndexSet, body: Option<&[u8]>) -> Result<Keys, RecordDecodeError> {
+        let mut keys = Keys::default();
+        keys.collect(self.definition, some, body)?;
+        Ok(keys)
     }
 
     /// Records in the table.
@@ -195,7 +222,7 @@ impl Index {
             }
         }
         if after > 0 {
-            by_count.entry(after).or_insert(Posting::EMPTY).insert(sequence);
+            by_count.entry(after).or_default().insert(sequence);
         }
     }
 

@@ -58,7 +58,7 @@ impl Leader {
         let below = self.view.read();
         let reader = OverlayReader::new(&below, &self.overlay);
         let mut transaction = Transaction::new(&reader, CATALOG, namespace, now, &mut self.entropy);
-        let source = command.decide(&mut transaction).map_err(|rejection| rejection.to_string())?;
+        let source = command.clone().decide(&mut transaction).map_err(|rejection| rejection.to_string())?;
         let content = transaction.into_content();
         if content.is_empty() {
             return Ok(None);

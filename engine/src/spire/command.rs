@@ -29,7 +29,7 @@ impl Command {
     ///
     /// # Errors
     /// When the command is refused; the transaction must then be dropped.
-    pub fn decide(&self, transaction: &mut Transaction<'_>) -> Result<AnswerSource, Error> {
+    pub fn decide(self, transaction: &mut Transaction<'_>) -> Result<AnswerSource, Error> {
         if !matches!(self, Self::Import(_)) {
             imports::queries::check_complete(transaction.reader(), transaction.namespace())?;
         }

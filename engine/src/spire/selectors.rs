@@ -39,6 +39,9 @@ pub fn write_key(key: &mut Vec<u8>, kind: &str, value: &str) {
 
 /// Emits the index key of every selector.
 pub(crate) fn emit_keys(selectors: &[ArchivedSelector], index: IndexId, keys: &mut dyn KeySink) {
+    if !keys.wants(index) {
+        return;
+    }
     let mut key = Vec::with_capacity(64);
     for selector in selectors {
         write_key(&mut key, &selector.kind, &selector.value);
@@ -59,8 +62,14 @@ pub fn check_limits(selectors: &[Selector]) -> Result<(), limits::Error> {
     Ok(())
 }
 
+/// Things that are compared with each other faster than they are hashed.
+const COMPARED_MAX: usize = 8;
+
 /// Whether something is listed twice.
 pub(crate) fn has_duplicates<T: Hash + Eq>(items: &[T]) -> bool {
+    if items.len() <= COMPARED_MAX {
+        return items.iter().enumerate().any(|(place, item)| items[..place].contains(item));
+    }
     let mut seen = HashSet::with_capacity(items.len());
     !items.iter().all(|item| seen.insert(item))
 }

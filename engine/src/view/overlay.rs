@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 
@@ -18,7 +19,7 @@ use super::fold::stream_row;
 use super::reader::{ReadError, Reader, Record, StreamRow, StreamState};
 use crate::event::{Change, Event};
 use crate::ids::{IndexId, NamespaceId, Revision, Sequence, StreamId, StreamSequence, TableId};
-use crate::index::{IndexSet, Query, TableIndexes};
+use crate::index::{IndexSet, Keys, Query, TableIndexes};
 use crate::simulation::{Bug, is_planted};
 use crate::table::{Catalog, IndexKind, RecordDecodeError, TableDefinition};
 
@@ -52,12 +53,23 @@ struct Indexed {
     failure: Option<RecordDecodeError>,
 }
 
+/// What one change leaves of a record.
 #[derive(Debug)]
 struct OverlaidRecord {
     /// The event that left it so.
-    revision: Revision,
-    /// `None` when that event deleted it.
-    record: Option<Record>,
+    event: Arc<Event>,
+    /// Its change.
+    change: usize,
+    /// What it is found by, in the indexes that were kept when it was laid, so that it can be taken out again without reading
+    /// its body.
+    keys: Keys,
+}
+
+impl OverlaidRecord {
+    /// `None` when it was deleted.
+    fn body(&self) -> Option<&[u8]> {
+        self.event.changes.get(self.change)?.after.as_deref()
+    }
 }
 
 #[derive(Debug)]
@@ -104,8 +116,8 @@ impl Overlay {
     /// # Errors
     /// When a body cannot be read; the overlay must then be dropped.
     pub fn push(&mut self, event: Arc<Event>, committed: &dyn Reader) -> Result<(), RecordDecodeError> {
-        for change in &event.changes {
-            self.lay(&event, change)?;
+        for (number, change) in event.changes.iter().enumerate() {
+            self.lay(&event, number, change)?;
         }
         for item in &event.items {
             let stream = self.stream_mut(&event, item.stream, committed);
@@ -144,7 +156,7 @@ impl Overlay {
         Ok(())
     }
 
-    fn lay(&mut self, event: &Event, change: &Change) -> Result<(), RecordDecodeError> {
+    fn lay(&mut self, event: &Arc<Event>, number: usize, change: &Change) -> Result<(), RecordDecodeError> {
         let definition = self.catalog.table(change.table).ok_or_else(|| unknown_table(change.table))?;
         let table = self.tables.entry((event.namespace, change.table)).or_insert_with(|| TableOverlay {
             indexed: Mutex::new(Indexed {
@@ -155,24 +167,19 @@ impl Overlay {
             records: BTreeMap::new(),
             last_sequence: Sequence::ZERO,
         });
-        let record = change.after.as_ref().map(|after| Record {
-            sequence: change.sequence,
-            modified: event.revision,
-            body: after.clone().into(),
-        });
-        let laid = OverlaidRecord { revision: event.revision, record };
-        let replaced = table.records.insert(change.sequence, laid).and_then(|replaced| replaced.record);
+        let replaced = table.records.remove(&change.sequence);
+        let keys = table.indexed.get_mut().replace(change.sequence, replaced.as_ref(), change.after.as_deref())?;
+        table.records.insert(change.sequence, OverlaidRecord { event: Arc::clone(event), change: number, keys });
         table.last_sequence = table.last_sequence.max(change.sequence);
-        let replaced = replaced.as_ref().map(|record| &record.body[..]);
-        table.indexed.get_mut().apply(change.sequence, replaced, change.after.as_deref())
+        Ok(())
     }
 
     fn lift(&mut self, event: &Event, change: &Change) -> Result<(), RecordDecodeError> {
         let key = (event.namespace, change.table);
         let Some(table) = self.tables.get_mut(&key) else { return Ok(()) };
-        if table.records.get(&change.sequence).is_some_and(|laid| laid.revision == event.revision) {
-            let lifted = table.records.remove(&change.sequence).and_then(|lifted| lifted.record);
-            table.indexed.get_mut().apply(change.sequence, lifted.as_ref().map(|record| &record.body[..]), None)?;
+        if table.records.get(&change.sequence).is_some_and(|laid| laid.event.revision == event.revision) {
+            let lifted = table.records.remove(&change.sequence);
+            table.indexed.get_mut().replace(change.sequence, lifted.as_ref(), None)?;
         }
         if table.records.is_empty() {
             let asked = self.asked.entry(change.table).or_default();
@@ -238,25 +245,38 @@ impl TableOverlay {
 }
 
 impl Indexed {
-    fn apply(
+    /// Puts a body in the place of what was laid before, and answers the keys that it is found by.
+    fn replace(
         &mut self,
         sequence: Sequence,
-        before: Option<&[u8]>,
+        before: Option<&OverlaidRecord>,
         after: Option<&[u8]>,
-    ) -> Result<(), RecordDecodeError> {
-        match self.failure.take() {
-            None => self.indexes.apply_to(self.kept, sequence, before, after),
-            Some(failure) => Err(failure),
+    ) -> Result<Keys, RecordDecodeError> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
         }
+        let collected;
+        let nothing = Keys::default();
+        let before = match before {
+            Some(laid) if laid.keys.of() == self.kept => &laid.keys,
+            // More indexes were asked for since it was laid.
+            Some(laid) => {
+                collected = self.indexes.keys_of(self.kept, laid.body())?;
+                &collected
+            }
+            None => &nothing,
+        };
+        let keys = self.indexes.keys_of(self.kept, after)?;
+        self.indexes.follow(sequence, before, &keys, after.is_some());
+        Ok(keys)
     }
 
     /// Puts what is laid already into indexes that were not kept so far.
     fn take_up(&mut self, missing: IndexSet, records: &BTreeMap<Sequence, OverlaidRecord>) {
         self.kept = self.kept.and(missing);
         for (sequence, laid) in records {
-            let body = laid.record.as_ref().map(|record| &record.body[..]);
             // It was read when it was laid, so it can be. If not, the next change says so.
-            if let Err(failure) = self.indexes.apply_to(missing, *sequence, None, body) {
+            if let Err(failure) = self.indexes.apply_to(missing, *sequence, None, laid.body()) {
                 self.failure = Some(failure);
             }
         }
@@ -283,7 +303,11 @@ impl Reader for OverlayReader<'_> {
 
     fn get(&self, namespace: NamespaceId, table: TableId, sequence: Sequence) -> Result<Option<Record>, ReadError> {
         match self.table(namespace, table).and_then(|overlay| overlay.records.get(&sequence)) {
-            Some(laid) => Ok(laid.record.clone()),
+            Some(laid) => Ok(laid.body().map(|body| Record {
+                sequence,
+                modified: laid.event.revision,
+                body: Bytes::copy_from_slice(body),
+            })),
             None => self.below.get(namespace, table, sequence),
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use steeple_engine::domain::Command;
-use steeple_engine::event::Event;
+use steeple_engine::event::{Event, RequestStamp};
 use steeple_engine::ids::{NamespaceId, RequestId, Revision};
 use steeple_engine::spire::notices::{self, Notice};
 use steeple_raft::Outcome;
@@ -19,9 +19,17 @@ pub(super) type Decided = Result<Outcome, SubmitError>;
 /// A command and who waits for its outcome.
 pub(super) struct Waiting {
     pub(super) namespace: NamespaceId,
-    pub(super) request: Option<RequestId>,
+    pub(super) request: Option<RequestStamp>,
     pub(super) command: Command,
     pub(super) answer: Answering,
+}
+
+impl Waiting {
+    /// Works out what can be known before the group's thread, for which all wait, has it.
+    pub(super) fn new(namespace: NamespaceId, request: Option<RequestId>, command: Command, answer: Answering) -> Self {
+        let request = request.map(|id| command.stamp(id));
+        Self { namespace, request, command, answer }
+    }
 }
 
 /// Where an outcome goes. The permits, which bound what is in flight, are given back with it.
@@ -172,7 +180,7 @@ impl Node {
         let permit = Arc::clone(&self.shared.submissions).acquire_owned().await.map_err(|_| self.unavailable())?;
         let (answer, outcome) = oneshot::channel();
         let answer = Answering::Alone { answer, _permit: permit };
-        let waiting = Box::new(Waiting { namespace, request, command, answer });
+        let waiting = Box::new(Waiting::new(namespace, request, command, answer));
         let inbox = self.shared.inbox_sender().ok_or_else(|| self.unavailable())?;
         inbox.send(Message::Submit(waiting)).await.map_err(|_| self.unavailable())?;
         outcome.await.map_err(|_| self.unknown())?
@@ -203,7 +211,7 @@ impl Node {
         let (together, outcomes) = Together::new(commands.len(), permits.map_err(|_| self.reason())?);
         let waiting = |(place, (request, command))| {
             let answer = Answering::Together { place, all: Arc::clone(&together) };
-            Waiting { namespace, request, command, answer }
+            Waiting::new(namespace, request, command, answer)
         };
         let waiting = commands.into_iter().enumerate().map(waiting).collect();
         let inbox = self.shared.inbox_sender().ok_or_else(|| self.reason())?;
@@ -223,11 +231,13 @@ impl Node {
         outcome: Outcome,
     ) -> Result<Accepted, SubmitError> {
         match outcome {
-            Outcome::Committed { event, answer } => {
+            Outcome::Committed { event, source } => {
                 let mut notices = notices_of(notable, &event);
                 notices.iter().for_each(log_notice);
                 notices.truncate(NOTICES_MAX);
-                Ok(Accepted { revision: event.revision, answer, notices })
+                let revision = event.revision;
+                let answer = source.resolve(&event.changes).map_err(|error| no_answer(revision, &error))?;
+                Ok(Accepted { revision, answer, notices })
             }
             Outcome::Unchanged { revision, answer } => Ok(Accepted { revision, answer, notices: Vec::new() }),
             Outcome::Rejected { revision, rejection } => Err(SubmitError::Rejected { revision, rejection }),
@@ -251,10 +261,13 @@ impl Node {
             notices.truncate(NOTICES_MAX);
             Ok(Accepted { revision, answer: source.resolve(&event.changes)?, notices })
         };
-        again().map_err(|error| {
-            SubmitError::OutcomeUnknown(format!("it was carried out at revision {revision}, but: {error}"))
-        })
+        again().map_err(|error| no_answer(revision, &error))
     }
+}
+
+/// It was carried out, and what it came to cannot be read.
+fn no_answer(revision: Revision, error: &dyn std::fmt::Display) -> SubmitError {
+    SubmitError::OutcomeUnknown(format!("it was carried out at revision {revision}, but: {error}"))
 }
 
 /// The command again, when what it changes is worth a line in the log.

@@ -79,20 +79,20 @@ impl Command {
     ///
     /// # Errors
     /// When the command is refused.
-    pub fn decide(&self, transaction: &mut Transaction<'_>) -> Result<AnswerSource, spire::Error> {
+    pub fn decide(self, transaction: &mut Transaction<'_>) -> Result<AnswerSource, spire::Error> {
         match self {
-            Self::CreateOrReturn(entry) => create_or_return(transaction, entry.as_ref()),
+            Self::CreateOrReturn(entry) => create_or_return(transaction, entry),
             Self::Update(entry, mask) => update(transaction, entry.as_ref(), mask.unwrap_or(EntryMask::ALL)),
-            Self::Delete { entry_id } => delete(transaction, entry_id),
-            Self::Prune { expires_before, limit } => prune(transaction, *expires_before, *limit),
+            Self::Delete { entry_id } => delete(transaction, &entry_id),
+            Self::Prune { expires_before, limit } => prune(transaction, expires_before, limit),
         }
     }
 }
 
-fn create_or_return(transaction: &mut Transaction<'_>, entry: Option<&Entry>) -> Result<AnswerSource, spire::Error> {
+fn create_or_return(transaction: &mut Transaction<'_>, entry: Option<Entry>) -> Result<AnswerSource, spire::Error> {
     let entry = validation::check_new(entry)?;
     let (reader, namespace) = (transaction.reader(), transaction.namespace());
-    if let Some(similar) = queries::find_similar(reader, namespace, entry)? {
+    if let Some(similar) = queries::find_similar(reader, namespace, &entry)? {
         let entry = Entry::decode(&similar.body)?;
         return Ok(AnswerSource::Inline(Answer::Entry { entry, existing: true }));
     }
@@ -101,14 +101,14 @@ fn create_or_return(transaction: &mut Transaction<'_>, entry: Option<&Entry>) ->
         return Err(Error::EntryIdTaken.into());
     }
     check_bundles(reader, namespace, &entry.federates_with)?;
-    check_duplicates(entry)?;
+    check_duplicates(&entry)?;
     let entry = Entry {
-        entry_id: if entry.entry_id.is_empty() { transaction.random_uuid() } else { entry.entry_id.clone() },
-        federates_with: as_set(&entry.federates_with),
-        additional_attributes: without_defaults(entry.additional_attributes.as_ref()),
+        entry_id: if entry.entry_id.is_empty() { transaction.random_uuid() } else { entry.entry_id },
+        federates_with: as_set(entry.federates_with),
+        additional_attributes: without_defaults(entry.additional_attributes),
         revision_number: 0,
         created_at: transaction.now().seconds(),
-        ..entry.clone()
+        ..entry
     };
     let (_, change) = transaction.insert(tables::ENTRIES, encode(&entry)?).map_err(entry_error)?;
     transaction.emit(REGISTRATIONS, entry.entry_id, Some(change));
@@ -149,7 +149,7 @@ fn assign(entry: &mut Entry, input: &Entry, mask: EntryMask) {
     set(mask.parent_id, &mut entry.parent_id, &input.parent_id);
     set(mask.spiffe_id, &mut entry.spiffe_id, &input.spiffe_id);
     set(mask.x509_svid_ttl, &mut entry.x509_svid_ttl, &input.x509_svid_ttl);
-    set(mask.federates_with, &mut entry.federates_with, &as_set(&input.federates_with));
+    set(mask.federates_with, &mut entry.federates_with, &as_set(input.federates_with.clone()));
     set(mask.admin, &mut entry.admin, &input.admin);
     set(mask.downstream, &mut entry.downstream, &input.downstream);
     set(mask.expiry, &mut entry.expiry, &input.expiry);
@@ -157,7 +157,7 @@ fn assign(entry: &mut Entry, input: &Entry, mask: EntryMask) {
     set(mask.store_svid, &mut entry.store_svid, &input.store_svid);
     set(mask.jwt_svid_ttl, &mut entry.jwt_svid_ttl, &input.jwt_svid_ttl);
     set(mask.hint, &mut entry.hint, &input.hint);
-    let attributes = without_defaults(input.additional_attributes.as_ref());
+    let attributes = without_defaults(input.additional_attributes.clone());
     set(mask.additional_attributes, &mut entry.additional_attributes, &attributes);
 }
 
@@ -200,8 +200,8 @@ pub(in crate::spire) fn prepare(entry: &Entry) -> Result<Vec<u8>, spire::Error> 
     validation::check_stored(entry)?;
     check_duplicates(entry)?;
     let entry = Entry {
-        federates_with: as_set(&entry.federates_with),
-        additional_attributes: without_defaults(entry.additional_attributes.as_ref()),
+        federates_with: as_set(entry.federates_with.clone()),
+        additional_attributes: without_defaults(entry.additional_attributes.clone()),
         ..entry.clone()
     };
     Ok(encode(&entry)?)
@@ -230,16 +230,15 @@ fn check_duplicates(entry: &Entry) -> Result<(), Error> {
     Ok(())
 }
 
-fn as_set(texts: &[String]) -> Vec<String> {
-    let mut set = texts.to_vec();
+fn as_set(mut set: Vec<String>) -> Vec<String> {
     set.sort_unstable();
     set.dedup();
     set
 }
 
 /// Attributes that all have their defaults read back as absent.
-fn without_defaults(attributes: Option<&AdditionalAttributes>) -> Option<AdditionalAttributes> {
-    attributes.filter(|attributes| **attributes != AdditionalAttributes::default()).cloned()
+fn without_defaults(attributes: Option<AdditionalAttributes>) -> Option<AdditionalAttributes> {
+    attributes.filter(|attributes| *attributes != AdditionalAttributes::default())
 }
 
 fn encode(entry: &Entry) -> Result<Vec<u8>, limits::Error> {

@@ -116,8 +116,10 @@ fn emit_keys(body: &[u8], keys: &mut dyn KeySink) -> Result<(), RecordDecodeErro
     if entry.expiry != 0 {
         keys.number(indexes::EXPIRY, entry.expiry.to_native());
     }
-    let set = selectors::archived_set(&entry.selectors);
-    keys.key(indexes::SIMILARITY, &similarity_key(&entry.spiffe_id, &entry.parent_id, &set));
+    if keys.wants(indexes::SIMILARITY) {
+        let set = selectors::archived_set(&entry.selectors);
+        keys.key(indexes::SIMILARITY, &similarity_key(&entry.spiffe_id, &entry.parent_id, &set));
+    }
     Ok(())
 }
 

@@ -48,10 +48,10 @@ pub enum Invalid {
 }
 
 /// Checks an entry to be created: rows 1 to 9 of 7.2, then the limits.
-pub(super) fn check_new(entry: Option<&Entry>) -> Result<&Entry, spire::Error> {
+pub(super) fn check_new(entry: Option<Entry>) -> Result<Entry, spire::Error> {
     let entry = entry.ok_or(Invalid::MissingEntry)?;
-    check_new_fields(entry)?;
-    check_limits(entry, &EntryMask::ALL)?;
+    check_new_fields(&entry)?;
+    check_limits(&entry, &EntryMask::ALL)?;
     Ok(entry)
 }
 

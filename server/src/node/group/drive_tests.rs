@@ -40,7 +40,7 @@ impl Setting {
         let (answer, answered) = oneshot::channel();
         let answer = Answering::Alone { answer, _permit: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap() };
         let command = Command::Namespace(namespaces::Command::Open { name: "one".into() });
-        let waiting = Waiting { namespace: NamespaceId::SYSTEM, request: None, command, answer };
+        let waiting = Waiting::new(NamespaceId::SYSTEM, None, command, answer);
         let (_, mut nothing) = mpsc::channel(1);
         group.take_turn(Message::Submit(Box::new(waiting)), &mut nothing).unwrap();
         assert_eq!(group.kept.len(), 1, "it is kept for the end of the turn");

@@ -335,7 +335,7 @@ fn of_early(
     let mut node = SteppedNode::start(options, &NodeParts::default(), storage, 1).unwrap();
     let (answer, mut answered) = oneshot::channel();
     let answer = Answering::Alone { answer, _permit: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap() };
-    let waiting = Waiting { namespace: NamespaceId::SYSTEM, request, command: token("early"), answer };
+    let waiting = Waiting::new(NamespaceId::SYSTEM, request, token("early"), answer);
     let group = node.group_mut();
     group.early.push_back((since, waiting));
     happens(group);
