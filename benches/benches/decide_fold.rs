@@ -98,7 +98,7 @@ fn pipeline(criterion: &mut Criterion<ThreadCpuTime>) {
 }
 
 /// Decides commands over the view as the pipeline does, each on top of those before it.
-fn decide(view: &View, commands: &[Command]) -> Vec<Committed> {
+fn decide(view: &View, commands: Vec<Command>) -> Vec<Committed> {
     let mut overlay = Overlay::new(CATALOG);
     let mut entropy = SeededEntropy::new(1);
     let mut decided = Vec::with_capacity(commands.len());
@@ -107,7 +107,7 @@ fn decide(view: &View, commands: &[Command]) -> Vec<Committed> {
         let (content, answer, revision) = {
             let reader = OverlayReader::new(&below, &overlay);
             let mut transaction = Transaction::new(&reader, CATALOG, NAMESPACE, NOW, &mut entropy);
-            let answer = command.clone().decide(&mut transaction).expect("a command that is accepted");
+            let answer = command.decide(&mut transaction).expect("a command that is accepted");
             (transaction.into_content(), answer.encode(), reader.revision().next())
         };
         let event = Arc::new(Event {
@@ -140,7 +140,7 @@ fn halves(criterion: &mut Criterion<ThreadCpuTime>) {
                 bencher.iter_custom(|iterations| {
                     measure(iterations, || {
                         let commands = creations(&new.batch());
-                        timed(|| drop(black_box(decide(view, &commands))))
+                        timed(|| drop(black_box(decide(view, commands))))
                     })
                 });
             });
@@ -151,9 +151,9 @@ fn halves(criterion: &mut Criterion<ThreadCpuTime>) {
                 bencher.iter_custom(|iterations| {
                     measure(iterations, || {
                         let batch = new.batch();
-                        let created = decide(view, &creations(&batch));
+                        let created = decide(view, creations(&batch));
                         let time = timed(|| view.fold(&created).expect("a fold"));
-                        view.fold(&decide(view, &deletions(&batch))).expect("a fold");
+                        view.fold(&decide(view, deletions(&batch))).expect("a fold");
                         time
                     })
                 });
@@ -197,7 +197,7 @@ fn codec(criterion: &mut Criterion<ThreadCpuTime>) {
     bench.bench_function("entry_view", |bencher| bencher.iter(|| Entry::view(black_box(&body)).map(drop)));
     bench.bench_function("entry_decode", |bencher| bencher.iter(|| Entry::decode(black_box(&body))));
     let group = Group::new(RecordStoreKind::Memory);
-    let event = decide(group.view(), &[create_entry(Entry { federates_with: Vec::new(), ..entry })]).remove(0).event;
+    let event = decide(group.view(), vec![create_entry(Entry { federates_with: Vec::new(), ..entry })]).remove(0).event;
     let stored = event.encode();
     bench.bench_function("event_encode", |bencher| bencher.iter(|| black_box(&event).encode()));
     bench.bench_function("event_view", |bencher| bencher.iter(|| Event::view(black_box(&stored)).map(drop)));

@@ -15,7 +15,8 @@ use std::fmt;
 
 use hashbrown::HashTable;
 
-/// Things in a shard at the most: as many as a table of 16,384 places takes. Dividing them takes about a millisecond.
+/// Things in a shard at the most: as many as a table of 16,384 places takes. Dividing them takes about a millisecond, or two where
+/// their hashes have to be worked out from memory that is far away.
 const SHARD_MAX: usize = 14_336;
 
 /// The lowest of the bits of a hash that say to which shard a thing belongs. The tables of the shards use those below, and the

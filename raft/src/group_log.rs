@@ -22,6 +22,9 @@ const CACHED_BYTES_MAX: usize = 8 << 20;
 /// What the smallest entry counts.
 const ENTRY_BYTES_MIN: usize = 64;
 
+/// Entries for which room is made before they are there at the most.
+const LIKELY_MAX: usize = 4096;
+
 /// An entry in memory.
 #[derive(Clone, Debug)]
 struct Recent {
@@ -152,7 +155,8 @@ impl GroupLog {
     /// About how many entries of a range are as large together as this, by the size of those in memory.
     fn likely(&self, low: u64, high: u64, bytes_max: u64) -> usize {
         let each = (self.recent_bytes / self.recent.len().max(1)).max(ENTRY_BYTES_MIN) as u64;
-        usize::try_from(high.saturating_sub(low).min(1 + bytes_max / each)).unwrap_or(0)
+        let likely = high.saturating_sub(low).min(1 + bytes_max / each);
+        usize::try_from(likely).map_or(LIKELY_MAX, |likely| likely.min(LIKELY_MAX))
     }
 
     fn recent_from(&self) -> u64 {

@@ -270,7 +270,8 @@ impl Pipeline {
     pub fn folded(&mut self, index: LogIndex) -> Result<(), PipelineError> {
         let all = is_planted(Bug::OverlayDroppedTooEarly);
         self.overlay.drop_folded(if all { Revision(u64::MAX) } else { self.view.folded().revision })?;
-        self.answer_folded(index)
+        self.answer_folded(index);
+        Ok(())
     }
 
     /// The round of confirmation to ask a quorum for, when something waits for one.
@@ -288,12 +289,9 @@ impl Pipeline {
     }
 
     /// Notes that leadership was confirmed after `round` was asked for.
-    ///
-    /// # Errors
-    /// See [`PipelineError`]; the pipeline must then be dropped.
-    pub fn confirmed(&mut self, round: u64) -> Result<(), PipelineError> {
+    pub fn confirmed(&mut self, round: u64) {
         self.confirmed = self.confirmed.max(round.min(self.asked));
-        self.answer_folded(self.view.folded().index)
+        self.answer_folded(self.view.folded().index);
     }
 
     /// Ends the pipeline, because leadership has ended or the view failed.
@@ -408,7 +406,7 @@ impl Pipeline {
         self.in_flight.push_back(InFlight::Held { ticket, round: self.asked + 1, outcome });
     }
 
-    fn answer_folded(&mut self, folded: LogIndex) -> Result<(), PipelineError> {
+    fn answer_folded(&mut self, folded: LogIndex) {
         let confirmed = self.confirmed;
         if is_planted(Bug::RejectionBeforeFold) {
             for waiting in std::mem::take(&mut self.in_flight) {
@@ -436,6 +434,5 @@ impl Pipeline {
                 }
             });
         }
-        Ok(())
     }
 }

@@ -26,7 +26,7 @@ pub struct RequestLedger {
     /// The number of the first one in `order`. They are numbered in event order, modulo 2^32, of which
     /// [`REMEMBERED_MAX`] is a small part.
     first: u32,
-    /// The numbers of all, by request. Nine bytes for each, where a map of its own would hold it a second time.
+    /// The numbers of all, by request. Nine bytes for each place, where a map of its own would hold it a second time.
     numbers: ShardedTable<Numbered>,
     state: RandomState,
 }
@@ -193,7 +193,8 @@ impl Remembered {
     }
 }
 
-/// A hash that is good in all bits, another one for each mark: the end of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+/// A hash that is good in all bits, another one for each mark: the number of that place which SplitMix64 gives from 0 on (Steele,
+/// Lea and Flood, OOPSLA 2014).
 fn spread(mark: u32) -> u64 {
     let mixed = u64::from(mark).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -278,6 +279,56 @@ mod tests {
             }
         }
         assert!(ledger.first < 2_000, "the numbers began again");
+    }
+
+    fn stamp(id: u64) -> RequestStamp {
+        RequestStamp { id: RequestId(u128::from(id).to_be_bytes()), fingerprint: id }
+    }
+
+    fn remember(ledger: &mut RequestLedger, revision: u64, id: u64) {
+        let (revision, time) = (Revision(revision), Timestamp(revision));
+        ledger.remember_stamp(revision, time, NamespaceId(1), Some(stamp(id)));
+    }
+
+    fn known(ledger: &mut RequestLedger, id: u64, now: u64) -> Known {
+        ledger.look_up(NamespaceId(1), stamp(id), Timestamp(now))
+    }
+
+    #[test]
+    fn requests_with_the_same_part_of_a_hash_are_not_taken_for_each_other() {
+        let mut ledger = RequestLedger::new(10);
+        let mut ids = std::collections::HashMap::new();
+        // Of 2^32 marks two are the same after about 2^16 ids.
+        let (one, other) = (0_u64..)
+            .find_map(|id| ids.insert(ledger.mark(NamespaceId(1), stamp(id).id), id).map(|same| (same, id)))
+            .unwrap();
+        remember(&mut ledger, 1, one);
+        assert_eq!(known(&mut ledger, other, 1), Known::New);
+        remember(&mut ledger, 5, other);
+        assert_eq!(
+            (known(&mut ledger, one, 5), known(&mut ledger, other, 5)),
+            (Known::Caused(Revision(1)), Known::Caused(Revision(5)))
+        );
+        // The older one is forgotten, and it alone.
+        assert_eq!(
+            (known(&mut ledger, one, 12), known(&mut ledger, other, 12)),
+            (Known::New, Known::Caused(Revision(5)))
+        );
+    }
+
+    #[test]
+    fn many_are_remembered_and_forgotten() {
+        const WINDOW: u64 = 40_000;
+        let mut ledger = RequestLedger::new(WINDOW);
+        for revision in 1..=100_000 {
+            remember(&mut ledger, revision, revision);
+        }
+        let oldest = 100_000 - WINDOW;
+        assert_eq!(ledger.len() as u64, WINDOW + 1);
+        for id in 1..=100_000 {
+            let expected = if id < oldest { Known::New } else { Known::Caused(Revision(id)) };
+            assert_eq!(known(&mut ledger, id, 100_000), expected);
+        }
     }
 
     #[test]

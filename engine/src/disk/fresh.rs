@@ -14,7 +14,7 @@ static ZEROS: [u8; PAGE_BYTES as usize] = [0; PAGE_BYTES as usize];
 /// piece: a batch of the log is large, and new memory for each would cost more than writing it.
 pub(super) type Pieces<'a> = [&'a [u8]; 3];
 
-/// What is known of a file through which it is written.
+/// Which pages of a file are fresh. All writes to the file go through it.
 pub(super) struct Fresh {
     /// Locked while something is written: whoever else writes into the same page must not come in between.
     pages: Mutex<Option<FreshPages>>,

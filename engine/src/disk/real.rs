@@ -156,14 +156,18 @@ struct RealFile {
     fresh: Fresh,
 }
 
-/// Writes pieces one behind the other, from `offset` on.
-fn write_all_pieces(file: &File, pieces: Pieces<'_>, mut offset: u64) -> io::Result<()> {
+/// Writes pieces one behind the other, from `offset` on, by something that may write less than it was asked to.
+fn write_all_pieces(
+    pieces: Pieces<'_>,
+    mut offset: u64,
+    mut write: impl FnMut(&[IoSlice<'_>], u64) -> rustix::io::Result<usize>,
+) -> io::Result<()> {
     let mut pieces = pieces.map(IoSlice::new);
     let mut rest = &mut pieces[..];
     // What is empty at the front is left out.
     IoSlice::advance_slices(&mut rest, 0);
     while !rest.is_empty() {
-        match rustix::io::pwritev(file, rest, offset) {
+        match write(rest, offset) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => {
                 offset += written as u64;
@@ -182,7 +186,9 @@ impl DiskFile for RealFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.fresh.write(bytes, offset, |pieces, offset| write_all_pieces(&self.file, pieces, offset))
+        self.fresh.write(bytes, offset, |pieces, offset| {
+            write_all_pieces(pieces, offset, |pieces, offset| rustix::io::pwritev(&self.file, pieces, offset))
+        })
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -242,6 +248,32 @@ mod tests {
         let found = std::fs::read(&path).unwrap();
         assert!(found[5..bytes - 5].iter().all(|byte| *byte == 0));
         assert_eq!((&found[..5], &found[bytes - 5..]), (&[0xff; 5][..], &[0xff; 5][..]));
+    }
+
+    #[test]
+    fn what_the_kernel_left_is_written_again() {
+        let pieces: Pieces<'_> = [&[0; 3], b"some bytes", &[0; 5]];
+        for at_a_time in 1..20 {
+            let (mut written, mut calls) = (Vec::new(), 0);
+            let write = |pieces: &[IoSlice<'_>], offset: u64| {
+                calls += 1;
+                if calls % 3 == 2 {
+                    return Err(rustix::io::Errno::INTR);
+                }
+                assert_eq!(offset, 100 + written.len() as u64);
+                let bytes = pieces.iter().flat_map(|piece| piece.iter().copied());
+                let before = written.len();
+                written.extend(bytes.take(at_a_time));
+                Ok(written.len() - before)
+            };
+            write_all_pieces(pieces, 100, write).unwrap();
+            assert_eq!(written, pieces.concat());
+        }
+        write_all_pieces([&[], &[], &[]], 100, |_, _| panic!("there is nothing to be written")).unwrap();
+        let nothing = write_all_pieces(pieces, 100, |_, _| Ok(0)).unwrap_err();
+        assert_eq!(nothing.kind(), io::ErrorKind::WriteZero);
+        let full = write_all_pieces(pieces, 100, |_, _| Err(rustix::io::Errno::NOSPC)).unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! A map from keys to what is held under them, made for many of them.
 //!
-//! Hashes are not kept: a shard that is divided reads its keys again, which takes a millisecond more now and then, and eight bytes
-//! for each key and for each place that is free are saved.
+//! Hashes are not kept, which saves eight bytes for each key and for each place that is free. For that a shard that is divided
+//! reads its keys again, which lie scattered over the memory, and a look-up reads now and then a key that is another one.
 
 use std::fmt;
 use std::hash::BuildHasher as _;

@@ -29,7 +29,7 @@ impl Keys {
     }
 
     /// Takes the keys of a body in these indexes.
-    pub(crate) fn collect(
+    pub(super) fn collect(
         &mut self,
         definition: &TableDefinition,
         of: IndexSet,

@@ -2,12 +2,13 @@
 //!
 //! Most index keys belong to one record, some to a few, few to many. One is kept inline, up to
 //! [`FEW_MAX`] in a sorted vector, more in a compressed bitmap. There are millions of sets: one takes 16 bytes, and a number
-//! in a vector four, unless it is larger than almost any ever is.
+//! in a vector four. Sets with numbers that are larger than those of almost any table are bitmaps from the second number on.
 
 use roaring::RoaringTreemap;
 
 /// Sequences kept in a vector at the most. A bitmap has a part of about 50 bytes for every 65,536 records of the table in
-/// which the set has any: at 1,000,000 records it is smaller than a vector for sets that are larger than this.
+/// which the set has any: at 1,000,000 records it is smaller than a vector for sets of about 200 and more, and to add to a
+/// vector moves half of it.
 const FEW_MAX: usize = 128;
 
 /// A bitmap that shrinks to this size becomes a vector again; lower than [`FEW_MAX`] so that a set that grows and
@@ -17,7 +18,7 @@ const FEW_AGAIN: u64 = 64;
 /// A set of sequences.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) enum Posting {
-    /// Only between calls of its owner.
+    /// In an index only between calls of its owner, which takes the key out then.
     #[default]
     Empty,
     One(u64),
@@ -131,13 +132,16 @@ impl Posting {
 
     fn become_few_again(&mut self) {
         let Self::Many(held) = self else { return };
-        let fitting: Result<Vec<_>, _> = held.iter().map(u32::try_from).collect();
-        match fitting.as_deref() {
-            Ok([]) => *self = Self::Empty,
-            Ok([last]) => *self = Self::One(u64::from(*last)),
-            Ok(few) => *self = Self::Few(Box::new(Few { sequences: few.to_vec() })),
-            Err(_) => {}
-        }
+        *self = match (held.min(), held.max()) {
+            (Some(first), Some(last)) if first == last => Self::One(first),
+            (Some(_), Some(last)) if u32::try_from(last).is_ok() => {
+                // None is larger than the last one.
+                let sequences = held.iter().map(|sequence| sequence as u32).collect();
+                Self::Few(Box::new(Few { sequences }))
+            }
+            (Some(_), Some(_)) => return,
+            (None, _) | (_, None) => Self::Empty,
+        };
     }
 
     pub(crate) fn contains(&self, sequence: u64) -> bool {
@@ -171,9 +175,9 @@ impl Posting {
         match self {
             Self::Empty => Above::NOTHING,
             Self::One(held) => {
-                Above::Long(std::slice::from_ref(held).get(usize::from(*held <= after)..).unwrap_or(&[]))
+                Above::Wide(std::slice::from_ref(held).get(usize::from(*held <= after)..).unwrap_or(&[]))
             }
-            Self::Few(held) => Above::Short(
+            Self::Few(held) => Above::Narrow(
                 &held.sequences[held.sequences.partition_point(|sequence| u64::from(*sequence) <= after)..],
             ),
             Self::Many(held) => {
@@ -191,13 +195,13 @@ impl Posting {
 
 /// Ascending sequences of a posting.
 pub(crate) enum Above<'a> {
-    Long(&'a [u64]),
-    Short(&'a [u32]),
+    Wide(&'a [u64]),
+    Narrow(&'a [u32]),
     Many(Box<roaring::treemap::Iter<'a>>),
 }
 
 impl Above<'_> {
-    pub(crate) const NOTHING: Self = Self::Long(&[]);
+    pub(crate) const NOTHING: Self = Self::Wide(&[]);
 }
 
 impl Iterator for Above<'_> {
@@ -205,8 +209,8 @@ impl Iterator for Above<'_> {
 
     fn next(&mut self) -> Option<u64> {
         match self {
-            Self::Long(rest) => rest.split_off_first().copied(),
-            Self::Short(rest) => rest.split_off_first().map(|sequence| u64::from(*sequence)),
+            Self::Wide(rest) => rest.split_off_first().copied(),
+            Self::Narrow(rest) => rest.split_off_first().map(|sequence| u64::from(*sequence)),
             Self::Many(iterator) => iterator.next(),
         }
     }
@@ -222,15 +226,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_like_a_set(operations in proptest::collection::vec((0..8, 0_u64..300), 0..1_600), after in 0_u64..310) {
+        fn behaves_like_a_set(
+            operations in proptest::collection::vec((0..8, 0_u64..300), 0..1_600),
+            after in 0_u64..310,
+            // Close together; over several containers of a bitmap; over the 32-bit boundary.
+            factor in proptest::sample::select(&[1, 20_000, 77_777_777][..]),
+        ) {
             let mut posting = Posting::default();
             let mut model = BTreeSet::new();
             let count = operations.len();
             for (place, (kind, number)) in operations.into_iter().enumerate() {
                 // It grows beyond what is kept in a vector, and shrinks again.
                 let insert = (kind == 0) == (place > count / 2);
-                // Spread over several containers of the bitmap, and over the 32-bit boundary.
-                let sequence = number * 77_777_777;
+                let sequence = number * factor;
                 if insert {
                     prop_assert_eq!(posting.insert(sequence), model.insert(sequence));
                 } else {
@@ -240,7 +248,7 @@ mod tests {
                 prop_assert_eq!(posting.is_empty(), model.is_empty());
                 prop_assert_eq!(posting.contains(sequence), insert);
             }
-            let after = after * 77_777_777 - after.min(1);
+            let after = after * factor - after.min(1);
             let above: Vec<u64> = posting.above(after).collect();
             let expected: Vec<u64> = model.range(after + 1..).copied().collect();
             prop_assert_eq!(above, expected);
@@ -249,12 +257,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn appending_is_inserting_each(pieces in proptest::collection::vec(proptest::collection::btree_set(0_u64..300, 0..80), 0..6)) {
+        fn appending_is_inserting_each(
+            pieces in proptest::collection::vec(proptest::collection::btree_set(0_u64..300, 0..80), 0..6),
+            factor in proptest::sample::select(&[1, 20_000_000][..]),
+        ) {
             // Pieces that lie behind one another, as in a store that is read, and pieces that overlap.
             for distance in [300, 40] {
                 let (mut appended, mut inserted) = (Posting::default(), Posting::default());
                 for (place, piece) in pieces.iter().enumerate() {
-                    let sequences = piece.iter().map(|number| (number + place as u64 * distance) * 20_000_000);
+                    let sequences = piece.iter().map(|number| (number + place as u64 * distance) * factor);
                     for sequence in sequences.clone() {
                         inserted.insert(sequence);
                     }
@@ -263,6 +274,48 @@ mod tests {
                 prop_assert_eq!(appended, inserted);
             }
         }
+    }
+
+    fn form(posting: &Posting) -> &'static str {
+        match posting {
+            Posting::Empty => "empty",
+            Posting::One(_) => "one",
+            Posting::Few(_) => "few",
+            Posting::Many(_) => "many",
+        }
+    }
+
+    #[test]
+    fn a_set_has_the_form_that_suits_its_size() {
+        let mut posting = Posting::default();
+        let grown: Vec<_> = (0..=FEW_MAX as u64).map(|sequence| (posting.insert(sequence), form(&posting))).collect();
+        assert_eq!((grown[0], grown[1], grown[FEW_MAX - 1]), ((true, "one"), (true, "few"), (true, "few")));
+        assert_eq!(grown[FEW_MAX], (true, "many"));
+        let mut shrunk: Vec<_> =
+            (0..=FEW_MAX as u64).map(|sequence| (posting.remove(sequence), form(&posting))).collect();
+        shrunk.reverse();
+        assert_eq!((shrunk[0], shrunk[1], shrunk[2]), ((true, "empty"), (true, "one"), (true, "few")));
+        assert_eq!((shrunk[FEW_AGAIN as usize].1, shrunk[FEW_AGAIN as usize + 1].1), ("few", "many"));
+    }
+
+    #[test]
+    fn large_numbers_are_in_no_vector() {
+        const LAST: u64 = u32::MAX as u64;
+        let mut posting = Posting::default();
+        let numbers = [LAST + 2, LAST, 7, LAST + 1];
+        let grown = numbers.map(|sequence| (posting.insert(sequence), form(&posting)));
+        assert_eq!(grown.map(|(_, form)| form), ["one", "many", "many", "many"]);
+        assert_eq!(posting.above(7).collect::<Vec<_>>(), [LAST, LAST + 1, LAST + 2]);
+        let shrunk = [LAST + 1, 7, LAST, LAST + 2].map(|sequence| (posting.remove(sequence), form(&posting)));
+        assert_eq!(shrunk.map(|(_, form)| form), ["many", "many", "one", "empty"]);
+        assert!(grown.iter().chain(&shrunk).all(|(changed, _)| *changed));
+        // The largest one that has room, and then without the one that has none.
+        let mut posting = Posting::default();
+        assert_eq!(
+            [LAST, 7, LAST + 1].map(|sequence| (posting.insert(sequence), form(&posting)).1),
+            ["one", "few", "many"]
+        );
+        assert!(posting.remove(LAST + 1) && form(&posting) == "few" && posting.contains(LAST));
     }
 
     #[test]

@@ -274,7 +274,7 @@ impl Condition<'_> {
             }
             Self::Among(sequences) => {
                 let first = sequences.partition_point(|sequence| *sequence <= after);
-                Candidates::Set(Above::Long(&sequences[first..]))
+                Candidates::Set(Above::Wide(&sequences[first..]))
             }
             Self::Range { .. } | Self::Nothing => Candidates::Set(Above::NOTHING),
         }

@@ -91,7 +91,8 @@ impl TableIndexes {
         collected
     }
 
-    /// Follows one record from some keys to others, and whether it is there at all.
+    /// Follows one record from some keys to others, both in the same indexes unless it has none of either; and whether it is
+    /// there at all.
     pub(crate) fn follow(&mut self, sequence: Sequence, before: &Keys, after: &Keys, is_there: bool) {
         for (index, key) in before.keys.iter().filter(|key| !after.holds(key, before)) {
             self.indexes[usize::from(index.0)].remove(before.bytes_of(key), sequence.0);

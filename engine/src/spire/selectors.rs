@@ -62,7 +62,7 @@ pub fn check_limits(selectors: &[Selector]) -> Result<(), limits::Error> {
     Ok(())
 }
 
-/// Things that are compared with each other faster than they are hashed.
+/// Things at the most that are compared with each other: faster than to hash them.
 const COMPARED_MAX: usize = 8;
 
 /// Whether something is listed twice.

@@ -56,19 +56,30 @@ struct Indexed {
 /// What one change leaves of a record.
 #[derive(Debug)]
 struct OverlaidRecord {
-    /// The event that left it so.
-    event: Arc<Event>,
-    /// Its change.
-    change: usize,
+    left: Left,
     /// What it is found by, in the indexes that were kept when it was laid, so that it can be taken out again without reading
     /// its body.
     keys: Keys,
 }
 
-impl OverlaidRecord {
+/// The change that left a record as it is.
+#[derive(Clone, Debug)]
+struct Left {
+    event: Arc<Event>,
+    change: usize,
+}
+
+impl Left {
     /// `None` when it was deleted.
     fn body(&self) -> Option<&[u8]> {
-        self.event.changes.get(self.change)?.after.as_deref()
+        self.event.changes[self.change].after.as_deref()
+    }
+}
+
+/// As what the body of a record may be held.
+impl AsRef<[u8]> for Left {
+    fn as_ref(&self) -> &[u8] {
+        self.body().unwrap_or_default()
     }
 }
 
@@ -167,9 +178,10 @@ impl Overlay {
             records: BTreeMap::new(),
             last_sequence: Sequence::ZERO,
         });
+        let left = Left { event: Arc::clone(event), change: number };
         let replaced = table.records.remove(&change.sequence);
         let keys = table.indexed.get_mut().replace(change.sequence, replaced.as_ref(), change.after.as_deref())?;
-        table.records.insert(change.sequence, OverlaidRecord { event: Arc::clone(event), change: number, keys });
+        table.records.insert(change.sequence, OverlaidRecord { left, keys });
         table.last_sequence = table.last_sequence.max(change.sequence);
         Ok(())
     }
@@ -177,7 +189,7 @@ impl Overlay {
     fn lift(&mut self, event: &Event, change: &Change) -> Result<(), RecordDecodeError> {
         let key = (event.namespace, change.table);
         let Some(table) = self.tables.get_mut(&key) else { return Ok(()) };
-        if table.records.get(&change.sequence).is_some_and(|laid| laid.event.revision == event.revision) {
+        if table.records.get(&change.sequence).is_some_and(|laid| laid.left.event.revision == event.revision) {
             let lifted = table.records.remove(&change.sequence);
             table.indexed.get_mut().replace(change.sequence, lifted.as_ref(), None)?;
         }
@@ -261,7 +273,7 @@ impl Indexed {
             Some(laid) if laid.keys.of() == self.kept => &laid.keys,
             // More indexes were asked for since it was laid.
             Some(laid) => {
-                collected = self.indexes.keys_of(self.kept, laid.body())?;
+                collected = self.indexes.keys_of(self.kept, laid.left.body())?;
                 &collected
             }
             None => &nothing,
@@ -276,7 +288,7 @@ impl Indexed {
         self.kept = self.kept.and(missing);
         for (sequence, laid) in records {
             // It was read when it was laid, so it can be. If not, the next change says so.
-            if let Err(failure) = self.indexes.apply_to(missing, *sequence, None, laid.body()) {
+            if let Err(failure) = self.indexes.apply_to(missing, *sequence, None, laid.left.body()) {
                 self.failure = Some(failure);
             }
         }
@@ -303,10 +315,10 @@ impl Reader for OverlayReader<'_> {
 
     fn get(&self, namespace: NamespaceId, table: TableId, sequence: Sequence) -> Result<Option<Record>, ReadError> {
         match self.table(namespace, table).and_then(|overlay| overlay.records.get(&sequence)) {
-            Some(laid) => Ok(laid.body().map(|body| Record {
+            Some(laid) => Ok(laid.left.body().is_some().then(|| Record {
                 sequence,
-                modified: laid.event.revision,
-                body: Bytes::copy_from_slice(body),
+                modified: laid.left.event.revision,
+                body: Bytes::from_owner(laid.left.clone()),
             })),
             None => self.below.get(namespace, table, sequence),
         }

@@ -8,7 +8,7 @@ use steeple_engine::event::Event;
 use steeple_engine::ids::Revision;
 
 /// Events kept at the most.
-const EVENTS_MAX: usize = 1024;
+const EVENTS_MAX: usize = 4096;
 
 /// Bytes of bodies kept at the most.
 const BYTES_MAX: usize = 32 << 20;

@@ -236,7 +236,10 @@ impl Node {
                 notices.iter().for_each(log_notice);
                 notices.truncate(NOTICES_MAX);
                 let revision = event.revision;
-                let answer = source.resolve(&event.changes).map_err(|error| no_answer(revision, &error))?;
+                let answer = source.resolve(&event.changes).map_err(|error| {
+                    tracing::error!(%revision, %error, "an answer that was just decided cannot be read");
+                    no_answer(revision, &error)
+                })?;
                 Ok(Accepted { revision, answer, notices })
             }
             Outcome::Unchanged { revision, answer } => Ok(Accepted { revision, answer, notices: Vec::new() }),
@@ -300,5 +303,34 @@ fn log_notice(notice: &Notice) {
         }
         Notice::ExpiredNodes { count } => line!(count = count),
         Notice::StaleJournal { id } => line!(ca_journal_id = id),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use steeple_engine::domain::AnswerSource;
+    use steeple_engine::spire;
+
+    use super::super::tests::entry;
+    use super::super::{NodeOptions, NodeParts};
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_carried_out_is_not_called_undone_when_its_answer_cannot_be_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let node = Node::start(NodeOptions::at(directory.path()), NodeParts::default()).unwrap();
+        let namespace = node.open_namespace("test").await.unwrap();
+        let accepted = node.submit(namespace, None, entry(1)).await.unwrap();
+        let event = node.event(accepted.revision).unwrap();
+        let outcome = |place| Outcome::Committed {
+            event: Arc::clone(&event),
+            source: AnswerSource::Spire(spire::AnswerSource::After(place)),
+        };
+        assert_eq!(node.read_outcome(None, None, outcome(0)).unwrap().answer, accepted.answer);
+        match node.read_outcome(None, None, outcome(7)) {
+            Err(SubmitError::OutcomeUnknown(reason)) => assert!(reason.contains("carried out at revision"), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+        node.stop().await;
     }
 }

@@ -116,8 +116,8 @@ impl Group {
         Ok(())
     }
 
-    /// The events that this leader proposed up to an entry, which is one of so many that are folded, so that they need not be
-    /// decoded.
+    /// The events that this leader proposed up to an entry, so that they need not be decoded; `count` of them at the most, as a
+    /// rule.
     fn proposed_up_to(&self, last: LogIndex, count: usize) -> Vec<(LogIndex, Arc<Event>)> {
         let Some(leading) = &self.leading else { return Vec::new() };
         let mut proposed = Vec::with_capacity(count);
