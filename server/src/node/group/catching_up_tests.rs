@@ -5,23 +5,31 @@ use std::time::Duration;
 use steeple_engine::ids::{LogIndex, NamespaceId, StreamSequence};
 use steeple_engine::log::LogOptions;
 use steeple_engine::spire;
+use steeple_raft::ReplicaOptions;
 
 use crate::embedded::Cluster;
+use crate::node::options::ClusterOptions;
 use crate::node::tail::{StreamPosition, Tail};
 use crate::node::tests::{create, prune_events};
 use crate::node::{Node, NodeOptions, NodeParts};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Elections are not what this is about: so patient that a disk which is busy with something else for a second starts none, while
+/// only one follower can confirm who leads.
+const ELECTION_TICKS: usize = 48;
+
 /// Small segments and no retention, so that little data is enough to purge and rewrite.
 fn eager(store: NodeOptions) -> NodeOptions {
     let log = LogOptions { segment_bytes: 64 << 10, segment_entries: 256, spare_segments: 0, ..LogOptions::default() };
+    let patient = ReplicaOptions { election_ticks: ELECTION_TICKS, ..store.cluster.replica };
     NodeOptions {
         log,
         request_window: Duration::ZERO,
         history_retention: Duration::ZERO,
         follower_log_retention: Duration::ZERO,
         compaction_interval: None,
+        cluster: ClusterOptions { replica: patient, ..store.cluster },
         ..store
     }
 }
