@@ -19,6 +19,10 @@ const CHUNK_BYTES: usize = 4096;
 /// Where the entries of a segment begin.
 const ENTRIES_OFFSET: usize = 8192;
 
+/// Bytes that are damaged to damage an entry: what fills it up to a multiple of eight means nothing and is not missed, and
+/// is at most seven bytes.
+const DAMAGED_BYTES: usize = 8;
+
 fn files_below(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).expect("a directory") {
@@ -81,7 +85,8 @@ fn entries_damaged_on_every_node_are_repaired_without_an_operator() {
         for node in 1..=3 {
             let newest = segments(&cluster, node).pop().expect("a segment");
             let mut bytes = fs::read(&newest).expect("a file");
-            bytes[ENTRIES_OFFSET + usize::try_from(node).expect("small") * 900] ^= 4;
+            let damaged = ENTRIES_OFFSET + usize::try_from(node).expect("small") * 900;
+            bytes[damaged..damaged + DAMAGED_BYTES].iter_mut().for_each(|byte| *byte ^= 4);
             fs::write(&newest, bytes).expect("writing");
         }
         start_all(&mut cluster).await;
