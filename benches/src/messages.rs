@@ -10,7 +10,7 @@ use steeple_client::types::{
 use steeple_client::{Error, Namespace, Operation, WriterOptions};
 use steeple_engine::spire::entries::queries::EntryFilter;
 use steeple_engine::spire::entries::records::Entry;
-use steeple_engine::spire::selectors::{self, Match};
+use steeple_engine::spire::selectors::{self, Match, SelectorFilter};
 
 /// Mutations under way while much is written.
 const IN_FLIGHT: usize = 1_024;
@@ -34,6 +34,25 @@ pub fn entry(entry: Entry) -> RegistrationEntry {
     }
 }
 
+/// An entry of a message, of which only what [`entry`] fills in.
+#[must_use]
+pub fn record(entry: RegistrationEntry) -> Entry {
+    Entry {
+        entry_id: entry.entry_id,
+        spiffe_id: entry.spiffe_id,
+        parent_id: entry.parent_id,
+        selectors: entry.selectors.into_iter().map(record_selector).collect(),
+        dns_names: entry.dns_names,
+        federates_with: entry.federates_with,
+        x509_svid_ttl: entry.x509_svid_ttl,
+        jwt_svid_ttl: entry.jwt_svid_ttl,
+        downstream: entry.downstream,
+        hint: entry.hint,
+        expiry: entry.entry_expiry,
+        ..Entry::default()
+    }
+}
+
 /// A filter as a message. Hints and downstream entries are not asked for by anybody here.
 #[must_use]
 pub fn filter(filter: EntryFilter) -> RegistrationEntryFilter {
@@ -49,6 +68,21 @@ pub fn filter(filter: EntryFilter) -> RegistrationEntryFilter {
             trust_domain_ids,
         }),
         ..RegistrationEntryFilter::default()
+    }
+}
+
+/// A filter of a message, of which only what [`filter`] fills in.
+#[must_use]
+pub fn record_filter(filter: RegistrationEntryFilter) -> EntryFilter {
+    EntryFilter {
+        parent_id: filter.by_parent_id,
+        spiffe_id: filter.by_spiffe_id,
+        selectors: filter.by_selectors.map(|filter| SelectorFilter {
+            matching: matching(filter.r#match()),
+            selectors: filter.selectors.into_iter().map(record_selector).collect(),
+        }),
+        federates_with: filter.by_federates_with.map(|filter| (matching(filter.r#match()), filter.trust_domain_ids)),
+        ..EntryFilter::default()
     }
 }
 
@@ -110,6 +144,41 @@ fn behavior(matching: Match) -> MatchBehavior {
     }
 }
 
+fn matching(behavior: MatchBehavior) -> Match {
+    match behavior {
+        MatchBehavior::Exact => Match::Exact,
+        MatchBehavior::Subset => Match::Subset,
+        MatchBehavior::Superset => Match::Superset,
+        MatchBehavior::Any => Match::Any,
+    }
+}
+
+fn record_selector(selector: Selector) -> selectors::Selector {
+    selectors::Selector { kind: selector.r#type, value: selector.value }
+}
+
 fn selector(selector: selectors::Selector) -> Selector {
     Selector { r#type: selector.kind, value: selector.value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deployment::{Deployment, list_forms};
+
+    #[test]
+    fn what_is_sent_comes_back_as_it_was() {
+        let deployment = Deployment::new(1, 1_000);
+        for number in 0..100 {
+            let sent = deployment.entry(number);
+            assert_eq!(record(entry(sent.clone())), sent);
+        }
+        // Hints and downstream entries are not asked for by anybody.
+        let asked = |name: &str| !["hint", "downstream"].contains(&name);
+        let forms: Vec<_> = list_forms(&deployment, 7).into_iter().filter(|(name, _)| asked(name)).collect();
+        assert!(forms.len() >= 7, "{forms:?}");
+        for (name, form) in forms {
+            assert_eq!(record_filter(filter(form.clone())), form, "{name}");
+        }
+    }
 }

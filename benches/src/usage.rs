@@ -15,6 +15,8 @@ use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::cpu_time::process_cpu_time;
+
 /// What a node has used and counted since it was started.
 #[derive(Clone, Debug, Default)]
 pub struct Usage {
@@ -101,18 +103,40 @@ impl CpuTimes {
 ///
 /// What a node does in the background, as removing the rows that a prune has hidden, it does without pause, so it is over then.
 pub async fn wait_until_at_rest(process: u32, patience: Duration) -> Option<Instant> {
+    let mut before = threads(process);
+    let used = || {
+        let now = threads(process);
+        let used = sum(&used_since(&now, &before));
+        before = now;
+        used
+    };
+    wait_until_quiet(patience, used).await
+}
+
+/// The same of this process, in which whoever waits must not have anything to do.
+pub async fn wait_until_this_process_rests(patience: Duration) -> Option<Instant> {
+    let mut before = process_cpu_time();
+    let used = || {
+        let now = process_cpu_time();
+        let used = now.saturating_sub(before);
+        before = now;
+        used
+    };
+    wait_until_quiet(patience, used).await
+}
+
+/// `used` tells what was used since it was asked before.
+async fn wait_until_quiet(patience: Duration, mut used: impl FnMut() -> Duration) -> Option<Instant> {
     // How exact the answer is.
     const STEP: Duration = Duration::from_millis(10);
     let began = Instant::now();
-    let (mut work, mut before) = (LastWork::new(began), threads(process));
+    let mut work = LastWork::new(began);
     while began.elapsed() < patience {
         tokio::time::sleep(STEP).await;
-        let now = threads(process);
-        let at_rest = work.note(Instant::now(), sum(&used_since(&now, &before)));
+        let at_rest = work.note(Instant::now(), used());
         if at_rest.is_some() {
             return at_rest;
         }
-        before = now;
     }
     None
 }

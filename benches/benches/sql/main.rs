@@ -8,8 +8,8 @@
 //! ```
 //!
 //! The node is a process of its own (this program once more) that is called through the client library over loopback; so is
-//! PostgreSQL, with the settings of Debian's package; SQLite runs within this process, as it does in SPIRE. A side that is not installed
-//! is left out. Before anything is measured all sides have to give the same answers. The table comes first; the last line is all of
+//! PostgreSQL, with the settings of Debian's package; SQLite runs within this process, as it does in SPIRE, and so does another node,
+//! which is called through its own functions. A side that is not installed is left out. Before anything is measured all sides have to give the same answers. The table comes first; the last line is all of
 //! it as JSON.
 //!
 //! sqlx has a thread for each connection to SQLite and hands rows over one by one, which makes lists from there about twice as dear as
@@ -18,6 +18,7 @@
 mod bare;
 mod connection;
 mod databases;
+mod embedded;
 mod measure;
 mod schema;
 mod spire;
@@ -69,7 +70,7 @@ struct Arguments {
     #[arg(long, value_delimiter = ',')]
     work: Vec<String>,
     /// What is compared
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Side::Steeple, Side::Postgres, Side::Sqlite])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Side::Steeple, Side::Embedded, Side::Postgres, Side::Sqlite])]
     sides: Vec<Side>,
     /// Entries of a page; SPIRE asks for so many when it loads all
     #[arg(long, default_value_t = 10_000, value_parser = at_least_one)]

@@ -45,8 +45,10 @@ pub(crate) struct Comparison {
     pub(crate) work: &'static str,
     pub(crate) clients: usize,
     pub(crate) sides: Vec<Figures>,
-    /// Steeple's throughput by that of each other side, in their order.
+    /// Steeple's throughput by that of each side that is not Steeple, in their order.
     pub(crate) ratios: Vec<f64>,
+    /// The same of Steeple within this process.
+    pub(crate) embedded_ratios: Vec<f64>,
     /// In what the sides differ besides being who they are, so that the ratios are not of like by like.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) unlike: Option<&'static str>,
@@ -95,11 +97,16 @@ pub(crate) async fn compare(
         }
     }
     let sides: Vec<_> = stores.iter().zip(&turns).map(|(store, turns)| Figures::of(store.side, turns)).collect();
-    let own = sides.iter().find(|figures| figures.side == Side::Steeple).map(|figures| figures.per_second);
-    let others = sides.iter().filter(|figures| figures.side != Side::Steeple);
-    let ratios = own.map_or_else(Vec::new, |own| others.map(|figures| own / figures.per_second).collect());
+    let (ratios, embedded_ratios) = (ratios(&sides, Side::Steeple), ratios(&sides, Side::Embedded));
     let (entries, clients) = (workload.size(), extent.clients);
-    Ok(Comparison { entries, work: work.name(), clients, sides, ratios, unlike: work.unlike() })
+    Ok(Comparison { entries, work: work.name(), clients, sides, ratios, embedded_ratios, unlike: work.unlike() })
+}
+
+/// The throughput of one of our sides by that of each that is none of ours; nothing where it is not compared.
+fn ratios(sides: &[Figures], own: Side) -> Vec<f64> {
+    let Some(own) = sides.iter().find(|figures| figures.side == own) else { return Vec::new() };
+    let others = sides.iter().filter(|figures| !figures.side.is_own());
+    others.map(|figures| own.per_second / figures.per_second).collect()
 }
 
 /// Every client asks until the time is over, at least once.
@@ -183,7 +190,8 @@ async fn ask_again(
 }
 
 /// Makes as many events as there are entries, and prunes all of them; what was there before goes first. The time is that until
-/// the answer, the CPU time that until all of it is gone; looking whether it is gone is no part of what a prune costs.
+/// the answer, the CPU time that until all of it is gone. Looking whether it is gone is no part of what a prune costs, except
+/// where all that works is this process.
 async fn prune(store: &Store, workload: &Workload, turn: u64) -> Result<Turn, String> {
     store.ask(0, &Request::Prune).await?;
     store.add_events(workload, turn).await?;
@@ -191,8 +199,11 @@ async fn prune(store: &Store, workload: &Workload, turn: u64) -> Result<Turn, St
     let before = (process_cpu_time(), store.servers_cpu());
     let started = Instant::now();
     let pruned = store.ask(0, &Request::Prune).await?.count();
-    let (elapsed, own) = (started.elapsed(), process_cpu_time() - before.0);
+    let (elapsed, mut own) = (started.elapsed(), process_cpu_time() - before.0);
     store.come_to_rest().await?;
+    if store.side == Side::Embedded {
+        own = process_cpu_time() - before.0;
+    }
     let cpu = own + store.servers_cpu().saturating_sub(before.1);
     if pruned != workload.size() {
         return Err(format!("{} pruned {pruned} events of {}", store.side.name(), workload.size()));
@@ -269,7 +280,7 @@ impl Comparison {
             print!("{:>9.*}", if figures.per_second < 100.0 { 2 } else { 0 }, figures.per_second);
             print!("{:>11.3}{:>9.2}{:>9.0}{:>6.0} |", figures.p50_ms, figures.p99_ms, figures.cpu_us, figures.items);
         }
-        self.ratios.iter().for_each(|ratio| print!("{ratio:>9.1}"));
+        self.ratios.iter().chain(&self.embedded_ratios).for_each(|ratio| print!("{ratio:>9.1}"));
         println!("{}", self.unlike.map(|unlike| format!("  ({unlike})")).unwrap_or_default());
     }
 }

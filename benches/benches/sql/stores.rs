@@ -1,4 +1,4 @@
-//! The sides: a node of Steeple as a process, PostgreSQL as a server, SQLite within this process.
+//! The sides: a node of Steeple as a process, one within this process, PostgreSQL as a server, SQLite within this process.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +15,7 @@ use tokio_stream::StreamExt;
 
 use crate::connection::{Pool, Preparing};
 use crate::databases::{PostgresServer, sqlite};
+use crate::embedded::EmbeddedStore;
 use crate::schema;
 use crate::spire::SqlStore;
 use crate::statements::Statement;
@@ -31,14 +32,22 @@ const REST_MAX: Duration = Duration::from_secs(120);
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Side {
     Steeple,
+    /// Steeple as well, within this process.
+    Embedded,
     Postgres,
     Sqlite,
 }
 
 impl Side {
+    /// Whether it is one of those that are compared with the others.
+    pub(crate) fn is_own(self) -> bool {
+        matches!(self, Self::Steeple | Self::Embedded)
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Steeple => "Steeple",
+            Self::Embedded => "Steeple, embedded",
             Self::Postgres => "PostgreSQL",
             Self::Sqlite => "SQLite",
         }
@@ -57,6 +66,7 @@ pub(crate) struct Setting {
 /// What runs.
 enum Kind {
     Steeple(Box<SteepleStore>),
+    Embedded(Box<EmbeddedStore>),
     Postgres { store: SqlStore, server: PostgresServer },
     Sqlite { store: SqlStore, _directory: TempDir },
 }
@@ -83,6 +93,7 @@ impl Store {
         let sql = |pool: Pool| SqlStore::new(pool, setting.preparing, setting.page);
         let kind = match side {
             Side::Steeple => Kind::Steeple(Box::new(SteepleStore::start(setting).await)),
+            Side::Embedded => Kind::Embedded(Box::new(EmbeddedStore::start(setting.page).await?)),
             Side::Postgres => {
                 let server = PostgresServer::start()?;
                 Kind::Postgres { store: sql(Pool::Postgres(server.pool())), server }
@@ -96,6 +107,7 @@ impl Store {
         let started = Instant::now();
         let version = match &kind {
             Kind::Steeple(store) => store.fill(workload).await.map_err(|error| error.to_string())?,
+            Kind::Embedded(store) => store.fill(workload).await?,
             Kind::Postgres { store, .. } | Kind::Sqlite { store, .. } => {
                 fill(store, workload).await.map_err(|error| error.to_string())?
             }
@@ -108,6 +120,7 @@ impl Store {
     pub(crate) async fn settle(&self) -> Result<(), String> {
         match &self.kind {
             Kind::Steeple(store) => store.settle().await.map_err(|error| error.to_string()),
+            Kind::Embedded(store) => store.settle().await,
             Kind::Postgres { store, .. } | Kind::Sqlite { store, .. } => {
                 store.settle().await.map_err(|error| error.to_string())
             }
@@ -118,6 +131,7 @@ impl Store {
     pub(crate) async fn add_events(&self, workload: &Workload, turn: u64) -> Result<(), String> {
         match &self.kind {
             Kind::Steeple(store) => store.add_events(workload, turn).await.map_err(|error| error.to_string()),
+            Kind::Embedded(store) => store.add_events(workload, turn).await,
             Kind::Postgres { store, .. } | Kind::Sqlite { store, .. } => {
                 store.add_events(workload).await.map_err(|error| error.to_string())
             }
@@ -127,15 +141,19 @@ impl Store {
     /// Waits until a side has done what it does after an answer: the node removes in the background what a prune hid. (PostgreSQL
     /// vacuums when it sees fit, and for that nobody waits.)
     pub(crate) async fn come_to_rest(&self) -> Result<(), String> {
-        let Kind::Steeple(store) = &self.kind else { return Ok(()) };
-        let at_rest = usage::wait_until_at_rest(store.group.process(1), REST_MAX).await;
-        at_rest.map(drop).ok_or_else(|| "the node does not come to rest".to_owned())
+        let at_rest = match &self.kind {
+            Kind::Steeple(store) => usage::wait_until_at_rest(store.group.process(1), REST_MAX).await.map(drop),
+            Kind::Embedded(store) => store.come_to_rest(REST_MAX).await,
+            Kind::Postgres { .. } | Kind::Sqlite { .. } => Some(()),
+        };
+        at_rest.ok_or_else(|| format!("{} does not come to rest", self.side.name()))
     }
 
     /// Asks once. `client` is one of those that ask at a time.
     pub(crate) async fn ask(&self, client: usize, request: &Request) -> Result<Answer, String> {
         match &self.kind {
             Kind::Steeple(store) => store.ask(client, request).await.map_err(|error| error.to_string()),
+            Kind::Embedded(store) => store.ask(request).await,
             Kind::Postgres { store, .. } | Kind::Sqlite { store, .. } => {
                 store.ask(request).await.map_err(|error| error.to_string())
             }
@@ -147,13 +165,14 @@ impl Store {
         match &self.kind {
             Kind::Steeple(store) => usage::cpu(store.group.process(1)),
             Kind::Postgres { server, .. } => server.cpu(),
-            Kind::Sqlite { .. } => Duration::ZERO,
+            Kind::Embedded(_) | Kind::Sqlite { .. } => Duration::ZERO,
         }
     }
 
     pub(crate) async fn close(self) {
         match self.kind {
             Kind::Steeple(_) => {}
+            Kind::Embedded(store) => store.close().await,
             Kind::Postgres { store, .. } => store.close().await,
             Kind::Sqlite { store, .. } => store.close().await,
         }
