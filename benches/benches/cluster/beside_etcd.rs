@@ -40,6 +40,10 @@ const WRITER: u64 = 1;
 /// So much passes of each turn before anything is counted.
 const WARM_UP: Duration = Duration::from_millis(300);
 
+/// How much longer than other turns those are in which events are followed: what nodes do every five seconds, as flushing their
+/// records, is to be in each of them.
+const FOLLOWED_LONGER: u32 = 5;
+
 /// Writers while events are followed.
 const PACED_WRITERS: u64 = 64;
 
@@ -230,10 +234,31 @@ struct Comparison {
     ratio: f64,
 }
 
+/// A consumer that follows everything.
+#[derive(Clone, Copy)]
+enum Consumer {
+    /// At the node that the writes go to, as etcd's.
+    AtLeader,
+    /// At another one, which hears later what is committed.
+    AtFollower,
+    /// At etcd's leader, which its writes go to.
+    OfEtcd,
+}
+
+impl Consumer {
+    fn name(self) -> &'static str {
+        match self {
+            Self::AtLeader => "Steeple, leader",
+            Self::AtFollower => "Steeple, follower",
+            Self::OfEtcd => "etcd, leader",
+        }
+    }
+}
+
 /// How long events took to a consumer that follows everything. Milliseconds.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 struct Followed {
-    side: &'static str,
+    consumer: &'static str,
     per_second: f64,
     events: usize,
     /// From the moment at which the write was acknowledged to its writer; below zero when the consumer had it before.
@@ -277,7 +302,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Option<Report> {
             comparisons.push(comparison);
         }
     }
-    let followed = sides.follow(&comparisons, length).await;
+    let followed = sides.follow(&comparisons, arguments.turns, length * FOLLOWED_LONGER).await;
     Some(Report { etcd_version: sides.etcd.version().to_owned(), comparisons, followed })
 }
 
@@ -301,6 +326,17 @@ impl Nodes {
             created.expect("an entry to read");
         }
         Self { group, callers }
+    }
+
+    /// Follows everything from now on, at one node that stays the same.
+    async fn tail(&self, consumer: Consumer) -> Tail {
+        let leader = self.group.leader().await;
+        let is_right = |number: &usize| (*number == leader) == matches!(consumer, Consumer::AtLeader);
+        let number = self.group.numbers().find(is_right).expect("three nodes");
+        let namespace = self.group.client_of(number).namespace(NAMESPACE);
+        let mut tail = namespace.tail(TailOptions { start: TailStart::Now, ..TailOptions::default() });
+        while !matches!(tail.next().await.expect("a tail").content, TailContent::Progress { live: true, .. }) {}
+        tail
     }
 
     fn processes(&self) -> Vec<u32> {
@@ -373,35 +409,41 @@ impl Sides {
     }
 
     /// Follows what happens on both sides at half of what etcd could take with 64 in flight, and on ours at half of
-    /// what it could take itself.
-    async fn follow(&self, comparisons: &[Comparison], length: Duration) -> Vec<Followed> {
+    /// what it could take itself, one after the other and again. Of each the turn in the middle by the 99th percentile.
+    async fn follow(&self, comparisons: &[Comparison], turns: usize, length: Duration) -> Vec<Followed> {
         let entries = |line: &&Comparison| line.work == Work::Entry.name() && line.in_flight <= PACED_WRITERS as usize;
         let Some(line) = comparisons.iter().rfind(entries) else { return Vec::new() };
         println!("\nevents to a consumer of everything, {PACED_WRITERS} writers; milliseconds");
-        println!("{:<12}{:>10}{:>28}{:>28}", "", "a second", "since acknowledged p50/p99", "since sent p50/p99");
-        let mut followed = Vec::new();
-        let rates =
-            [(0, line.etcd.per_second / 2.0), (1, line.etcd.per_second / 2.0), (0, line.steeple.per_second / 2.0)];
-        for (side, rate) in rates {
-            let found = self.follow_one(side, rate, length).await;
-            found.print();
-            followed.push(found);
+        println!("{:<20}{:>10}{:>28}{:>28}", "", "a second", "since acknowledged p50/p99", "since sent p50/p99");
+        let (rate, own_rate) = (line.etcd.per_second / 2.0, line.steeple.per_second / 2.0);
+        let kinds = [
+            (Consumer::AtLeader, rate),
+            (Consumer::AtFollower, rate),
+            (Consumer::OfEtcd, rate),
+            (Consumer::AtLeader, own_rate),
+            (Consumer::AtFollower, own_rate),
+        ];
+        let mut found = kinds.map(|_| Vec::new());
+        for _ in 0..turns {
+            for (found, (consumer, rate)) in found.iter_mut().zip(kinds) {
+                let followed = self.follow_one(consumer, rate, length).await;
+                followed.print();
+                found.push(followed);
+            }
         }
-        followed
+        found.iter().map(|turns| middle_turn(turns, |turn| -turn.since_acknowledged_p99_ms).clone()).collect()
     }
 
-    async fn follow_one(&self, side: usize, rate: f64, length: Duration) -> Followed {
+    async fn follow_one(&self, consumer: Consumer, rate: f64, length: Duration) -> Followed {
         let first = self.next.fetch_add(KEYS, Ordering::Relaxed);
         let (until, expected) = watch::channel(None);
-        let consumer = match &self.callers(side, Work::Entry)[0] {
-            Caller::Steeple(caller) => {
-                let mut tail = caller.writing.tail(TailOptions { start: TailStart::Now, ..TailOptions::default() });
-                while !matches!(tail.next().await.expect("a tail").content, TailContent::Progress { live: true, .. }) {}
-                tokio::spawn(consume_events(tail, expected))
+        let (side, consuming) = match consumer {
+            Consumer::AtLeader | Consumer::AtFollower => {
+                (0, tokio::spawn(consume_events(self.steeple.tail(consumer).await, expected)))
             }
-            Caller::Etcd(client) => {
-                let watch = client.watch().await.expect("a watch");
-                tokio::spawn(consume_keys(watch, expected))
+            Consumer::OfEtcd => {
+                let watch = self.etcd.client().watch().await.expect("a watch");
+                (1, tokio::spawn(consume_keys(watch, expected)))
             }
         };
         let pace = Duration::from_secs_f64(PACED_WRITERS as f64 / rate);
@@ -415,8 +457,8 @@ impl Sides {
             written.extend(writer.await.expect("a writer that ends"));
         }
         until.send_replace(Some(written.len()));
-        let received = tokio::time::timeout(PATIENCE, consumer).await.expect("all events").expect("a consumer");
-        Followed::of(side, length, &written, &received)
+        let received = tokio::time::timeout(PATIENCE, consuming).await.expect("all events").expect("a consumer");
+        Followed::of(consumer, length, &written, &received)
     }
 }
 
@@ -566,7 +608,7 @@ impl Comparison {
 }
 
 impl Followed {
-    fn of(side: usize, length: Duration, written: &[Written], received: &Received) -> Self {
+    fn of(consumer: Consumer, length: Duration, written: &[Written], received: &Received) -> Self {
         let arrival = |write: &Written| *received.get(&write.number).expect("every write arrives");
         let mut acknowledged: Vec<f64> =
             written.iter().map(|write| signed_milliseconds(write.acknowledged, arrival(write))).collect();
@@ -574,7 +616,7 @@ impl Followed {
         let rank = |percent: usize| (acknowledged.len() * percent).div_ceil(100).max(1) - 1;
         let sent = Spread::of(written.iter().map(|write| arrival(write) - write.sent).collect());
         Self {
-            side: ["Steeple", "etcd"][side],
+            consumer: consumer.name(),
             per_second: written.len() as f64 / length.as_secs_f64(),
             events: written.len(),
             since_acknowledged_p50_ms: acknowledged.get(rank(50)).copied().unwrap_or_default(),
@@ -587,7 +629,7 @@ impl Followed {
     fn print(&self) {
         let acknowledged = format!("{:.2} / {:.2}", self.since_acknowledged_p50_ms, self.since_acknowledged_p99_ms);
         let sent = format!("{:.2} / {:.2}", self.since_sent_p50_ms, self.since_sent_p99_ms);
-        println!("{:<12}{:>10.0}{acknowledged:>28}{sent:>28}", self.side, self.per_second);
+        println!("{:<20}{:>10.0}{acknowledged:>28}{sent:>28}", self.consumer, self.per_second);
     }
 }
 

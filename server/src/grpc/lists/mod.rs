@@ -35,7 +35,7 @@ const MESSAGES_WAITING_MAX: usize = 2;
 /// What makes a list a short one, which is read where the connection is served: sending it to another thread and its result
 /// back takes as long as reading it. Others on the connection wait meanwhile, so it may take no longer than a few fetches.
 /// The bytes are those before the last record, which may come to more: it is known how long a record is when it is read.
-pub(super) const FEW: Few = Few { records: 64, bytes: 256 << 10 };
+pub(super) const FEW: Few = Few { records: 512, bytes: 256 << 10 };
 
 /// What is sent of a list in one answer, and the number of its last record.
 type Collected<Sent> = (Sent, Option<Sequence>);
