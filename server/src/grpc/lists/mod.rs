@@ -33,7 +33,8 @@ pub(crate) use parcels::{EncodedEntries, Items, Parcel, split};
 const MESSAGES_WAITING_MAX: usize = 2;
 
 /// What makes a list a short one, which is read where the connection is served: sending it to another thread and its result
-/// back takes as long as reading it. Others on the connection wait meanwhile, so it may take no longer than a few fetches.
+/// back takes longer than reading some of them, and many such threads at once longer still. Others on the connection wait
+/// meanwhile, so it may take no more than a millisecond or two, with records that are in memory.
 /// The bytes are those before the last record, which may come to more: it is known how long a record is when it is read.
 pub(super) const FEW: Few = Few { records: 512, bytes: 256 << 10 };
 
