@@ -24,6 +24,7 @@ use crate::repair::{Question, Statement};
 
 mod gate;
 mod guard;
+mod heard;
 mod members;
 mod output;
 mod refused;
@@ -92,6 +93,8 @@ pub struct Replica {
     abstains: bool,
     /// The commit indexes that others were sent last, while it leads.
     told: BTreeMap<u64, u64>,
+    /// The ticks at which others were heard last, while it leads.
+    heard: BTreeMap<u64, u64>,
     /// When it may vote, where votes are guarded.
     guard: Option<guard::Guard>,
     /// The newest term in which this replica began to hand leadership over.
@@ -171,6 +174,7 @@ impl Replica {
             heartbeat_ticks: options.heartbeat_ticks,
             abstains: false,
             told: BTreeMap::new(),
+            heard: BTreeMap::new(),
             guard: None,
             handed_over: None,
             changes_applied: 0,
@@ -226,7 +230,7 @@ impl Replica {
             .map(|(node, progress)| FollowerProgress {
                 node: NodeId(*node),
                 matched: LogIndex(progress.matched),
-                active: progress.recent_active,
+                active: self.is_heard(*node),
                 needs_snapshot: progress.state == ProgressState::Snapshot,
             })
             .collect()
@@ -432,6 +436,7 @@ impl Replica {
         }
         // What is left to refuse is stale: a response of a node that is no member, a vote of an old term.
         drop(self.node.step(message));
+        self.note_heard(from);
         self.note_sign_of_life(kind, from, term);
         self.draw_election_timeout();
         Ok(())
@@ -649,6 +654,7 @@ impl Replica {
         };
         if leadership != self.leadership {
             self.told.clear();
+            self.heard.clear();
             self.leadership = leadership;
             self.output.leadership = Some(leadership);
         }

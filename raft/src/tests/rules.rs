@@ -8,7 +8,7 @@ use steeple_engine::ids::{LogIndex, NodeId, Term};
 use steeple_engine::log::{EntryKind, HardState, SEGMENT_HEADER_BYTES};
 
 use crate::membership::{Membership, MembershipChange, Step};
-use crate::replica::{ProposalRefused, Replica, ReplicaError};
+use crate::replica::{ProposalRefused, Replica, ReplicaError, TransferRefused};
 
 use super::cluster::{Cluster, member, open_log, replica_options};
 use super::hand::{Hand, append, change_entry, granted, index, message, with_entries};
@@ -341,6 +341,33 @@ fn a_leader_is_removed_after_it_has_handed_over() {
     cluster.drain(next);
     cluster.settle();
     assert_eq!(cluster.running(next).folded.membership.voters.len(), 2);
+}
+
+#[test]
+fn who_was_heard_lately_is_not_forgotten_once_in_an_election_timeout() {
+    let mut hand = Hand::of(3);
+    hand.elect();
+    let term = hand.state().replica.leadership().term.0;
+    let active = |hand: &mut Hand| -> Vec<bool> {
+        hand.state().replica.progress().iter().map(|progress| progress.active).collect()
+    };
+    let election_ticks = replica_options().election_ticks;
+    for _ in 0..4 * election_ticks {
+        for other in [2, 3] {
+            hand.take(message(MessageType::MsgHeartbeatResponse, other, term));
+        }
+        hand.tick(1);
+        assert_eq!(active(&mut hand), [true, true]);
+    }
+    // From now on node 3 is silent.
+    for passed in 1..3 * election_ticks {
+        hand.take(message(MessageType::MsgHeartbeatResponse, 2, term));
+        hand.tick(1);
+        assert_eq!(active(&mut hand), [true, passed < election_ticks], "{passed}");
+    }
+    let refused = hand.state().replica.transfer_leadership(NodeId(3)).unwrap_err();
+    assert!(matches!(refused, TransferRefused::Unreachable(NodeId(3))), "{refused}");
+    assert!(hand.leads());
 }
 
 #[test]

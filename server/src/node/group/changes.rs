@@ -3,7 +3,7 @@
 //! A change of members is answered once it is folded here and, when it took two steps, once the joint configuration is
 //! left. A change that is so already is answered at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use steeple_engine::ids::{LogIndex, NodeId};
 use steeple_raft::{
@@ -22,10 +22,6 @@ const PROMOTE_BEHIND_MAX: u64 = 1_000;
 
 /// Changes that wait until what is known of the members is recorded; more are refused.
 const DEFERRED_MAX: usize = 16;
-
-/// Ticks after which a member of whom nothing was heard counts as down. The consensus crate itself forgets whom it has
-/// heard once in an election time-out.
-const SILENT_TICKS: u64 = 12;
 
 /// Where the answer to a change goes.
 type Answer = oneshot::Sender<Result<(), ClusterError>>;
@@ -60,17 +56,8 @@ pub(super) struct Changes {
     /// Who is to lead, since when, and who waits for that.
     transfer: Option<(NodeId, u64, Answer)>,
     ticks: u64,
-    /// When something was heard of a member the last time, while this node leads.
-    heard: BTreeMap<u64, u64>,
     /// Ticks since this node began to lead.
     led_ticks: u64,
-}
-
-impl Changes {
-    fn is_live(&self, own: NodeId, node: u64) -> bool {
-        let heard = |at: &u64| self.ticks.saturating_sub(*at) <= SILENT_TICKS;
-        node == own.0 || self.heard.get(&node).is_some_and(heard)
-    }
 }
 
 impl Group {
@@ -101,7 +88,6 @@ impl Group {
             // Nobody asked for what is under way, so nobody should be refused because of it.
             return self.changes.deferred.push((change, answer));
         }
-        self.listen();
         let steps = match self.plan(change.clone()) {
             Err(reason) => return drop(answer.send(Err(ClusterError::Refused(reason)))),
             Ok(None) => return drop(answer.send(Ok(()))),
@@ -119,7 +105,8 @@ impl Group {
 
     /// Whether members that are up may not have been heard yet. A group of one has nobody to hear, and no ticks.
     fn has_just_begun_to_lead(&self) -> bool {
-        self.changes.led_ticks <= SILENT_TICKS && !self.is_alone()
+        let enough = self.shared.options.cluster.replica.election_ticks as u64;
+        self.changes.led_ticks <= enough && !self.is_alone()
     }
 
     fn propose_change(&mut self, change: &MembershipChange, answer: Answer) {
@@ -144,8 +131,10 @@ impl Group {
         if after == membership.voters {
             return Ok(());
         }
+        let heard = self.replica.progress().into_iter().filter(|progress| progress.active);
+        let live: BTreeSet<_> = heard.map(|progress| progress.node).chain([self.id]).collect();
         for voters in [&after, &membership.voters] {
-            let silent: Vec<_> = voters.iter().filter(|voter| !self.changes.is_live(self.id, **voter)).collect();
+            let silent: Vec<_> = voters.iter().filter(|voter| !live.contains(&NodeId(**voter))).collect();
             if (voters.len() - silent.len()) * 2 <= voters.len() {
                 let silent: Vec<_> = silent.into_iter().map(|node| format!("node {node}")).collect();
                 return Err(format!(
@@ -332,7 +321,6 @@ impl Group {
 
     pub(super) fn tick_changes(&mut self) {
         self.changes.ticks += 1;
-        self.listen();
         self.settle_transfer();
         if self.leading.is_some() {
             self.changes.led_ticks += 1;
@@ -340,13 +328,6 @@ impl Group {
                 self.take_up_deferred();
             }
         }
-    }
-
-    /// Notes of whom something was heard.
-    fn listen(&mut self) {
-        let active = self.replica.progress().into_iter().filter(|progress| progress.active);
-        let now = self.changes.ticks;
-        self.changes.heard.extend(active.map(|progress| (progress.node.0, now)));
     }
 
     /// Answers whoever waits for another leader, once there is one or it has taken too long.
