@@ -22,9 +22,9 @@ use crate::group_log::{GroupLog, from_log, to_log};
 use crate::membership::Membership;
 use crate::repair::{Question, Statement};
 
+mod answered;
 mod gate;
 mod guard;
-mod heard;
 mod members;
 mod output;
 mod refused;
@@ -93,8 +93,8 @@ pub struct Replica {
     abstains: bool,
     /// The commit indexes that others were sent last, while it leads.
     told: BTreeMap<u64, u64>,
-    /// The ticks at which others were heard last, while it leads.
-    heard: BTreeMap<u64, u64>,
+    /// The ticks at which others answered last, while it leads.
+    answered: BTreeMap<u64, u64>,
     /// When it may vote, where votes are guarded.
     guard: Option<guard::Guard>,
     /// The newest term in which this replica began to hand leadership over.
@@ -174,7 +174,7 @@ impl Replica {
             heartbeat_ticks: options.heartbeat_ticks,
             abstains: false,
             told: BTreeMap::new(),
-            heard: BTreeMap::new(),
+            answered: BTreeMap::new(),
             guard: None,
             handed_over: None,
             changes_applied: 0,
@@ -230,7 +230,7 @@ impl Replica {
             .map(|(node, progress)| FollowerProgress {
                 node: NodeId(*node),
                 matched: LogIndex(progress.matched),
-                active: self.is_heard(*node),
+                active: self.has_answered(*node),
                 needs_snapshot: progress.state == ProgressState::Snapshot,
             })
             .collect()
@@ -436,7 +436,7 @@ impl Replica {
         }
         // What is left to refuse is stale: a response of a node that is no member, a vote of an old term.
         drop(self.node.step(message));
-        self.note_heard(from);
+        self.note_answer(kind, from, term);
         self.note_sign_of_life(kind, from, term);
         self.draw_election_timeout();
         Ok(())
@@ -654,7 +654,7 @@ impl Replica {
         };
         if leadership != self.leadership {
             self.told.clear();
-            self.heard.clear();
+            self.answered.clear();
             self.leadership = leadership;
             self.output.leadership = Some(leadership);
         }

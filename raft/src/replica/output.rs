@@ -75,7 +75,7 @@ pub struct FollowerProgress {
     pub node: NodeId,
     /// Its log equals the leader's up to here.
     pub matched: LogIndex,
-    /// Whether it was heard of within the last election time-out.
+    /// Whether it has answered within the last election time-out.
     pub active: bool,
     /// Whether it waits for a snapshot.
     pub needs_snapshot: bool,

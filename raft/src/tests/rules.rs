@@ -344,7 +344,7 @@ fn a_leader_is_removed_after_it_has_handed_over() {
 }
 
 #[test]
-fn who_was_heard_lately_is_not_forgotten_once_in_an_election_timeout() {
+fn who_has_answered_lately_is_not_forgotten_once_in_an_election_timeout() {
     let mut hand = Hand::of(3);
     hand.elect();
     let term = hand.state().replica.leadership().term.0;
@@ -359,15 +359,22 @@ fn who_was_heard_lately_is_not_forgotten_once_in_an_election_timeout() {
         hand.tick(1);
         assert_eq!(active(&mut hand), [true, true]);
     }
-    // From now on node 3 is silent.
+    // From now on node 3 cannot be reached: it asks for votes, and answers nothing but what it was asked long ago.
     for passed in 1..3 * election_ticks {
         hand.take(message(MessageType::MsgHeartbeatResponse, 2, term));
+        hand.take(message(MessageType::MsgHeartbeatResponse, 3, term - 1));
+        hand.take(message(MessageType::MsgRequestPreVote, 3, term + 1));
         hand.tick(1);
         assert_eq!(active(&mut hand), [true, passed < election_ticks], "{passed}");
     }
     let refused = hand.state().replica.transfer_leadership(NodeId(3)).unwrap_err();
     assert!(matches!(refused, TransferRefused::Unreachable(NodeId(3))), "{refused}");
     assert!(hand.leads());
+    // Another leadership begins with nobody who has answered.
+    hand.take(message(MessageType::MsgHeartbeat, 2, term + 1));
+    hand.write_all();
+    hand.elect();
+    assert_eq!(active(&mut hand), [false, false]);
 }
 
 #[test]

@@ -36,7 +36,7 @@ const MESSAGES_WAITING_MAX: usize = 2;
 /// back takes longer than reading some of them, and many such threads at once longer still. Others on the connection wait
 /// meanwhile, so it may take no more than a millisecond or two, with records that are in memory.
 /// The bytes are those before the last record, which may come to more: it is known how long a record is when it is read.
-pub(super) const FEW: Few = Few { records: 512, bytes: 256 << 10 };
+pub(super) const FEW: Few = Few { records: 512, bytes: 512 << 10 };
 
 /// What is sent of a list in one answer, and the number of its last record.
 type Collected<Sent> = (Sent, Option<Sequence>);

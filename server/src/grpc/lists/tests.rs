@@ -69,7 +69,8 @@ async fn short_lists_and_long_ones_say_the_same() {
 
 #[tokio::test]
 async fn a_few_long_records_are_no_short_list() {
-    let scope = namespace_with(&[20], |_, number| carrying(&[format!("{number}{}", "x".repeat(16_000))])).await;
+    let many = FEW.bytes / 16_000 + 2;
+    let scope = namespace_with(&[many], |_, number| carrying(&[format!("{number}{}", "x".repeat(16_000))])).await;
     assert!(below(0).read_few(&scope, Sequence::ZERO, usize::MAX).unwrap().is_none());
     assert!(below(0).read_few(&scope, Sequence::ZERO, 10).unwrap().is_some());
     let (long, _) = below(0).collect_now(&scope, Sequence::ZERO, usize::MAX, "").unwrap();

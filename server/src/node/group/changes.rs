@@ -123,7 +123,7 @@ impl Group {
         }
     }
 
-    /// Makes sure that those of whom something was heard lately can go on deciding: with the voters that there would be,
+    /// Makes sure that those who have answered lately can go on deciding: with the voters that there would be,
     /// and with those that there are.
     fn check_majority(&self, change: &MembershipChange) -> Result<(), String> {
         let membership = self.replica.membership();
