@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use raft::eraftpb::{self, Message, MessageType};
-use raft::{Config, ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
+use raft::{Config, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 use steeple_engine::ids::{LogIndex, LogPosition, NodeId, Term};
 use steeple_engine::local::SeededEntropy;
 use steeple_engine::log::{Entry, EntryKind, HardState, LogError, LogReader, Outline};
@@ -22,11 +22,11 @@ use crate::group_log::{GroupLog, from_log, to_log};
 use crate::membership::Membership;
 use crate::repair::{Question, Statement};
 
-mod answered;
 mod gate;
 mod guard;
 mod members;
 mod output;
+mod progress;
 mod refused;
 mod sending;
 
@@ -217,23 +217,6 @@ impl Replica {
     #[must_use]
     pub fn last(&self) -> LogPosition {
         self.node.store().last()
-    }
-
-    /// What the leader knows of the others; empty on a follower.
-    #[must_use]
-    pub fn progress(&self) -> Vec<FollowerProgress> {
-        if self.node.raft.state != StateRole::Leader {
-            return Vec::new();
-        }
-        let others = self.node.raft.prs().iter().filter(|(node, _)| **node != self.id.0);
-        others
-            .map(|(node, progress)| FollowerProgress {
-                node: NodeId(*node),
-                matched: LogIndex(progress.matched),
-                active: self.has_answered(*node),
-                needs_snapshot: progress.state == ProgressState::Snapshot,
-            })
-            .collect()
     }
 
     /// One tick has passed.

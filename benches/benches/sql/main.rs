@@ -9,8 +9,8 @@
 //!
 //! The node is a process of its own (this program once more) that is called through the client library over loopback; so is
 //! PostgreSQL, with the settings of Debian's package; SQLite runs within this process, as it does in SPIRE, and so does another node,
-//! which is called through its own functions. A side that is not installed is left out. Before anything is measured all sides have to give the same answers. The table comes first; the last line is all of
-//! it as JSON.
+//! which is called through its own functions. A side that is not installed is left out. Before anything is measured all sides have to
+//! give the same answers. The table comes first; the last line is all of it as JSON.
 //!
 //! sqlx has a thread for each connection to SQLite and hands rows over one by one, which makes lists from there about twice as dear as
 //! they are in SPIRE; docs/performance.md has SPIRE's own code beside it.

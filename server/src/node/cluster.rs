@@ -56,7 +56,7 @@ pub struct MemberStatus {
     pub matched: Option<LogIndex>,
     /// Entries that it has still to get. Only the leader knows.
     pub lag_entries: Option<u64>,
-    /// Whether it was heard of lately. Only the leader knows of others.
+    /// Whether it has answered lately. Only the leader knows of others.
     pub recently_active: Option<bool>,
     /// The version of the features that it supports, as far as the node has heard.
     pub features: Option<u32>,
