@@ -146,6 +146,28 @@ impl KeysOfIndex {
 }
 
 impl TableIndexes {
+    /// Follows records that are made, as [`TableIndexes::apply`] follows each of them in turn. Ascending by number; `many` is
+    /// for use meanwhile.
+    ///
+    /// One index after the other takes all of them, so that keys that are in no cache are waited for together, and a set that
+    /// many of them belong to is looked for once.
+    ///
+    /// # Errors
+    /// When a body cannot be read; nothing has changed then.
+    pub(crate) fn create<'a>(
+        &mut self,
+        many: &mut KeysOfMany,
+        created: impl Iterator<Item = (Sequence, &'a [u8])>,
+    ) -> Result<(), RecordDecodeError> {
+        let definition = self.definition();
+        many.clear(definition);
+        for (sequence, body) in created {
+            many.collect(definition, sequence, body)?;
+        }
+        self.parts(many).for_each(Part::fill);
+        Ok(())
+    }
+
     /// What puts records into the indexes that are not in them yet, and come behind all that are.
     pub(crate) fn parts<'a>(&'a mut self, many: &'a mut KeysOfMany) -> impl Iterator<Item = Part<'a>> {
         let KeysOfMany { bytes, sequences, indexes, .. } = many;

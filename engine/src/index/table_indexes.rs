@@ -56,6 +56,10 @@ impl TableIndexes {
         Self { definition, all: Posting::default(), indexes, buffers: Buffers::default() }
     }
 
+    pub(super) fn definition(&self) -> &'static TableDefinition {
+        self.definition
+    }
+
     /// Follows one record from one body to another; `None` is absence.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use super::load::{self, Fork, InTurn};
 use super::reader::{ReadError, Reader, ReaderExtension as _, Record, Records, StreamRow, StreamState};
 use super::removal::Removed;
 use super::state::State;
-use crate::event::Event;
+use crate::event::{Change, Event};
 use crate::ids::{IndexId, LogIndex, NamespaceId, Revision, Sequence, StreamId, StreamSequence, TableId};
 use crate::index::Query;
 use crate::record_store::{RecordStore, RecordStoreError, WriteBatch};
@@ -23,6 +23,10 @@ use crate::table::{Catalog, RecordDecodeError};
 
 /// Counters and positions that a batch writes besides, as a rule.
 const COUNTERS_USUAL: usize = 8;
+
+/// From so many records on that are made one after another in a table, one index after the other takes all of them. With fewer
+/// there is nothing to gain.
+const CREATED_MANY: usize = 16;
 
 /// What folding produces; always rebuildable from events.
 ///
@@ -175,9 +179,7 @@ impl View {
             self.store.apply(ahead)?;
         }
         self.store.apply(batch)?;
-        for Committed { event, .. } in events {
-            self.follow_indexes(&mut state, event)?;
-        }
+        self.follow_indexes(&mut state, events)?;
         state.folded = folded;
         state.folded_stored = true;
         Ok(())
@@ -237,15 +239,40 @@ impl View {
         Ok(folded)
     }
 
-    fn follow_indexes(&self, state: &mut State, event: &Event) -> Result<(), ViewError> {
-        for change in &event.changes {
-            let table = state
-                .table_mut(self.catalog, event.namespace, change.table)
-                .ok_or(ViewError::UnknownTable { table: change.table })?;
-            let before = change.before.as_deref().filter(|_| !is_planted(Bug::IndexKeepsRemoved));
-            table.indexes.apply(change.sequence, before, change.after.as_deref())?;
-            table.last_sequence = table.last_sequence.max(change.sequence);
+    fn follow_indexes(&self, state: &mut State, events: &[Committed]) -> Result<(), ViewError> {
+        let changes: Vec<_> = events.iter().flat_map(|it| changes_of(&it.event)).collect();
+        for alike in changes.chunk_by(|one, other| are_created_alike(*one, *other)) {
+            if alike.len() >= CREATED_MANY {
+                self.follow_created(state, alike)?;
+            } else {
+                alike.iter().try_for_each(|(namespace, change)| self.follow_change(state, *namespace, change))?;
+            }
         }
+        Ok(())
+    }
+
+    fn follow_change(&self, state: &mut State, namespace: NamespaceId, change: &Change) -> Result<(), ViewError> {
+        let table = state
+            .table_mut(self.catalog, namespace, change.table)
+            .ok_or(ViewError::UnknownTable { table: change.table })?;
+        let before = change.before.as_deref().filter(|_| !is_planted(Bug::IndexKeepsRemoved));
+        table.indexes.apply(change.sequence, before, change.after.as_deref())?;
+        table.last_sequence = table.last_sequence.max(change.sequence);
+        Ok(())
+    }
+
+    /// Follows changes that make a record each, ascending by number, in one table.
+    fn follow_created(&self, state: &mut State, changes: &[(NamespaceId, &Change)]) -> Result<(), ViewError> {
+        let (Some((namespace, Change { table, .. })), Some((_, last))) = (changes.first(), changes.last()) else {
+            return Ok(());
+        };
+        let mut keys = std::mem::take(&mut state.keys_of_created);
+        let table_state =
+            state.table_mut(self.catalog, *namespace, *table).ok_or(ViewError::UnknownTable { table: *table })?;
+        let created = changes.iter().filter_map(|(_, change)| Some((change.sequence, change.after.as_deref()?)));
+        table_state.indexes.create(&mut keys, created)?;
+        table_state.last_sequence = table_state.last_sequence.max(last.sequence);
+        state.keys_of_created = keys;
         Ok(())
     }
 
@@ -278,6 +305,17 @@ pub(super) fn unreadable(key: &[u8]) -> ViewError {
         text
     });
     ViewError::Unreadable { key }
+}
+
+fn changes_of(event: &Event) -> impl Iterator<Item = (NamespaceId, &Change)> {
+    event.changes.iter().map(|change| (event.namespace, change))
+}
+
+/// Whether both changes make a record of the same table, the other one with a higher number, as numbers are given.
+fn are_created_alike(one: (NamespaceId, &Change), other: (NamespaceId, &Change)) -> bool {
+    let is_created = |change: &Change| change.before.is_none() && change.after.is_some();
+    let place = |(namespace, change): (NamespaceId, &Change)| (namespace, change.table);
+    is_created(one.1) && is_created(other.1) && place(one) == place(other) && one.1.sequence < other.1.sequence
 }
 
 fn follow_digest(digest: &mut Digest, event: &Event) {

@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use super::keys::FoldedPosition;
 use super::reader::StreamState;
 use crate::ids::{NamespaceId, Sequence, StreamId, StreamSequence, TableId};
-use crate::index::TableIndexes;
+use crate::index::{KeysOfMany, TableIndexes};
 use crate::table::Catalog;
 
 impl StreamState {
@@ -25,6 +25,8 @@ pub(crate) struct State {
     /// As the entry said that was folded last of its kind.
     pub(crate) membership: Option<Arc<[u8]>>,
     pub(crate) namespaces: HashMap<NamespaceId, NamespaceState, RandomState>,
+    /// Kept from batch to batch.
+    pub(super) keys_of_created: KeysOfMany,
 }
 
 /// Indexes and counters of one namespace.

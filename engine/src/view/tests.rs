@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::event::{Event, LowWaterMark, StreamItem};
+use crate::event::{Change, Event, LowWaterMark, StreamItem};
 use crate::ids::{IndexId, LogIndex, NamespaceId, Revision, Sequence, StreamId, StreamSequence, TableId, Timestamp};
 use crate::index::{Predicate, Query};
 use crate::local::SeededEntropy;
@@ -135,12 +135,14 @@ struct Bench {
     overlay: Overlay,
     events: Vec<Arc<Event>>,
     model: Model,
+    /// How often a record that is there is changed, and not another one made.
+    changes: f64,
 }
 
 impl Bench {
     fn new() -> Self {
         let view = View::open(CATALOG, Arc::new(MemoryStore::new())).unwrap();
-        Self { view, overlay: Overlay::new(CATALOG), events: Vec::new(), model: Model::default() }
+        Self { view, overlay: Overlay::new(CATALOG), events: Vec::new(), model: Model::default(), changes: 0.5 }
     }
 
     fn decide(&mut self, random: &mut StdRng) {
@@ -153,7 +155,7 @@ impl Bench {
         let name: u16 = random.random_range(0..400);
         let body = random_body(random, name);
         let changed = match target {
-            Some(target) if random.random_bool(0.5) => {
+            Some(target) if random.random_bool(self.changes) => {
                 let record = reader.get(NAMESPACE, ITEMS, target).unwrap().unwrap();
                 assert_eq!(self.model.records[&target.0], record.body);
                 if random.random_bool(0.4) {
@@ -280,6 +282,51 @@ fn queries_over_view_and_overlay_equal_a_naive_scan() {
                 bench.check(&mut random);
             }
         }
+    }
+}
+
+#[test]
+fn records_that_are_made_one_after_another_are_found_as_any_other() {
+    for seed in 0..12 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut bench = Bench { changes: 0.03, ..Bench::new() };
+        for _ in 0..6 {
+            (0..60).for_each(|_| bench.decide(&mut random));
+            bench.begin_anew();
+            (0..10).for_each(|_| bench.check(&mut random));
+        }
+    }
+}
+
+#[test]
+fn records_made_in_different_namespaces_are_kept_apart_when_they_are_folded_together() {
+    const EACH: u64 = 20;
+    let others = NamespaceId(8);
+    let created = |namespace, revision: u64, sequence: u64| {
+        let body = vec![0, sequence as u8, 0, 1];
+        let change =
+            Change { table: ITEMS, sequence: Sequence(sequence), previous: None, before: None, after: Some(body) };
+        committed(&Arc::new(Event {
+            revision: Revision(revision),
+            time: Timestamp(revision),
+            namespace,
+            request: None,
+            changes: vec![change],
+            items: Vec::new(),
+            marks: Vec::new(),
+            answer: Vec::new(),
+        }))
+    };
+    let first = (1..=EACH).map(|number| created(NAMESPACE, number, number));
+    let second = (1..=EACH).map(|number| created(others, EACH + number, EACH + number));
+    let view = View::open(CATALOG, Arc::new(MemoryStore::new())).unwrap();
+    view.fold(&first.chain(second).collect::<Vec<_>>()).unwrap();
+    let reader = view.read();
+    for (namespace, numbers) in [(NAMESPACE, 1..=EACH), (others, EACH + 1..=2 * EACH)] {
+        let query = Query::all().and(Predicate::Is { index: COLOUR, key: vec![1] });
+        let selected = reader.select(namespace, ITEMS, &query, Sequence::ZERO, usize::MAX);
+        assert!(selected.into_iter().eq(numbers.clone().map(Sequence)), "{namespace}");
+        assert_eq!(reader.last_sequence(namespace, ITEMS), Sequence(*numbers.end()));
     }
 }
 
