@@ -240,7 +240,11 @@ impl View {
     }
 
     fn follow_indexes(&self, state: &mut State, events: &[Committed]) -> Result<(), ViewError> {
-        let changes: Vec<_> = events.iter().flat_map(|it| changes_of(&it.event)).collect();
+        let mut changes = events.iter().flat_map(|it| changes_of(&it.event));
+        if events.iter().map(|it| it.event.changes.len()).sum::<usize>() < CREATED_MANY {
+            return changes.try_for_each(|(namespace, change)| self.follow_change(state, namespace, change));
+        }
+        let changes: Vec<_> = changes.collect();
         for alike in changes.chunk_by(|one, other| are_created_alike(*one, *other)) {
             if alike.len() >= CREATED_MANY {
                 self.follow_created(state, alike)?;
