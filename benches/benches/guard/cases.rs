@@ -14,14 +14,18 @@ use steeple_engine::spire::entries::queries::{self, ListEntries};
 /// Entries that are there: 50 of each agent and service.
 const ENTRIES: u64 = 5_000;
 
-/// Commands of a batch, and entries of one append.
+/// Entries of one append.
 const BATCH: u64 = 16;
+
+/// Commands of a small batch and of a large one, whose events are folded in different ways.
+const FEW: u64 = 8;
+const MANY: u64 = 64;
 
 /// Times that each is done before anything is counted.
 const BEFORE: u64 = 8;
 
-/// Batches of creations that are counted.
-const CREATED_BATCHES: u64 = 64;
+/// Creations that are counted.
+const CREATED: u64 = 1024;
 
 /// Part of the name of the function whose instructions count.
 pub(crate) const MARK: &str = "instructions_of_this_count";
@@ -37,8 +41,9 @@ pub(crate) struct Case {
 }
 
 /// All cases.
-pub(crate) const CASES: [Case; 6] = [
-    Case { name: "create: decide and fold", times: CREATED_BATCHES, calls: BATCH, prepare: create },
+pub(crate) const CASES: [Case; 7] = [
+    Case { name: "create: decide and fold 8", times: CREATED / FEW, calls: FEW, prepare: || create(FEW) },
+    Case { name: "create: decide and fold 64", times: CREATED / MANY, calls: MANY, prepare: || create(MANY) },
     Case { name: "fetch", times: 256, calls: 1, prepare: fetch },
     Case { name: "list 50 by parent", times: 64, calls: 1, prepare: || list("parent") },
     Case { name: "list 50 by selectors", times: 64, calls: 1, prepare: || list("selectors_exact") },
@@ -64,16 +69,16 @@ fn deployment() -> Deployment {
     Deployment::new(1, ENTRIES)
 }
 
-/// The whole way of creations through the pipeline: decide, encode, overlay, fold, answer.
-fn create() -> Box<dyn FnMut()> {
+/// The whole way of creations through the pipeline, so many at a time: decide, encode, overlay, fold, answer.
+fn create(at_a_time: u64) -> Box<dyn FnMut()> {
     let deployment = deployment();
     let mut group = Group::filled(RecordStoreKind::Memory, &deployment);
     let mut next = ENTRIES;
     // Made before, so that only the node's part counts.
     let mut batches: Vec<Vec<Command>> = Vec::new();
-    for _ in 0..CREATED_BATCHES + BEFORE {
-        batches.push((next..next + BATCH).map(|number| create_entry(deployment.entry(number))).collect());
-        next += BATCH;
+    for _ in 0..CREATED / at_a_time + BEFORE {
+        batches.push((next..next + at_a_time).map(|number| create_entry(deployment.entry(number))).collect());
+        next += at_a_time;
     }
     Box::new(move || group.carry_out(NAMESPACE, batches.pop().expect("a batch for each time")))
 }

@@ -13,6 +13,9 @@ use crate::ids::Sequence;
 use crate::sharded_table::{hash_of, order_of};
 use crate::table::{IndexKind, RecordDecodeError, TableDefinition};
 
+/// Bytes of keys from which on a buffer is not kept for later ones.
+const KEPT_BYTES_MAX: usize = 1 << 20;
+
 /// The keys of records of one table, by index. The buffers are kept from use to use.
 #[derive(Debug, Default)]
 pub(crate) struct KeysOfMany {
@@ -53,6 +56,11 @@ pub(crate) enum Part<'a> {
 }
 
 impl KeysOfMany {
+    /// Itself, to be used again, unless what it has held is not worth being kept.
+    pub(crate) fn unless_large(self) -> Self {
+        if self.bytes.capacity() <= KEPT_BYTES_MAX { self } else { Self::default() }
+    }
+
     /// Forgets all records; the next ones are of this table.
     pub(crate) fn clear(&mut self, definition: &'static TableDefinition) {
         self.bytes.clear();
@@ -146,8 +154,8 @@ impl KeysOfIndex {
 }
 
 impl TableIndexes {
-    /// Follows records that are made, as [`TableIndexes::apply`] follows each of them in turn. Ascending by number; `many` is
-    /// for use meanwhile.
+    /// Follows records that are made, as [`TableIndexes::apply`] follows each of them in turn, whatever is there already.
+    /// Ascending by number; `many` is for use meanwhile.
     ///
     /// One index after the other takes all of them, so that keys that are in no cache are waited for together, and a set that
     /// many of them belong to is looked for once.
@@ -168,7 +176,7 @@ impl TableIndexes {
         Ok(())
     }
 
-    /// What puts records into the indexes that are not in them yet, and come behind all that are.
+    /// What puts records into the indexes. Those that come behind all that are there take least.
     pub(crate) fn parts<'a>(&'a mut self, many: &'a mut KeysOfMany) -> impl Iterator<Item = Part<'a>> {
         let KeysOfMany { bytes, sequences, indexes, .. } = many;
         let bytes = &bytes[..];
@@ -296,6 +304,51 @@ mod tests {
             }
             prop_assert_eq!(content(&filled), content(&applied));
         }
+    }
+
+    /// Name, due number and tags, few enough to be there several times.
+    fn bodies() -> impl Strategy<Value = Vec<u8>> {
+        let body = (0_u8..3, 0_u8..12, 0_u8..5, proptest::collection::vec(0_u8..6, 0..4));
+        body.prop_map(|(high, low, due, tags)| [&[high, low, due], &tags[..]].concat())
+    }
+
+    proptest! {
+        #[test]
+        fn creating_many_is_applying_each_whatever_is_there(
+            before in proptest::collection::btree_map(1_u64..400, (bodies(), any::<bool>()), 0..300),
+            created in proptest::collection::vec(proptest::collection::btree_map(1_u64..500, bodies(), 0..60), 1..4),
+        ) {
+            let (mut together, mut applied) = (TableIndexes::new(&TABLE), TableIndexes::new(&TABLE));
+            for indexes in [&mut together, &mut applied] {
+                for (sequence, (body, _)) in &before {
+                    indexes.apply(Sequence(*sequence), None, Some(body)).unwrap();
+                }
+                for (sequence, (body, _)) in before.iter().filter(|(_, (_, is_removed))| *is_removed) {
+                    indexes.apply(Sequence(*sequence), Some(body), None).unwrap();
+                }
+            }
+            let mut many = KeysOfMany::default();
+            for created in &created {
+                let bodies = created.iter().map(|(sequence, body)| (Sequence(*sequence), &body[..]));
+                for (sequence, body) in bodies.clone() {
+                    applied.apply(sequence, None, Some(body)).unwrap();
+                }
+                together.create(&mut many, bodies).unwrap();
+            }
+            prop_assert_eq!(content(&together), content(&applied));
+        }
+    }
+
+    #[test]
+    fn records_are_not_made_when_one_of_them_cannot_be_read() {
+        let (mut indexes, mut many) = (TableIndexes::new(&TABLE), KeysOfMany::default());
+        indexes.apply(Sequence(1), None, Some(&[0, 1, 2, 3])).unwrap();
+        let before = content(&indexes);
+        let created = [(Sequence(2), &[0, 2, 2, 3][..]), (Sequence(3), &[0]), (Sequence(4), &[0, 4, 2, 3])];
+        assert!(indexes.create(&mut many, created.into_iter()).is_err());
+        assert_eq!(content(&indexes), before);
+        indexes.create(&mut many, created.into_iter().filter(|(_, body)| body.len() > 1)).unwrap();
+        assert_eq!(indexes.all.above(0).collect::<Vec<_>>(), [1, 2, 4]);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::table::{
 use crate::transaction::Transaction;
 
 const ITEMS: TableId = TableId(900);
+const OTHERS: TableId = TableId(901);
 const FEED: StreamId = StreamId(9);
 const NAME: IndexId = IndexId(0);
 const TAGS: IndexId = IndexId(1);
@@ -39,7 +40,20 @@ static TABLE: TableDefinition = TableDefinition {
     secret: false,
 };
 
-static CATALOG: Catalog = Catalog { tables: &[&TABLE], streams: &[&StreamDefinition { id: FEED, name: "feed" }] };
+/// Another table, with fewer indexes. Body: name, and whatever follows.
+static OTHER_TABLE: TableDefinition = TableDefinition {
+    id: OTHERS,
+    name: "others",
+    indexes: &[IndexDefinition { id: NAME, name: "name", kind: IndexKind::Unique }],
+    keys: |body, keys| {
+        keys.key(NAME, &body[..2]);
+        Ok(())
+    },
+    secret: false,
+};
+
+static CATALOG: Catalog =
+    Catalog { tables: &[&TABLE, &OTHER_TABLE], streams: &[&StreamDefinition { id: FEED, name: "feed" }] };
 
 fn item_keys(body: &[u8], keys: &mut dyn KeySink) -> Result<(), RecordDecodeError> {
     let [name_high, name_low, due, colour, tags @ ..] = body else {
@@ -299,16 +313,15 @@ fn records_that_are_made_one_after_another_are_found_as_any_other() {
 }
 
 #[test]
-fn records_made_in_different_namespaces_are_kept_apart_when_they_are_folded_together() {
+fn records_made_in_different_namespaces_and_tables_are_kept_apart_when_they_are_folded_together() {
     const EACH: u64 = 20;
     let others = NamespaceId(8);
-    let created = |namespace, revision: u64, sequence: u64| {
-        let body = vec![0, sequence as u8, 0, 1];
-        let change =
-            Change { table: ITEMS, sequence: Sequence(sequence), previous: None, before: None, after: Some(body) };
+    let created = |namespace, table, number: u64| {
+        let body = vec![0, number as u8, 0, 1];
+        let change = Change { table, sequence: Sequence(number), previous: None, before: None, after: Some(body) };
         committed(&Arc::new(Event {
-            revision: Revision(revision),
-            time: Timestamp(revision),
+            revision: Revision(number),
+            time: Timestamp(number),
             namespace,
             request: None,
             changes: vec![change],
@@ -317,16 +330,25 @@ fn records_made_in_different_namespaces_are_kept_apart_when_they_are_folded_toge
             answer: Vec::new(),
         }))
     };
-    let first = (1..=EACH).map(|number| created(NAMESPACE, number, number));
-    let second = (1..=EACH).map(|number| created(others, EACH + number, EACH + number));
+    let places = [(NAMESPACE, ITEMS), (others, ITEMS), (others, OTHERS), (NAMESPACE, ITEMS)];
+    let events = (0..).zip(places).flat_map(|(place, (namespace, table))| {
+        (place * EACH + 1..=(place + 1) * EACH).map(move |number| created(namespace, table, number))
+    });
     let view = View::open(CATALOG, Arc::new(MemoryStore::new())).unwrap();
-    view.fold(&first.chain(second).collect::<Vec<_>>()).unwrap();
+    view.fold(&events.collect::<Vec<_>>()).unwrap();
     let reader = view.read();
-    for (namespace, numbers) in [(NAMESPACE, 1..=EACH), (others, EACH + 1..=2 * EACH)] {
-        let query = Query::all().and(Predicate::Is { index: COLOUR, key: vec![1] });
-        let selected = reader.select(namespace, ITEMS, &query, Sequence::ZERO, usize::MAX);
-        assert!(selected.into_iter().eq(numbers.clone().map(Sequence)), "{namespace}");
-        assert_eq!(reader.last_sequence(namespace, ITEMS), Sequence(*numbers.end()));
+    let expected = [
+        (NAMESPACE, ITEMS, (1..=EACH).chain(3 * EACH + 1..=4 * EACH).collect::<Vec<_>>()),
+        (others, ITEMS, (EACH + 1..=2 * EACH).collect()),
+        (others, OTHERS, (2 * EACH + 1..=3 * EACH).collect()),
+    ];
+    for (namespace, table, numbers) in expected {
+        let selected = reader.select(namespace, table, &Query::all(), Sequence::ZERO, usize::MAX);
+        assert!(selected.into_iter().eq(numbers.iter().copied().map(Sequence)), "{namespace} {table}");
+        for number in &numbers {
+            assert_eq!(reader.find(namespace, table, NAME, &[0, *number as u8]), Some(Sequence(*number)));
+        }
+        assert_eq!(reader.last_sequence(namespace, table), Sequence(*numbers.last().unwrap()));
     }
 }
 

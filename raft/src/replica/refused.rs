@@ -65,8 +65,8 @@ pub enum TransferRefused {
     /// Only a voter can lead.
     #[error("node {0} has no vote in this group")]
     NoVoter(NodeId),
-    /// Nothing was heard of it.
-    #[error("node {0} was not heard of lately")]
+    /// It has not answered for the length of an election time-out.
+    #[error("node {0} has not answered lately")]
     Unreachable(NodeId),
     /// Writing would stop until it has caught up.
     #[error("node {node} is {entries} entries behind; repeat this when it has caught up")]

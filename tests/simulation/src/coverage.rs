@@ -183,6 +183,7 @@ pub const BRANCHES: &[&str] = &[
     "election: asked again who would vote",
     "leadership: lost with undecided events",
     "lease: the next one asked for before its end",
+    "fold: records made one after another taken together",
     "log: bit rot",
     "log: end replaced by another leader's entries",
     "log: file for the next segment made in advance",

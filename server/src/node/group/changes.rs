@@ -268,7 +268,7 @@ impl Group {
     fn check_caught_up(&self, node: NodeId) -> Result<(), String> {
         let progress = self.replica.progress().into_iter().find(|progress| progress.node == node);
         let Some(progress) = progress.filter(|progress| progress.active) else {
-            return Err(format!("node {node} was not heard of lately; promote it when it is up"));
+            return Err(format!("node {node} has not answered lately; promote it when it is up"));
         };
         let behind = self.replica.last().index.0.saturating_sub(progress.matched.0);
         if progress.needs_snapshot || behind > PROMOTE_BEHIND_MAX {

@@ -1476,7 +1476,7 @@ type ClusterMember struct {
 	MatchedLogIndex *uint64 `protobuf:"varint,5,opt,name=matched_log_index,json=matchedLogIndex,proto3,oneof" json:"matched_log_index,omitempty"`
 	// Entries that it has still to get. Only the leader knows.
 	LagEntries *uint64 `protobuf:"varint,6,opt,name=lag_entries,json=lagEntries,proto3,oneof" json:"lag_entries,omitempty"`
-	// Whether it was heard of lately. Only the leader knows of others.
+	// Whether it has answered lately. Only the leader knows of others.
 	RecentlyActive *bool `protobuf:"varint,7,opt,name=recently_active,json=recentlyActive,proto3,oneof" json:"recently_active,omitempty"`
 	// Version of the features that it supports, as far as the node has heard.
 	Features *uint32 `protobuf:"varint,8,opt,name=features,proto3,oneof" json:"features,omitempty"`
