@@ -370,10 +370,15 @@ fn who_has_answered_lately_is_not_forgotten_once_in_an_election_timeout() {
     let refused = hand.state().replica.transfer_leadership(NodeId(3)).unwrap_err();
     assert!(matches!(refused, TransferRefused::Unreachable(NodeId(3))), "{refused}");
     assert!(hand.leads());
-    // Another leadership begins with nobody who has answered.
+    // Another leadership begins with nobody who has answered, however soon: here node 2 hands it back at once.
+    assert_eq!(active(&mut hand), [true, false]);
     hand.take(message(MessageType::MsgHeartbeat, 2, term + 1));
     hand.write_all();
-    hand.elect();
+    hand.take(message(MessageType::MsgTimeoutNow, 2, term + 1));
+    hand.write_all();
+    hand.take(message(MessageType::MsgRequestVoteResponse, 2, term + 2));
+    hand.write_all();
+    assert!(hand.leads());
     assert_eq!(active(&mut hand), [false, false]);
 }
 
