@@ -20,8 +20,9 @@ const SECRETS: [&str; 3] = [
 ];
 
 /// Answers that nodes put together as `src/packed.rs` has it: the bytes are those of the message in its place.
-const PACKED: [&str; 4] = [
+const PACKED: [&str; 5] = [
     ".steeple.events.v1.TailResponse",
+    ".steeple.spire.v1.BatchResponse",
     ".steeple.spire.v1.ListRegistrationEntriesResponse",
     ".steeple.spire.v1.StreamRegistrationEntriesResponse",
     ".steeple.spire.v1.FetchRegistrationEntriesResponse",

@@ -21,7 +21,13 @@ pub type StreamRegistrationEntriesResponse = Packed<v1::StreamRegistrationEntrie
 /// What nodes answer `FetchRegistrationEntries` with.
 pub type FetchRegistrationEntriesResponse = Packed<v1::FetchRegistrationEntriesResponse>;
 
-/// The field that holds the entries of each of them.
+/// What nodes answer batches of mutations with.
+pub type BatchResponse = Packed<v1::BatchResponse>;
+
+/// The field that holds the outcomes of a batch.
+pub const OUTCOMES: u32 = 1;
+
+/// The field that holds the entries of each list of them.
 pub const ENTRIES: u32 = 1;
 
 /// What nodes send to a tail.

@@ -96,25 +96,32 @@ impl AnswerSource {
         !matches!(self, Self::Inline(Answer::Progress { more: true, .. }))
     }
 
+    /// The change and the body that the answer is read from; none when it is no record, or points outside the changes.
+    #[must_use]
+    pub fn stored<'a>(&self, changes: &'a [Change]) -> Option<(&'a Change, &'a [u8])> {
+        let (position, is_after) = match *self {
+            Self::Inline(_) => return None,
+            Self::After(position) => (position, true),
+            Self::Before(position) => (position, false),
+        };
+        let change = changes.get(usize::from(position))?;
+        let body = if is_after { &change.after } else { &change.before };
+        Some((change, body.as_ref()?))
+    }
+
     /// The answer, read from the event's changes where it points there.
     ///
     /// # Errors
     /// When it points outside the changes or a body cannot be read.
     pub fn resolve(self, changes: &[Change]) -> Result<Answer, RecordDecodeError> {
-        let (position, body) = match self {
-            Self::Inline(answer) => return Ok(answer),
-            Self::After(position) => {
-                (position, changes.get(usize::from(position)).and_then(|change| change.after.as_ref()))
-            }
-            Self::Before(position) => {
-                (position, changes.get(usize::from(position)).and_then(|change| change.before.as_ref()))
-            }
-        };
-        let (Some(body), Some(change)) = (body, changes.get(usize::from(position))) else {
-            return Err(RecordDecodeError::Malformed {
-                table: "answer",
-                detail: format!("points at change {position} of {}", changes.len()),
-            });
+        let Some((change, body)) = self.stored(changes) else {
+            return match self {
+                Self::Inline(answer) => Ok(answer),
+                Self::After(position) | Self::Before(position) => Err(RecordDecodeError::Malformed {
+                    table: "answer",
+                    detail: format!("points at change {position} of {}", changes.len()),
+                }),
+            };
         };
         match change.table {
             tables::BUNDLES => Ok(Answer::Bundle(Bundle::decode(body)?)),

@@ -1,5 +1,7 @@
 //! Several mutations in one message, each with an outcome of its own, and streams of such messages.
 
+mod outcomes;
+
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::time::Duration;
@@ -7,20 +9,22 @@ use std::time::Duration;
 use prost::Message;
 use steeple_engine::domain::Command;
 use steeple_engine::ids::{RequestId, Revision};
-use steeple_engine::spire::{self, bundles};
+use steeple_engine::spire::{self, bundles, nodes};
 use steeple_wire::common::v1::RequestContext;
 use steeple_wire::spire::v1::mutation::Operation;
 use steeple_wire::spire::v1::mutation_outcome::Result as Answer;
-use steeple_wire::spire::v1::{BatchRequest, BatchResponse, MutationFailure, MutationOutcome};
+use steeple_wire::spire::v1::{BatchRequest, MutationOutcome};
 use steeple_wire::status::ErrorKind;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
+use self::outcomes::{EntryAnswer, Outcomes};
+use super::answers::BatchResponse;
 use super::mutations::{Mutation, Steps};
 use super::scope::{Scope, request_id};
 use super::{errors, limits, sending};
-use crate::node::{Accepted, NOTICES_MAX, Node, Submitted};
+use crate::node::{Accepted, CarriedOut, NOTICES_MAX, Node, Submitted};
 
 /// How long the first batch of a stream may be on its way.
 const FIRST_PATIENCE: Duration = Duration::from_secs(30);
@@ -45,6 +49,8 @@ struct Pending {
 /// How an answer of the engine becomes one of a mutation, and what to go on with when it is not done in one step.
 struct Finish {
     answer: Box<dyn FnOnce(spire::Answer, Steps) -> Result<Answer, Status> + Send>,
+    /// For an answer that is a registration entry alone.
+    entry: Option<EntryAnswer>,
     again: Option<(Option<RequestId>, spire::Command)>,
 }
 
@@ -72,32 +78,32 @@ async fn submit(scope: &Scope, namespace: &str, batch: BatchRequest) -> Result<P
 impl Pending {
     /// Waits until all of it is done, or refused; the revision is the newest one that it made.
     async fn finish(self) -> Result<(BatchResponse, Revision), Status> {
-        let mut submitted = self.submitted.outcomes().await.into_iter();
-        let mut room = Room { bytes: limits::ANSWER_BYTES_MAX };
-        let mut outcomes = Vec::with_capacity(self.mutations.len());
+        let mut submitted = self.submitted.carried_out().await.into_iter();
+        let mut outcomes = Outcomes::default();
         for mutation in self.mutations {
-            let outcome = match mutation {
+            match mutation {
                 Ok(finish) => match submitted.next() {
-                    Some(Ok(accepted)) => finish.finish(&self.scope, accepted).await,
-                    Some(Err(error)) => Err(errors::not_submitted(&error)),
-                    None => Err(errors::panicked()),
+                    Some(Ok(done)) => finish.finish(&self.scope, done, &mut outcomes).await,
+                    Some(Err(error)) => outcomes.put(Err(errors::not_submitted(&error))),
+                    None => outcomes.put(Err(errors::panicked())),
                 },
-                Err(refused) => Err(refused),
-            };
-            outcomes.push(outcome.map(|outcome| room.admit(outcome)));
+                Err(refused) => outcomes.put(Err(refused)),
+            }
         }
-        if let Some(status) = all_not_led(&outcomes) {
-            return Err(status);
-        }
-        let outcomes: Vec<_> =
-            outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|status| failed(&status))).collect();
-        let newest = outcomes.iter().map(|outcome| outcome.revision).max().unwrap_or(0);
-        Ok((BatchResponse { outcomes }, Revision(newest)))
+        outcomes.answer()
     }
 }
 
 impl Finish {
-    async fn finish(self, scope: &Scope, first: Accepted) -> Result<MutationOutcome, Status> {
+    async fn finish(self, scope: &Scope, first: CarriedOut, outcomes: &mut Outcomes) {
+        match (self.entry, first.entry()) {
+            (Some(answer), Some(entry)) => outcomes.put_entry(first.revision, answer, entry),
+            _ => outcomes.put(self.read(scope, first).await),
+        }
+    }
+
+    async fn read(self, scope: &Scope, first: CarriedOut) -> Result<MutationOutcome, Status> {
+        let first = first.read().map_err(|error| errors::not_submitted(&error))?;
         let (accepted, changed) = match (first.answer.progress(), self.again) {
             (Some((changed, true)), Some((request, command))) => {
                 let (rest, more) =
@@ -225,57 +231,12 @@ async fn next_of(batches: &mut Option<Streaming<BatchRequest>>) -> Result<Option
     }
 }
 
-/// The status of the whole batch when this node decided none of it, which says where to go.
-fn all_not_led(outcomes: &[Result<MutationOutcome, Status>]) -> Option<Status> {
-    let not_led = |outcome: &Result<_, Status>| match outcome {
-        Err(status) => ErrorKind::of(status) == Some(ErrorKind::NotLeader),
-        Ok(_) => false,
-    };
-    let last = outcomes.last()?.as_ref().err()?;
-    outcomes.iter().all(not_led).then(|| last.clone())
-}
-
-fn failed(status: &Status) -> MutationOutcome {
-    MutationOutcome { revision: 0, result: Some(Answer::Failure(failure(status))) }
-}
-
-/// What is left of the message for answers. Failures need none of it: they are short.
-struct Room {
-    bytes: usize,
-}
-
-impl Room {
-    /// The outcome, or only that it was carried out when its answer does not fit any more. A message that is too large
-    /// would be lost with all outcomes.
-    fn admit(&mut self, outcome: MutationOutcome) -> MutationOutcome {
-        let bytes = outcome.encoded_len() + limits::ITEM_FRAME_BYTES;
-        match self.bytes.checked_sub(bytes) {
-            Some(left) => {
-                self.bytes = left;
-                outcome
-            }
-            None => {
-                let text = "the mutation was carried out, but its answer does not fit into that of the batch";
-                let failure = failure(&ErrorKind::AnswerTooLarge.status(text));
-                MutationOutcome { revision: outcome.revision, result: Some(Answer::Failure(failure)) }
-            }
-        }
-    }
-}
-
-fn failure(status: &Status) -> MutationFailure {
-    MutationFailure {
-        code: status.code().into(),
-        message: status.message().to_owned(),
-        error: ErrorKind::of(status).map(|kind| kind.text().to_owned()).unwrap_or_default(),
-    }
-}
-
 fn prepare(scope: &Scope, namespace: &str, operation: Option<Operation>) -> Result<Prepared, Status> {
+    let entry = operation.as_ref().and_then(EntryAnswer::to);
     macro_rules! prepare {
         ($($variant:ident)*) => {
             match operation {
-                $(Some(Operation::$variant(mutation)) => prepare_one(scope, namespace, mutation, Answer::$variant),)*
+                $(Some(Operation::$variant(mutation)) => prepare_one(scope, namespace, mutation, entry, Answer::$variant),)*
                 None => Err(Status::invalid_argument("a mutation of the batch has no operation that this node knows")),
             }
         };
@@ -292,6 +253,7 @@ fn prepare_one<M: Mutation>(
     scope: &Scope,
     namespace: &str,
     mut mutation: M,
+    entry: Option<EntryAnswer>,
     wrap: impl FnOnce(M::Answer) -> Answer + Send + 'static,
 ) -> Result<Prepared, Status> {
     let context: RequestContext = mutation.context().take().unwrap_or_default();
@@ -302,51 +264,13 @@ fn prepare_one<M: Mutation>(
     let request = request_id(&context.request_id)?.filter(|_| M::REMEMBERED);
     let again = goes_in_steps(&command).then(|| (request, command.clone()));
     let answer = Box::new(move |answer, steps| M::answer(answer, steps).map(wrap));
-    Ok(Prepared { request, command, finish: Finish { answer, again } })
+    Ok(Prepared { request, command, finish: Finish { answer, entry, again } })
 }
 
 /// Whether a command may take more than one step. No other one that a batch may hold does.
 fn goes_in_steps(command: &spire::Command) -> bool {
-    matches!(command, spire::Command::Bundle(bundles::Command::Delete { .. }))
-}
-
-#[cfg(test)]
-mod tests {
-    use steeple_wire::status::LeaderHint;
-
-    use super::*;
-
-    #[test]
-    fn an_answer_that_does_not_fit_leaves_word_that_it_was_carried_out() {
-        let done = |revision, node: &str| {
-            let node = steeple_wire::spire::v1::AttestedNode { spiffe_id: node.into(), ..Default::default() };
-            let answer = steeple_wire::spire::v1::CreateAttestedNodeResponse { node: Some(node) };
-            MutationOutcome { revision, result: Some(Answer::CreateAttestedNode(answer)) }
-        };
-        let mut room = Room { bytes: 200 };
-        assert_eq!(room.admit(done(1, "n")), done(1, "n"));
-        let omitted = room.admit(done(2, &"n".repeat(300)));
-        let Some(Answer::Failure(failure)) = omitted.result else { panic!("{omitted:?}") };
-        assert_eq!((omitted.revision, failure.error.as_str()), (2, "answer-too-large"));
-        assert_eq!(room.admit(done(3, "n")), done(3, "n"), "what fits still goes");
-    }
-
-    #[test]
-    fn a_batch_of_which_nothing_was_decided_is_refused_as_one() {
-        let hint = LeaderHint { node: Some(2), address: Some("node-2:7400".into()) };
-        let not_led = || Err(hint.status("text"));
-        let status = all_not_led(&[not_led(), not_led()]).unwrap();
-        assert_eq!(LeaderHint::of(&status), Some(hint.clone()));
-        assert!(all_not_led(&[not_led(), Ok(MutationOutcome::default())]).is_none());
-        assert!(all_not_led(&[not_led(), Err(ErrorKind::OutcomeUnknown.status("text"))]).is_none());
-        assert!(all_not_led(&[]).is_none());
-    }
-
-    #[test]
-    fn failures_say_what_a_status_says() {
-        let failed = failure(&ErrorKind::OutcomeUnknown.status("text"));
-        assert_eq!((failed.code, failed.error.as_str()), (10, "outcome-unknown"));
-        let failed = failure(&Status::not_found("datastore-sql: record not found"));
-        assert_eq!((failed.code, failed.error.as_str()), (5, ""));
-    }
+    matches!(
+        command,
+        spire::Command::Bundle(bundles::Command::Delete { .. }) | spire::Command::Node(nodes::Command::Delete { .. })
+    )
 }

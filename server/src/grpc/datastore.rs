@@ -166,12 +166,12 @@ macro_rules! service {
             async fn batch(
                 &self,
                 request: Request<wire::BatchRequest>,
-            ) -> Result<Response<wire::BatchResponse>, Status> {
+            ) -> Result<Response<answers::BatchResponse>, Status> {
                 let (answer, revision) = batch::carry_out(&self.node, request.into_inner()).await?;
                 Ok(respond(answer, revision))
             }
 
-            type StreamBatchesStream = Stream<wire::BatchResponse>;
+            type StreamBatchesStream = Stream<answers::BatchResponse>;
 
             async fn stream_batches(
                 &self,

@@ -67,6 +67,7 @@ pub use self::rescue::{RescueError, Rescued, rescue};
 pub use self::restore::restore;
 pub use self::roster::RosterError;
 pub use self::snapshots::{SnapshotError, TakenSnapshot};
+pub(crate) use self::submissions::CarriedOut;
 pub use self::submissions::Submitted;
 
 use self::core::Core;

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use steeple_engine::domain::Command;
+use steeple_engine::domain::{Answer, AnswerSource, Command};
 use steeple_engine::event::{Event, RequestStamp};
 use steeple_engine::ids::{NamespaceId, RequestId, Revision};
+use steeple_engine::spire::entries::records::{ArchivedEntry, Entry};
 use steeple_engine::spire::notices::{self, Notice};
+use steeple_engine::spire::tables;
 use steeple_raft::Outcome;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -114,6 +116,11 @@ impl Part {
 impl Submitted {
     /// Waits for all of them, and tells what became of each, in their order.
     pub async fn outcomes(self) -> Vec<Result<Accepted, SubmitError>> {
+        self.carried_out().await.into_iter().map(|carried_out| carried_out?.read()).collect()
+    }
+
+    /// As [`Submitted::outcomes`], with answers that are still to be read.
+    pub(crate) async fn carried_out(self) -> Vec<Result<CarriedOut, SubmitError>> {
         let mut decided = Vec::with_capacity(self.asked.len());
         for part in self.parts {
             decided.extend(part.outcomes(&self.node).await);
@@ -122,6 +129,43 @@ impl Submitted {
         asked
             .map(|((request, notable), decided)| self.node.read_outcome(*request, notable.as_ref(), decided?))
             .collect()
+    }
+}
+
+/// A mutation that was carried out, with its answer where that lies.
+pub(crate) struct CarriedOut {
+    pub(crate) revision: Revision,
+    notices: Vec<Notice>,
+    answer: Unread,
+}
+
+/// An answer that is still to be read.
+enum Unread {
+    /// There is nothing to be read.
+    Answer(Answer),
+    /// It is in the event.
+    Event(Arc<Event>, AnswerSource),
+}
+
+impl CarriedOut {
+    /// The registration entry that the answer is, as the event has it; none when the answer is another one, or cannot be read.
+    pub(crate) fn entry(&self) -> Option<&ArchivedEntry> {
+        let Unread::Event(event, AnswerSource::Spire(source)) = &self.answer else { return None };
+        let (change, body) = source.stored(&event.changes)?;
+        (change.table == tables::ENTRIES).then(|| Entry::view(body).ok()).flatten()
+    }
+
+    /// Reads the answer.
+    pub(crate) fn read(self) -> Result<Accepted, SubmitError> {
+        let Self { revision, notices, answer } = self;
+        let answer = match answer {
+            Unread::Answer(answer) => answer,
+            Unread::Event(event, source) => source.resolve(&event.changes).map_err(|error| {
+                tracing::error!(%revision, %error, "the answer of a committed event cannot be read");
+                no_answer(revision, &error)
+            })?,
+        };
+        Ok(Accepted { revision, answer, notices })
     }
 }
 
@@ -139,7 +183,7 @@ impl Node {
     ) -> Result<Accepted, SubmitError> {
         let notable = notable(&command);
         let outcome = self.carry_out(namespace, request, command).await?;
-        self.read_outcome(request, notable.as_ref(), outcome)
+        self.read_outcome(request, notable.as_ref(), outcome)?.read()
     }
 
     /// Submits a bounded mutation again and again until nothing is left to do, and answers how many records all steps
@@ -229,42 +273,39 @@ impl Node {
         request: Option<RequestId>,
         notable: Option<&steeple_engine::spire::Command>,
         outcome: Outcome,
-    ) -> Result<Accepted, SubmitError> {
+    ) -> Result<CarriedOut, SubmitError> {
         match outcome {
             Outcome::Committed { event, source } => {
                 let mut notices = notices_of(notable, &event);
                 notices.iter().for_each(log_notice);
                 notices.truncate(NOTICES_MAX);
-                let revision = event.revision;
-                let answer = source.resolve(&event.changes).map_err(|error| {
-                    tracing::error!(%revision, %error, "an answer that was just decided cannot be read");
-                    no_answer(revision, &error)
-                })?;
-                Ok(Accepted { revision, answer, notices })
+                Ok(CarriedOut { revision: event.revision, notices, answer: Unread::Event(event, source) })
             }
-            Outcome::Unchanged { revision, answer } => Ok(Accepted { revision, answer, notices: Vec::new() }),
+            Outcome::Unchanged { revision, answer } => {
+                Ok(CarriedOut { revision, notices: Vec::new(), answer: Unread::Answer(answer) })
+            }
             Outcome::Rejected { revision, rejection } => Err(SubmitError::Rejected { revision, rejection }),
-            Outcome::Repeated { revision } => self.answer_again(revision, notable),
+            Outcome::Repeated { revision } => {
+                self.answer_again(revision, notable).map_err(|error| no_answer(revision, &error))
+            }
             Outcome::RequestReused => Err(SubmitError::RequestReused(request.unwrap_or(RequestId([0; 16])))),
             Outcome::TooLarge { bytes, limit } => Err(SubmitError::TooLarge { bytes, limit }),
             Outcome::NotProposed(reason) => Err(SubmitError::Unavailable(reason.to_string())),
         }
     }
 
-    /// The answer of an event that is committed already.
+    /// The answer of an event that is committed already. It is read at once: the event, which may be large, was perhaps fetched from
+    /// the log for this answer alone, and a batch may ask for many.
     fn answer_again(
         &self,
         revision: Revision,
         notable: Option<&steeple_engine::spire::Command>,
-    ) -> Result<Accepted, SubmitError> {
-        let again = || -> Result<Accepted, QueryError> {
-            let event = self.event(revision)?;
-            let source = steeple_engine::domain::AnswerSource::decode(&event.answer)?;
-            let mut notices = notices_of(notable, &event);
-            notices.truncate(NOTICES_MAX);
-            Ok(Accepted { revision, answer: source.resolve(&event.changes)?, notices })
-        };
-        again().map_err(|error| no_answer(revision, &error))
+    ) -> Result<CarriedOut, QueryError> {
+        let event = self.event(revision)?;
+        let source = AnswerSource::decode(&event.answer)?;
+        let mut notices = notices_of(notable, &event);
+        notices.truncate(NOTICES_MAX);
+        Ok(CarriedOut { revision, notices, answer: Unread::Answer(source.resolve(&event.changes)?) })
     }
 }
 
@@ -308,7 +349,6 @@ fn log_notice(notice: &Notice) {
 
 #[cfg(test)]
 mod tests {
-    use steeple_engine::domain::AnswerSource;
     use steeple_engine::spire;
 
     use super::super::tests::entry;
@@ -326,8 +366,9 @@ mod tests {
             event: Arc::clone(&event),
             source: AnswerSource::Spire(spire::AnswerSource::After(place)),
         };
-        assert_eq!(node.read_outcome(None, None, outcome(0)).unwrap().answer, accepted.answer);
-        match node.read_outcome(None, None, outcome(7)) {
+        let read = |place| node.read_outcome(None, None, outcome(place)).unwrap().read();
+        assert_eq!(read(0).unwrap().answer, accepted.answer);
+        match read(7) {
             Err(SubmitError::OutcomeUnknown(reason)) => assert!(reason.contains("carried out at revision"), "{reason}"),
             other => panic!("{other:?}"),
         }

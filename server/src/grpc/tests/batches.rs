@@ -19,6 +19,89 @@ async fn each_mutation_of_a_batch_has_its_own_outcome() {
 }
 
 #[tokio::test]
+async fn entries_are_told_by_a_batch_as_they_are_by_calls() {
+    let Served { spire, channel, .. } = serve().await;
+    let request = |id: u8| Some(RequestContext { namespace: String::new(), request_id: vec![id; 16] });
+    let create = |id: u8, name: &str| {
+        let create = CreateRegistrationEntryRequest { context: request(id), entry: Some(entry(name, &["uid:1"])) };
+        Operation::CreateRegistrationEntry(create)
+    };
+    let create_or_return = |name: &str| {
+        let entry = Some(entry(name, &["uid:2"]));
+        Operation::CreateOrReturnRegistrationEntry(CreateOrReturnRegistrationEntryRequest { context: None, entry })
+    };
+    let update = |name: &str| {
+        let entry = Some(RegistrationEntry { hint: "hint".into(), ..entry(name, &[]) });
+        let mask = Some(RegistrationEntryMask { hint: true, ..Default::default() });
+        Operation::UpdateRegistrationEntry(UpdateRegistrationEntryRequest { context: None, entry, mask })
+    };
+    let delete = |name: &str| {
+        let request = DeleteRegistrationEntryRequest { context: None, entry_id: name.into() };
+        Operation::DeleteRegistrationEntry(request)
+    };
+    let operations = [
+        create(1, "a"),
+        create(1, "a"),
+        create_or_return("b"),
+        create_or_return("b"),
+        update("a"),
+        delete("a"),
+        delete("a"),
+        create(2, "c"),
+    ];
+    let mutations = operations.into_iter().map(|operation| Mutation { operation: Some(operation) }).collect();
+    let batch = BatchRequest { namespace: "prod".into(), mutations };
+    let outcomes = DatastoreClient::new(channel).batch(batch).await.unwrap().into_inner().message.outcomes;
+    let told = outcomes.iter().map(|outcome| match outcome.result.clone().unwrap() {
+        Answer::CreateRegistrationEntry(answer) => (answer.entry.unwrap(), "created"),
+        Answer::CreateOrReturnRegistrationEntry(answer) if answer.existing => (answer.entry.unwrap(), "returned"),
+        Answer::CreateOrReturnRegistrationEntry(answer) => (answer.entry.unwrap(), "new"),
+        Answer::UpdateRegistrationEntry(answer) => (answer.entry.unwrap(), "updated"),
+        Answer::DeleteRegistrationEntry(answer) => (answer.entry.unwrap(), "deleted"),
+        Answer::Failure(failure) => (RegistrationEntry { hint: failure.message, ..Default::default() }, "failed"),
+        other => panic!("{other:?}"),
+    });
+    let told: Vec<_> = told.collect();
+    let kinds: Vec<_> = told.iter().map(|(_, kind)| *kind).collect();
+    assert_eq!(kinds, ["created", "created", "new", "returned", "updated", "deleted", "failed", "created"]);
+    let entries: Vec<_> = told.into_iter().map(|(entry, _)| entry).collect();
+    assert_eq!(entries[0].selectors, [selector("uid:1")]);
+    assert!(entries[0].created_at > 0);
+    assert_eq!((&entries[1], &entries[3]), (&entries[0], &entries[2]));
+    assert_eq!(entries[4], RegistrationEntry { hint: "hint".into(), revision_number: 1, ..entries[0].clone() });
+    assert_eq!((&entries[5], entries[6].hint.as_str()), (&entries[4], "datastore-sql: record not found"));
+    let stored = spire.fetch_registration_entries(vec!["b".into(), "c".into()]).await.unwrap();
+    assert_eq!(stored, [entries[2].clone(), entries[7].clone()]);
+    let first = outcomes[0].revision;
+    let revisions: Vec<_> = outcomes.iter().map(|outcome| outcome.revision).collect();
+    assert_eq!(revisions, [first, first, first + 1, first + 1, first + 2, first + 3, 0, first + 4]);
+}
+
+#[tokio::test]
+async fn a_node_is_deleted_in_a_batch_with_more_entries_than_one_step_takes() {
+    let Served { spire, .. } = serve().await;
+    let node = AttestedNode { attestation_data_type: "join_token".into(), ..agent("n") };
+    spire.create_attested_node(node.clone()).await.unwrap();
+    let aliases = CASCADE_MAX + 1;
+    let alias = |number| {
+        let selectors = vec![Selector { r#type: "spiffe_id".into(), value: "n".into() }];
+        let entry = RegistrationEntry { parent_id: "n".into(), selectors, ..entry(&format!("alias-{number}"), &[]) };
+        Operation::CreateRegistrationEntry(CreateRegistrationEntryRequest { context: None, entry: Some(entry) })
+    };
+    for first in (0..aliases).step_by(limits::BATCH_MUTATIONS_MAX) {
+        let last = aliases.min(first + limits::BATCH_MUTATIONS_MAX);
+        let outcomes = spire.batch((first..last).map(alias).collect()).await;
+        assert!(outcomes.iter().all(|outcome| outcome.answer.is_ok()));
+    }
+    let delete = DeleteAttestedNodeRequest { context: None, spiffe_id: "n".into() };
+    let outcomes = spire.batch(vec![Operation::DeleteAttestedNode(delete)]).await;
+    let Ok(Answer::DeleteAttestedNode(answer)) = &outcomes[0].answer else { panic!("{outcomes:?}") };
+    assert_eq!((&answer.node, answer.cascaded.len()), (&Some(node), aliases));
+    assert_eq!(outcomes[0].revision, spire.seen_revision());
+    assert_eq!(spire.count_registration_entries(RegistrationEntryFilter::default()).await.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn a_writer_carries_out_in_order_what_was_handed_over_in_order() {
     let Served { spire, .. } = serve().await;
     let writer = spire.writer(WriterOptions { in_flight_max: 700 });

@@ -11,9 +11,10 @@ use steeple_client::types::datastore_client::DatastoreClient;
 use steeple_client::types::mutation_outcome::Result as Answer;
 use steeple_client::types::{
     AttestedNode, AttestedNodeFilter, BatchRequest, Bundle, BySelectors, CaJournal, CreateAttestedNodeRequest,
-    DeleteAttestedNodeRequest, DeleteMode, FederationRelationship, FetchBundleRequest, MatchBehavior, Mutation,
+    CreateOrReturnRegistrationEntryRequest, CreateRegistrationEntryRequest, DeleteAttestedNodeRequest, DeleteMode,
+    DeleteRegistrationEntryRequest, FederationRelationship, FetchBundleRequest, MatchBehavior, Mutation,
     PruneCaJournalsRequest, PrunedEntry, RegistrationEntry, RegistrationEntryFilter, RegistrationEntryMask, Selector,
-    StreamAttestedNodesRequest,
+    StreamAttestedNodesRequest, UpdateRegistrationEntryRequest,
 };
 use steeple_client::{
     BootstrapState, Client, Error, Moment, Namespace, Operation, RequestId, TailContent, TailOptions, TailStart,
@@ -22,7 +23,7 @@ use steeple_client::{
 use steeple_engine::ids::StreamSequence;
 use steeple_engine::record_store::RecordStoreKind;
 use steeple_engine::spire::REGISTRATIONS;
-use steeple_engine::spire::limits::PRUNE_NODES_MAX;
+use steeple_engine::spire::limits::{CASCADE_MAX, PRUNE_NODES_MAX};
 use steeple_wire::admin::v1::DeleteNamespaceRequest;
 use steeple_wire::admin::v1::admin_client::AdminClient;
 use steeple_wire::common::v1::{ReadContext, RequestContext};
@@ -86,10 +87,7 @@ async fn create_entries(spire: &Namespace, count: usize) {
         let last = (first + limits::BATCH_MUTATIONS_MAX).min(count);
         let operation = |number| {
             let entry = Some(entry(&format!("e{number:05}"), &["uid:1"]));
-            Operation::CreateRegistrationEntry(steeple_client::types::CreateRegistrationEntryRequest {
-                context: None,
-                entry,
-            })
+            Operation::CreateRegistrationEntry(CreateRegistrationEntryRequest { context: None, entry })
         };
         let outcomes = spire.batch((first..last).map(operation).collect()).await;
         assert!(outcomes.iter().all(|outcome| outcome.answer.is_ok()));
