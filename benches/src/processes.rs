@@ -40,12 +40,21 @@ struct NodeProcess {
     child: Option<Child>,
 }
 
+/// What nodes are told, as a file has it.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Lines of `node`.
+    pub node: String,
+    /// Everything else: where there are several nodes, lines of `cluster` come first and without its name.
+    pub more: String,
+}
+
 /// Nodes numbered from 1, which form a group when there are several.
 pub struct Group {
     nodes: Vec<NodeProcess>,
     program: PathBuf,
     /// What the nodes are told beside where they are.
-    more: String,
+    settings: Settings,
     directory: TempDir,
 }
 
@@ -62,12 +71,11 @@ pub fn free_address() -> SocketAddr {
 impl Group {
     /// Starts so many nodes and waits until one leads. `program` is what runs as `steeple`.
     pub async fn start(nodes: usize, program: PathBuf) -> Self {
-        Self::start_with(nodes, program, "").await
+        Self::start_with(nodes, program, Settings::default()).await
     }
 
-    /// As [`Group::start`], with more settings as a file has them: where there are several nodes, those of `cluster` come
-    /// first and without its name.
-    pub async fn start_with(nodes: usize, program: PathBuf, more: &str) -> Self {
+    /// As [`Group::start`], with more settings.
+    pub async fn start_with(nodes: usize, program: PathBuf, settings: Settings) -> Self {
         let node = || NodeProcess {
             client_address: free_address(),
             http_address: free_address(),
@@ -75,7 +83,7 @@ impl Group {
             child: None,
         };
         let nodes = (0..nodes).map(|_| node()).collect();
-        let mut group = Self { nodes, program, more: more.to_owned(), directory: scratch_directory() };
+        let mut group = Self { nodes, program, settings, directory: scratch_directory() };
         for number in group.numbers() {
             fs::write(group.file(number, "toml"), group.settings(number)).expect("a file");
             group.launch(number);
@@ -91,6 +99,7 @@ impl Group {
         let data = self.data(number);
         let (client, http, peer) = (node.client_address, node.http_address, node.peer_address);
         let mut text = format!("[node]\ndata = {data:?}\nlisten = \"{client}\"\nhttp_listen = \"{http}\"\n");
+        text += &self.settings.node;
         if self.nodes.len() > 1 {
             let founder = |(place, node): (usize, &NodeProcess)| {
                 format!("{}={}/{}", place + 1, node.peer_address, node.client_address)
@@ -98,7 +107,7 @@ impl Group {
             let founders: Vec<_> = self.nodes.iter().enumerate().map(founder).collect();
             text += &format!("[cluster]\nnode = {number}\nlisten = \"{peer}\"\ninitial = {founders:?}\n");
         }
-        text + &self.more
+        text + &self.settings.more
     }
 
     /// The directory of what a node keeps.

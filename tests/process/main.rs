@@ -1,8 +1,8 @@
 //! Tests of a real process: it is started, put under load, killed, damaged and started again.
 //!
 //! `crash` kills a node again and again under concurrent load and compares what it holds with an oracle; `damage` changes
-//! its files while it is stopped; `refusals` starts it where it cannot run; `examples` runs the examples. What they promise together is in
-//! `docs/reliability.md`.
+//! its files while it is stopped; `refusals` starts it where it cannot run; `memory` looks at what it takes of the machine's; `examples` runs the
+//! examples. What they promise together is in `docs/reliability.md`.
 //!
 //! Longer, or once more: a failed run prints its seed and keeps the node's files and messages. The seed repeats the workload
 //! and when the node is killed, though not to the microsecond.
@@ -18,6 +18,7 @@ mod damage;
 mod deployment;
 mod examples;
 mod load;
+mod memory;
 mod operation;
 mod plugin;
 mod records;

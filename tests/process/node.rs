@@ -9,6 +9,10 @@ use std::time::Duration;
 use steeple_engine::ids::Timestamp;
 use steeple_server::node::{Clock, NodeParts, SystemClock};
 
+/// As the program that is shipped has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Names the file that says by how many microseconds the clock is off, which is looked at again and again.
 const CLOCK_FILE_VARIABLE: &str = "TEST_CLOCK_FILE";
 

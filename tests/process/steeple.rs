@@ -259,6 +259,13 @@ impl NodeProcess {
         prlimit(Some(Pid::from_child(&self.child)), Resource::Fsize, limit).expect("a limit");
     }
 
+    /// What it has of the machine's memory.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("its status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its resident memory");
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") * 1024
+    }
+
     /// Waits until it has ended by itself.
     pub(crate) fn wait_for_end(&mut self) -> Option<i32> {
         wait(&mut self.child, PATIENCE).expect("the node goes on").code()

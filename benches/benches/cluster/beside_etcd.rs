@@ -23,7 +23,7 @@ use tokio::time::MissedTickBehavior;
 use crate::Arguments;
 use crate::etcd::{EtcdClient, EtcdGroup, PREFIX, is_installed};
 use crate::steady::{entry, entry_id};
-use steeple_benches::processes::{Group, NAMESPACE};
+use steeple_benches::processes::{Group, NAMESPACE, Settings};
 use steeple_benches::usage;
 
 /// Connections that the clients of each side share.
@@ -273,6 +273,8 @@ struct Followed {
 #[derive(Serialize)]
 pub(crate) struct Report {
     etcd_version: String,
+    /// What our nodes took of memory before anything was asked of them, if anything.
+    reserved_memory: Option<String>,
     comparisons: Vec<Comparison>,
     followed: Vec<Followed>,
 }
@@ -303,7 +305,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Option<Report> {
         }
     }
     let followed = sides.follow(&comparisons, arguments.turns, length * FOLLOWED_LONGER).await;
-    Some(Report { etcd_version: sides.etcd.version().to_owned(), comparisons, followed })
+    let etcd_version = sides.etcd.version().to_owned();
+    Some(Report { etcd_version, reserved_memory: arguments.reserved_memory.clone(), comparisons, followed })
 }
 
 /// What a group is told in which leaders answer reads from leases.
@@ -312,7 +315,9 @@ const LEASES: &str = "lease_reads = true\n";
 impl Nodes {
     /// Three nodes with something to read.
     async fn start(arguments: &Arguments, more: &str) -> Self {
-        let group = Group::start_with(3, arguments.program(), more).await;
+        let node = arguments.reserved_memory.as_ref().map(|size| format!("reserved_memory = {size:?}\n"));
+        let settings = Settings { node: node.unwrap_or_default(), more: more.to_owned() };
+        let group = Group::start_with(3, arguments.program(), settings).await;
         let leader = group.leader().await;
         let caller = |_| {
             let writing = group.client().namespace(NAMESPACE);

@@ -57,6 +57,9 @@ struct Arguments {
     /// Only what has this in its name, beside etcd
     #[arg(long)]
     work: Option<String>,
+    /// Memory that each of our nodes takes beforehand, beside etcd (`node.reserved_memory`)
+    #[arg(long)]
+    reserved_memory: Option<String>,
     /// Writes a second that a slow disk is good for
     #[arg(long, default_value_t = 20, value_parser = value_parser!(u32).range(1..))]
     slow_writes: u32,
@@ -93,6 +96,10 @@ fn main() -> ExitCode {
         return steeple_server::cli::main();
     }
     let mut arguments = Arguments::parse();
+    if arguments.reserved_memory.is_some() && arguments.part.as_deref() != Some("etcd") {
+        eprintln!("--reserved-memory goes with the part `etcd`");
+        return ExitCode::FAILURE;
+    }
     if arguments.test {
         (arguments.kills, arguments.transfers, arguments.follower_kills) = (1, 1, 1);
         (arguments.turns, arguments.seconds, arguments.in_flight) = (1, 0.2, vec![4]);

@@ -10,7 +10,7 @@ use prost::Message as _;
 use serde::Serialize;
 use steeple_benches::deployment::Deployment;
 use steeple_benches::messages;
-use steeple_benches::processes::{Group, NAMESPACE};
+use steeple_benches::processes::{Group, NAMESPACE, Settings};
 use steeple_benches::usage::{self, CpuTimes, Memory};
 use steeple_client::types::{Bundle, RegistrationEntry, RegistrationEntryFilter};
 use steeple_client::{Error, Namespace, Operation, Options, TailContent, TailOptions, TailStart};
@@ -93,7 +93,8 @@ pub(crate) struct Loaded {
 impl Subject {
     /// A new node that holds the bundles of a deployment and no entries yet.
     pub(crate) async fn start(arguments: &Arguments, entries: u64) -> Result<Self, Error> {
-        let group = Group::start_with(1, arguments.program(), SETTINGS).await;
+        let settings = Settings { more: SETTINGS.to_owned(), ..Settings::default() };
+        let group = Group::start_with(1, arguments.program(), settings).await;
         let (deployment, is_waiting) = (Deployment::new(SEED, entries), !arguments.no_waiting);
         let subject = Self { group, deployment, is_waiting, changed: Instant::now(), round: 0 };
         subject.add_bundles(&subject.namespace()).await?;

@@ -14,6 +14,7 @@ mod json;
 mod load;
 mod log;
 mod maintain;
+mod memory;
 mod namespace;
 mod output;
 mod prune;

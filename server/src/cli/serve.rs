@@ -11,7 +11,7 @@ use super::config_flags::ConfigFlags;
 use super::dev_cluster;
 use super::exit::CommandError;
 use super::output::print_line;
-use super::tracing_setup;
+use super::{memory, tracing_setup};
 use crate::config::Config;
 use crate::node::NodeParts;
 use crate::{RunError, Running};
@@ -63,6 +63,7 @@ fn run(
     greet: impl FnOnce(SocketAddr, SocketAddr) -> Result<(), CommandError>,
 ) -> Result<(), CommandError> {
     tracing_setup::install(&config.tracing)?;
+    memory::reserve(config.node.reserved_memory)?;
     let failed = |source| CommandError::Failed(format!("cannot start the runtime: {source}"));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -122,6 +122,17 @@ pub const KEYS: &[Key] = &[
         get: |config| config.node.namespace.clone(),
     },
     Key {
+        name: "node.reserved_memory",
+        flag: "reserved-memory",
+        kind: Kind::Bytes,
+        summary: "Memory that `steeple` takes when it starts, up to nine tenths of what there is, so that no mutation waits \
+                  for new pages while the node grows into it. It takes what it needs beyond that as it goes, and gives none \
+                  back while it runs. It costs up to 2 s for each GiB before the node serves. 0 takes nothing beforehand, and \
+                  gives back what is free.",
+        set: |config, text| store(&mut config.node.reserved_memory, bytes(text, 0..=1 << 40)),
+        get: |config| bytes_text(config.node.reserved_memory),
+    },
+    Key {
         name: "cluster.node",
         flag: "node",
         kind: Kind::Count,

@@ -66,6 +66,8 @@ pub struct NodeConfig {
     pub allow_insecure: bool,
     /// Namespace that the node makes sure to have when it starts; empty for none.
     pub namespace: String,
+    /// Bytes of memory that the `steeple` command takes when it starts, and keeps.
+    pub reserved_memory: u64,
 }
 
 /// The group that a node belongs to.
@@ -242,6 +244,7 @@ impl Default for Config {
                 http_listen: SocketAddr::from(([127, 0, 0, 1], 7401)),
                 allow_insecure: false,
                 namespace: "default".into(),
+                reserved_memory: 0,
             },
             cluster: ClusterConfig::default(),
             tls: TlsConfig::default(),

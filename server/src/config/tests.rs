@@ -30,6 +30,7 @@ fn every_key_can_be_set_in_the_file() {
         http_listen = "[::1]:2"
         allow_insecure = true
         namespace = "prod"
+        reserved_memory = "2GiB"
         [cluster]
         node = 2
         initial = ["1=one:7402", "2=two:7402/two:7400"]
@@ -77,6 +78,7 @@ fn every_key_can_be_set_in_the_file() {
     )
     .unwrap();
     assert_eq!(config.node.data, Path::new("/var/lib/steeple"));
+    assert_eq!(config.node.reserved_memory, 2 << 30);
     assert_eq!(config.log.segment_bytes, 16 << 20);
     assert_eq!(config.store.kind, StoreKind::Fjall);
     assert_eq!(config.retention.request_ids, Duration::from_secs(5400));
@@ -285,7 +287,7 @@ fn durations_and_sizes_are_written_as_they_are_read() {
     for text in ["24h", "90m", "10m", "5s", "250ms", "0"] {
         assert_eq!(value::duration_text(value::duration(text).unwrap()), text);
     }
-    for text in ["64MiB", "1GiB", "3KiB", "1025B"] {
+    for text in ["64MiB", "1GiB", "3KiB", "1025B", "0"] {
         assert_eq!(value::bytes_text(value::bytes(text, 0..=u64::MAX).unwrap()), text);
     }
 }

@@ -57,6 +57,9 @@ pub(super) fn bytes(text: &str, range: RangeInclusive<u64>) -> Result<u64, Strin
 
 /// Writes a size in the largest unit that divides it.
 pub(super) fn bytes_text(size: u64) -> String {
+    if size == 0 {
+        return "0".into();
+    }
     let (unit, divisor) = BYTE_UNITS.into_iter().find(|(_, divisor)| size.is_multiple_of(*divisor)).unwrap_or(("B", 1));
     format!("{}{unit}", size / divisor)
 }
