@@ -5,7 +5,9 @@
 //! So each flush notes how long the logs are and what is in them, and opening checks that this much is still there.
 //!
 //! The logs are numbered and append only; a snapshot replaces all logs up to its own number and has a checksum that
-//! sled does check.
+//! sled does check. Opening replaces all logs by a snapshot and begins the next log. When there is no log behind the
+//! snapshot, because a kill came between these two steps, sled writes the same snapshot again and then removes it as the
+//! one that was replaced: of all leaves it keeps those that are written from then on. So it always gets a log.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -76,6 +78,22 @@ impl SledMetadata {
             self.check_log(log, bytes, crc)?;
         }
         Ok(())
+    }
+
+    /// Gives the newest snapshot a log behind it if it has none. Before the store is opened, which otherwise loses that
+    /// snapshot.
+    pub(super) fn complete(&self) -> io::Result<()> {
+        let (logs, snapshot) = self.list()?;
+        let Some(snapshot) = snapshot else {
+            let is_new = logs.is_empty();
+            return if is_new { Ok(()) } else { Err(io::Error::other("the snapshot of the metadata is gone")) };
+        };
+        if logs.iter().any(|log| *log > snapshot) {
+            return Ok(());
+        }
+        let next = snapshot.checked_add(1).ok_or_else(|| io::Error::other("no metadata log has a number so high"))?;
+        File::create_new(self.directory.join(format!("{LOG_PREFIX}{next:016x}")))?.sync_all()?;
+        File::open(&self.directory)?.sync_all()
     }
 
     fn check_log(&self, log: u64, bytes: u64, crc: u32) -> io::Result<()> {
@@ -195,6 +213,29 @@ mod tests {
         metadata.check(&sealed).unwrap();
         fs::remove_dir_all(&metadata.directory).unwrap();
         assert!(metadata.check(&sealed).is_err(), "everything is gone");
+    }
+
+    #[test]
+    fn a_snapshot_gets_a_log_behind_it() {
+        let (_directory, metadata) = fixture();
+        metadata.complete().unwrap();
+        assert_eq!(metadata.list().unwrap(), (vec![], None), "a new store needs nothing");
+        write(&metadata, "snapshot_000000000000000f", "s");
+        write(&metadata, "log_000000000000000f", "contained in the snapshot");
+        metadata.complete().unwrap();
+        assert_eq!(fs::read(metadata.directory.join("log_0000000000000010")).unwrap(), b"");
+        write(&metadata, "log_0000000000000010", "abc");
+        metadata.complete().unwrap();
+        assert_eq!(fs::read(metadata.directory.join("log_0000000000000010")).unwrap(), b"abc", "it has one");
+    }
+
+    #[test]
+    fn logs_without_a_snapshot_are_not_all_there_was() {
+        let (_directory, metadata) = fixture();
+        write(&metadata, "log_0000000000000002", "abc");
+        assert!(metadata.complete().is_err());
+        write(&metadata, "snapshot_ffffffffffffffff", "s");
+        assert!(metadata.complete().is_err(), "there is no number for a log");
     }
 
     #[test]

@@ -45,6 +45,16 @@ pub enum StartError {
     /// The record store could not even be created anew.
     #[error("record store: {0}")]
     Store(#[from] RecordStoreError),
+    /// The record store neither answers nor fails, and a thread that cannot be ended waits for it.
+    #[error(
+        "the record store in {} neither answers nor fails, and cannot be closed; its files were emptied: end this process \
+         and start it again, which rebuilds them from the log",
+        directory.display()
+    )]
+    StuckStore {
+        /// Where its files are.
+        directory: PathBuf,
+    },
     /// The log does not reach back far enough to rebuild the view.
     #[error(
         "the records are folded up to log index {folded} and the log begins at {first}: the events between are gone, \

@@ -358,7 +358,9 @@ fn open_view(
                 return Ok(OpenedView { view, records: records.clone(), rebuilt: None });
             }
             // Somebody works with it; that is no reason to take it away from them.
-            Err(error @ StartError::Store(RecordStoreError::InUse { .. })) => return Err(error),
+            Err(error @ (StartError::Store(RecordStoreError::InUse { .. }) | StartError::StuckStore { .. })) => {
+                return Err(error);
+            }
             Err(error @ (StartError::LogBehind { .. } | StartError::Log(_) | StartError::Event { .. })) => {
                 return Err(error);
             }
@@ -439,13 +441,14 @@ fn use_store(
     was_stopped: bool,
 ) -> Result<View, StartError> {
     let store = records.open(options)?;
-    let look_through = |store: Arc<dyn RecordStore>| {
+    let (log, fork) = (log.clone(), records.fork());
+    let look_through = move |store: Arc<dyn RecordStore>| {
         if !was_stopped {
             // Everything is read once, also what the view reads only when somebody asks for it: what a crash has left
             // behind shows now and not to a caller.
             store.scan(&[], &[u8::MAX; 32], &mut |_, _| ControlFlow::Continue(()))?;
         }
-        let view = open_and_follow(store, log, up_to, records.fork())?;
+        let view = open_and_follow(store, &log, up_to, fork)?;
         if !was_stopped {
             // A store that was killed in the middle of a flush may be readable and fail at the next one.
             view.flush()?;
@@ -453,7 +456,7 @@ fn use_store(
         Ok(view)
     };
     match records.directory() {
-        Some(directory) => stall::watch_over(directory, stall::PATIENCE, store, look_through),
+        Some(directory) => stall::watch_over(directory, stall::PATIENCE, store, look_through)?,
         None => look_through(store),
     }
 }

@@ -73,7 +73,7 @@ impl Records {
     }
 
     /// How the work of opening a view on it is shared out. A simulated node has the one thread that simulates it.
-    pub(super) fn fork(&self) -> &'static dyn Fork {
+    pub(super) fn fork(&self) -> &'static (dyn Fork + Sync) {
         match &self.place {
             Place::Directory(_) => &TwoThreads,
             Place::Memory | Place::Simulated(..) => &InTurn,

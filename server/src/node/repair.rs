@@ -396,7 +396,7 @@ fn stored_membership(options: &NodeOptions, storage: &Storage) -> Option<(Member
             Some((view.membership()?.to_vec(), view.folded().index))
         };
         match records.directory() {
-            Some(directory) => stall::watch_over(directory, stall::PATIENCE, store, read),
+            Some(directory) => stall::watch_over(directory, stall::PATIENCE, store, read).ok()?,
             None => read(store),
         }
     });

@@ -4,17 +4,25 @@
 //! what the leaf says differ, and it waits for them to agree. Such a store neither fails nor answers. So somebody
 //! watches while it is gone through, and empties its files when nothing moves: the next read fails, and the store is
 //! rebuilt like one with any other damage.
+//!
+//! When a leaf is missing, sled looks for it in its neighbour, which it has in memory, and nothing that is done to the
+//! files ends that. Then the thread is left to itself, and with it the store that it holds: this process cannot open
+//! another one in its place, the next one finds its files empty and rebuilds them.
 
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use steeple_engine::record_store::{RecordStore, RecordStoreError, Visit, WriteBatch};
+
+use super::errors::StartError;
 
 /// A store that does not finish a single step for so long is stuck.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -63,38 +71,49 @@ impl RecordStore for Watched {
     }
 }
 
-/// Works with a store that was just opened in `directory`, and makes it fail when it is stuck for `patience`.
-pub(super) fn watch_over<T>(
+/// Works with a store that was just opened in `directory`, and makes it fail when it is stuck for `patience`. When even
+/// that does not move it, it is given up for good, with whatever `work` holds.
+pub(super) fn watch_over<T: Send + 'static>(
     directory: &Path,
     patience: Duration,
     store: Arc<dyn RecordStore>,
-    work: impl FnOnce(Arc<dyn RecordStore>) -> T,
-) -> T {
+    work: impl FnOnce(Arc<dyn RecordStore>) -> T + Send + 'static,
+) -> Result<T, StartError> {
     let steps = Arc::new(AtomicU64::new(0));
     let watched = Arc::new(Watched { store, steps: Arc::clone(&steps) });
+    // Closed when the work is done, or has panicked.
     let (working, finished) = mpsc::channel::<()>();
-    std::thread::scope(|scope| {
-        scope.spawn(move || watch(directory, patience, &steps, &finished));
-        let result = work(watched);
-        drop(working);
-        result
-    })
+    let worker = thread::Builder::new()
+        .name("record store".into())
+        .spawn(move || {
+            let _working = working;
+            work(watched)
+        })
+        .map_err(StartError::Thread)?;
+    if is_stuck(patience, &steps, &finished) {
+        tracing::warn!(?patience, "the record store is stuck; its files are emptied, so that it is rebuilt");
+        if let Err(error) = empty_files(directory) {
+            tracing::error!(%error, "a file of the record store cannot be emptied; end the process and delete it");
+        }
+        if is_stuck(patience, &steps, &finished) {
+            return Err(StartError::StuckStore { directory: directory.to_owned() });
+        }
+    }
+    Ok(worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
 }
 
-fn watch(directory: &Path, patience: Duration, steps: &AtomicU64, finished: &mpsc::Receiver<()>) {
+/// Waits until the work is finished, or nothing has moved for `patience`.
+fn is_stuck(patience: Duration, steps: &AtomicU64, finished: &mpsc::Receiver<()>) -> bool {
     let (mut seen, mut since) = (steps.load(Ordering::Relaxed), Instant::now());
     while finished.recv_timeout(patience / LOOKS) == Err(RecvTimeoutError::Timeout) {
         let now = steps.load(Ordering::Relaxed);
         if now != seen {
             (seen, since) = (now, Instant::now());
         } else if since.elapsed() >= patience {
-            tracing::warn!(?patience, "the record store is stuck; its files are emptied, so that it is rebuilt");
-            if let Err(error) = empty_files(directory) {
-                tracing::error!(%error, "a file of the record store cannot be emptied; end the process and delete it");
-            }
-            since = Instant::now();
+            return true;
         }
     }
+    false
 }
 
 /// Leaves nothing in the files below a directory. Unlike removed ones, they cannot be read any more by who has them open.
@@ -113,6 +132,7 @@ fn empty_files(directory: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+    use std::sync::Weak;
 
     use steeple_engine::record_store::MemoryStore;
 
@@ -120,13 +140,17 @@ mod tests {
 
     const SHORT: Duration = Duration::from_millis(100);
 
-    /// Spins until its file is empty.
-    struct Stuck(PathBuf);
+    /// Spins until its file is empty, or, without a file, until its owner is gone.
+    struct Stuck {
+        file: Option<PathBuf>,
+        owner: Weak<()>,
+    }
 
     impl RecordStore for Stuck {
         fn get(&self, _: &[u8]) -> Result<Option<Bytes>, RecordStoreError> {
-            while fs::metadata(&self.0).unwrap().len() > 0 {
-                std::thread::yield_now();
+            let is_empty = |file: &PathBuf| fs::metadata(file).unwrap().len() == 0;
+            while self.owner.strong_count() > 0 && !self.file.as_ref().is_some_and(is_empty) {
+                thread::yield_now();
             }
             Err(RecordStoreError::Failed { action: "read a key", detail: "the end of the file".into() })
         }
@@ -154,8 +178,32 @@ mod tests {
         let file = directory.path().join("data").join("slab");
         fs::create_dir(directory.path().join("data")).unwrap();
         fs::write(&file, "leaf").unwrap();
-        let read = watch_over(directory.path(), SHORT, Arc::new(Stuck(file)), |store| store.get(b"key"));
+        let owner = Arc::new(());
+        let stuck = Stuck { file: Some(file), owner: Arc::downgrade(&owner) };
+        let read = watch_over(directory.path(), SHORT, Arc::new(stuck), |store| store.get(b"key")).unwrap();
         assert!(matches!(read, Err(RecordStoreError::Failed { .. })), "{read:?}");
+    }
+
+    #[test]
+    fn a_store_that_stays_stuck_is_given_up_with_empty_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("slab");
+        fs::write(&file, "leaf").unwrap();
+        let owner = Arc::new(());
+        let stuck = Stuck { file: None, owner: Arc::downgrade(&owner) };
+        let read = watch_over(directory.path(), SHORT, Arc::new(stuck), |store| store.get(b"key").is_ok());
+        assert!(
+            matches!(&read, Err(StartError::StuckStore { directory: told }) if told == directory.path()),
+            "{read:?}"
+        );
+        assert_eq!(fs::read(&file).unwrap(), b"", "the next process must not find what stopped this one");
+    }
+
+    #[test]
+    #[should_panic(expected = "a bug")]
+    fn a_panic_passes_through() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(watch_over(directory.path(), SHORT, Arc::new(MemoryStore::new()), |_| panic!("a bug")));
     }
 
     #[test]
@@ -164,11 +212,12 @@ mod tests {
         let file = directory.path().join("slab");
         fs::write(&file, "leaf").unwrap();
         let began = Instant::now();
-        watch_over(directory.path(), SHORT, Arc::new(MemoryStore::new()), |store| {
+        let work = move |store: Arc<dyn RecordStore>| {
             while began.elapsed() < SHORT * 4 {
                 store.get(b"key").unwrap();
             }
-        });
+        };
+        watch_over(directory.path(), SHORT, Arc::new(MemoryStore::new()), work).unwrap();
         assert_eq!(fs::read(&file).unwrap(), b"leaf");
     }
 }
