@@ -134,6 +134,33 @@ pub(super) fn remove(directory: &Path) -> Result<(), RecordStoreError> {
     }
 }
 
+/// Empties all files below `directory`, whoever has them open.
+pub(super) fn ruin(directory: &Path) -> Result<(), RecordStoreError> {
+    let failed = |error: io::Error| RecordStoreError::failed("empty its files", &error);
+    // First, and durably: what a crash leaves of the others is not taken for a store then.
+    if let Some(marker) = unless_vanished(empty(&directory.join(MARKER_FILE))).map_err(failed)? {
+        marker.sync_all().map_err(failed)?;
+    }
+    empty_below(directory).map_err(failed)
+}
+
+/// Goes on to the other files when one cannot be emptied.
+fn empty_below(directory: &Path) -> io::Result<()> {
+    let mut outcome = Ok(());
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let emptied = if path.is_dir() { empty_below(&path) } else { empty(&path).map(drop) };
+        outcome = outcome.and(unless_vanished(emptied).map(drop));
+    }
+    outcome
+}
+
+fn empty(path: &Path) -> io::Result<File> {
+    let file = File::options().write(true).open(path)?;
+    file.set_len(0)?;
+    Ok(file)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -139,6 +139,15 @@ pub fn destroy(directory: &Path) -> Result<(), RecordStoreError> {
     directory::remove(directory)
 }
 
+/// Empties all files of the record store in `directory`, also while it is open: reading them fails from then on, and nobody
+/// takes what is left for a store, also after a crash in the middle of it. Drop the store and [`destroy`] it then.
+///
+/// # Errors
+/// [`RecordStoreError::Failed`] as the operating system reports it, when some of the files may not be empty.
+pub fn ruin(directory: &Path) -> Result<(), RecordStoreError> {
+    directory::ruin(directory)
+}
+
 /// What a scan calls with each key and its value.
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 

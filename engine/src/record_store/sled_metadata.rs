@@ -36,6 +36,13 @@ pub(super) struct SledMetadata {
     seals: Vec<Seal>,
 }
 
+/// The numbers of the files, in order.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Listed {
+    logs: Vec<u64>,
+    snapshots: Vec<u64>,
+}
+
 impl SledMetadata {
     /// Starts guarding the metadata of the store whose files are in `data`.
     pub(super) fn new(data: &Path) -> Self {
@@ -45,7 +52,7 @@ impl SledMetadata {
     /// Takes in what the logs have grown by, and returns what [`SledMetadata::check`] needs to find it again. Nobody
     /// may be writing to the logs meanwhile.
     pub(super) fn seal(&mut self) -> io::Result<Vec<u8>> {
-        let (logs, snapshot) = self.list()?;
+        let Listed { logs, snapshots } = self.list()?;
         self.seals.retain(|seal| logs.contains(&seal.log));
         for log in logs {
             if !self.seals.iter().any(|seal| seal.log == log) {
@@ -63,13 +70,13 @@ impl SledMetadata {
             }
         }
         self.seals.sort_by_key(|seal| seal.log);
-        Ok(encode(snapshot, &self.seals))
+        Ok(encode(snapshots.last().copied(), &self.seals))
     }
 
     /// Checks that what was sealed is still there. Before the store is opened, which rewrites the logs.
     pub(super) fn check(&self, sealed: &[u8]) -> io::Result<()> {
         let (snapshot_sealed, seals) = decode(sealed)?;
-        let (_, snapshot) = self.list()?;
+        let snapshot = self.list()?.snapshots.last().copied();
         if snapshot < snapshot_sealed {
             return Err(io::Error::other("the snapshot of the metadata is gone"));
         }
@@ -80,20 +87,28 @@ impl SledMetadata {
         Ok(())
     }
 
-    /// Gives the newest snapshot a log behind it if it has none. Before the store is opened, which otherwise loses that
-    /// snapshot.
+    /// Gives the newest snapshot a log behind it if it has none, and removes older snapshots, which a kill has left and sled
+    /// never removes. Before the store is opened, which otherwise loses a snapshot without a log.
     pub(super) fn complete(&self) -> io::Result<()> {
-        let (logs, snapshot) = self.list()?;
-        let Some(snapshot) = snapshot else {
+        let Listed { logs, snapshots } = self.list()?;
+        let Some((newest, older)) = snapshots.split_last() else {
             let is_new = logs.is_empty();
             return if is_new { Ok(()) } else { Err(io::Error::other("the snapshot of the metadata is gone")) };
         };
-        if logs.iter().any(|log| *log > snapshot) {
-            return Ok(());
+        let behind: Vec<_> = logs.into_iter().filter(|log| log > newest).collect();
+        let next = newest.checked_add(1).ok_or_else(|| io::Error::other("no metadata log has a number so high"))?;
+        // Each log begins when the one before it is full, and a snapshot takes the place of the oldest ones.
+        if (next..).zip(&behind).any(|(expected, found)| expected != *found) {
+            return Err(io::Error::other(format!("metadata log {next} or one that follows on it is gone")));
         }
-        let next = snapshot.checked_add(1).ok_or_else(|| io::Error::other("no metadata log has a number so high"))?;
-        File::create_new(self.directory.join(format!("{LOG_PREFIX}{next:016x}")))?.sync_all()?;
-        File::open(&self.directory)?.sync_all()
+        for snapshot in older {
+            fs::remove_file(self.directory.join(format!("{SNAPSHOT_PREFIX}{snapshot:016x}")))?;
+        }
+        if behind.is_empty() {
+            File::create_new(self.directory.join(format!("{LOG_PREFIX}{next:016x}")))?.sync_all()?;
+            File::open(&self.directory)?.sync_all()?;
+        }
+        Ok(())
     }
 
     fn check_log(&self, log: u64, bytes: u64, crc: u32) -> io::Result<()> {
@@ -107,20 +122,21 @@ impl SledMetadata {
         Ok(())
     }
 
-    /// The numbers of all logs, and that of the newest snapshot.
-    fn list(&self) -> io::Result<(Vec<u64>, Option<u64>)> {
+    fn list(&self) -> io::Result<Listed> {
+        let mut listed = Listed::default();
         let entries = match fs::read_dir(&self.directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), None)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(listed),
             entries => entries?,
         };
-        let (mut logs, mut snapshot) = (Vec::new(), None);
         for entry in entries {
             let name = entry?.file_name();
             let name = name.to_string_lossy();
-            logs.extend(number_after(LOG_PREFIX, &name));
-            snapshot = snapshot.max(number_after(SNAPSHOT_PREFIX, &name));
+            listed.logs.extend(number_after(LOG_PREFIX, &name));
+            listed.snapshots.extend(number_after(SNAPSHOT_PREFIX, &name));
         }
-        Ok((logs, snapshot))
+        listed.logs.sort_unstable();
+        listed.snapshots.sort_unstable();
+        Ok(listed)
     }
 }
 
@@ -219,14 +235,16 @@ mod tests {
     fn a_snapshot_gets_a_log_behind_it() {
         let (_directory, metadata) = fixture();
         metadata.complete().unwrap();
-        assert_eq!(metadata.list().unwrap(), (vec![], None), "a new store needs nothing");
+        assert_eq!(metadata.list().unwrap(), Listed::default(), "a new store needs nothing");
         write(&metadata, "snapshot_000000000000000f", "s");
         write(&metadata, "log_000000000000000f", "contained in the snapshot");
         metadata.complete().unwrap();
         assert_eq!(fs::read(metadata.directory.join("log_0000000000000010")).unwrap(), b"");
         write(&metadata, "log_0000000000000010", "abc");
+        write(&metadata, "snapshot_000000000000000b", "a kill has left it");
         metadata.complete().unwrap();
         assert_eq!(fs::read(metadata.directory.join("log_0000000000000010")).unwrap(), b"abc", "it has one");
+        assert_eq!(metadata.list().unwrap(), Listed { logs: vec![15, 16], snapshots: vec![15] });
     }
 
     #[test]
@@ -236,6 +254,18 @@ mod tests {
         assert!(metadata.complete().is_err());
         write(&metadata, "snapshot_ffffffffffffffff", "s");
         assert!(metadata.complete().is_err(), "there is no number for a log");
+    }
+
+    #[test]
+    fn a_log_that_is_missing_in_between_is_noticed() {
+        let (_directory, metadata) = fixture();
+        write(&metadata, "snapshot_0000000000000003", "s");
+        write(&metadata, "log_0000000000000005", "abc");
+        assert!(metadata.complete().is_err(), "the first one behind the snapshot is gone");
+        write(&metadata, "log_0000000000000004", "abc");
+        metadata.complete().unwrap();
+        write(&metadata, "log_0000000000000007", "abc");
+        assert!(metadata.complete().is_err(), "one between two others is gone");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use tempfile::TempDir;
 
-use super::{RecordStore, RecordStoreError, RecordStoreKind, RecordStoreOptions, WriteBatch, destroy, open};
+use super::{RecordStore, RecordStoreError, RecordStoreKind, RecordStoreOptions, WriteBatch, destroy, open, ruin};
 
 /// Above every key that the suite uses.
 const END: &[u8] = &[0xff; 24];
@@ -375,6 +375,20 @@ fn destroyed_store_starts_empty(kind: RecordStoreKind) {
     assert_eq!(get(&*store, b"a"), None);
 }
 
+fn ruined_store_is_refused_until_it_is_destroyed(kind: RecordStoreKind) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("records");
+    let store = open(kind, &path, &small_options()).unwrap();
+    put(&*store, b"a", b"1");
+    store.flush().unwrap();
+    drop(store);
+    ruin(&path).unwrap();
+    assert!(matches!(open(kind, &path, &small_options()), Err(RecordStoreError::Failed { .. })));
+    destroy(&path).unwrap();
+    let store = open(kind, &path, &small_options()).unwrap();
+    assert_eq!(get(&*store, b"a"), None);
+}
+
 fn directory_of_another_kind_is_refused(kind: RecordStoreKind) {
     let other = if kind == RecordStoreKind::Sled { RecordStoreKind::Fjall } else { RecordStoreKind::Sled };
     let directory = tempfile::tempdir().unwrap();
@@ -447,6 +461,7 @@ suite_for!(
         readers_see_whole_values_while_batches_are_applied,
         behaves_like_an_ordered_map,
         destroyed_store_starts_empty,
+        ruined_store_is_refused_until_it_is_destroyed,
         directory_of_another_kind_is_refused,
         directory_in_use_is_refused,
         measuring_a_store_cannot_spoil_it,
@@ -467,6 +482,7 @@ suite_for!(
         readers_see_whole_values_while_batches_are_applied,
         behaves_like_an_ordered_map,
         destroyed_store_starts_empty,
+        ruined_store_is_refused_until_it_is_destroyed,
         directory_of_another_kind_is_refused,
         directory_in_use_is_refused,
         measuring_a_store_cannot_spoil_it,

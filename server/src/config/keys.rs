@@ -126,8 +126,8 @@ pub const KEYS: &[Key] = &[
         flag: "reserved-memory",
         kind: Kind::Bytes,
         summary: "Memory that `steeple` takes when it starts, up to nine tenths of what there is, so that no mutation waits \
-                  for new pages while the node grows into it; with `steeple dev --nodes` each node takes so much. It takes what it needs beyond that as it goes, and gives none \
-                  back while it runs. It costs up to 2 s for each GiB before the node serves. 0 takes nothing beforehand, and \
+                  for new pages while the node grows into it; with `steeple dev --nodes` each node takes so much. It takes \
+                  what it needs beyond that as it goes, and gives none back while it runs. It costs up to 2 s for each GiB before the node serves. 0 takes nothing beforehand, and \
                   gives back what is free.",
         set: |config, text| store(&mut config.node.reserved_memory, bytes(text, 0..=1 << 40)),
         get: |config| bytes_text(config.node.reserved_memory),

@@ -47,8 +47,8 @@ pub enum StartError {
     Store(#[from] RecordStoreError),
     /// The record store neither answers nor fails, and a thread that cannot be ended waits for it.
     #[error(
-        "the record store in {} neither answers nor fails, and cannot be closed; its files were emptied: end this process \
-         and start it again, which rebuilds them from the log",
+        "the record store in {} neither answers nor fails, and cannot be closed: end this process and start it again, which \
+         makes it anew from base snapshot and log; if it does not, delete that directory before",
         directory.display()
     )]
     StuckStore {

@@ -351,14 +351,18 @@ fn open_view(
     let found = records::found(storage)?;
     let mut reason = None;
     for (place, records) in found.iter().enumerate() {
-        match use_store(options, records, log, up_to, was_stopped) {
+        match use_store(options, records, log, base, up_to, was_stopped) {
             Ok(view) => {
                 let others = found.iter().enumerate().filter(|(other, _)| *other != place);
                 others.for_each(|(_, other)| clear_away(other));
                 return Ok(OpenedView { view, records: records.clone(), rebuilt: None });
             }
             // Somebody works with it; that is no reason to take it away from them.
-            Err(error @ (StartError::Store(RecordStoreError::InUse { .. }) | StartError::StuckStore { .. })) => {
+            Err(
+                error @ (StartError::Store(RecordStoreError::InUse { .. })
+                | StartError::StuckStore { .. }
+                | StartError::Thread(_)),
+            ) => {
                 return Err(error);
             }
             Err(error @ (StartError::LogBehind { .. } | StartError::Log(_) | StartError::Event { .. })) => {
@@ -437,10 +441,12 @@ fn use_store(
     options: &NodeOptions,
     records: &Records,
     log: &LogReader,
+    base: &Base,
     up_to: LogIndex,
     was_stopped: bool,
 ) -> Result<View, StartError> {
     let store = records.open(options)?;
+    let is_replaceable = || check_rebuildable(log, base);
     let (log, fork) = (log.clone(), records.fork());
     let look_through = move |store: Arc<dyn RecordStore>| {
         if !was_stopped {
@@ -456,7 +462,7 @@ fn use_store(
         Ok(view)
     };
     match records.directory() {
-        Some(directory) => stall::watch_over(directory, stall::PATIENCE, store, look_through)?,
+        Some(directory) => stall::watch_over(directory, stall::PATIENCE, store, is_replaceable, look_through)?,
         None => look_through(store),
     }
 }

@@ -396,7 +396,10 @@ fn stored_membership(options: &NodeOptions, storage: &Storage) -> Option<(Member
             Some((view.membership()?.to_vec(), view.folded().index))
         };
         match records.directory() {
-            Some(directory) => stall::watch_over(directory, stall::PATIENCE, store, read).ok()?,
+            // A member can get what it held from the others.
+            Some(directory) => stall::watch_over(directory, stall::PATIENCE, store, || Ok(()), read)
+                .inspect_err(|error| tracing::warn!(%error, "the record store does not say who the members are"))
+                .ok()?,
             None => read(store),
         }
     });
