@@ -173,4 +173,21 @@ mod tests {
         fs::write(directory.path().join("below").join("file"), [7; 4096]).unwrap();
         assert!(allocated_bytes(directory.path()).unwrap() >= 4096);
     }
+
+    #[test]
+    fn what_cannot_be_emptied_keeps_nothing_else_from_it() {
+        let place = tempfile::tempdir().unwrap();
+        drop(claim(place.path(), "an engine").unwrap());
+        fs::create_dir(place.path().join(DATA_DIRECTORY)).unwrap();
+        // A file that cannot be opened for writing, whoever tries, among some of which one comes after it in any order.
+        let socket = std::os::unix::net::UnixListener::bind(place.path().join("m")).unwrap();
+        let others = ["a", "z", "data/slab"].map(|name| place.path().join(name));
+        others.iter().for_each(|path| fs::write(path, "leaf").unwrap());
+        assert!(matches!(ruin(place.path()), Err(RecordStoreError::Failed { action: "empty its files", .. })));
+        for path in others.iter().chain([&place.path().join(MARKER_FILE)]) {
+            assert_eq!(fs::read(path).unwrap(), b"", "{}", path.display());
+        }
+        drop(socket);
+        assert!(claim(place.path(), "an engine").is_err(), "nobody takes it for a store");
+    }
 }
